@@ -1,0 +1,219 @@
+"""An experiment's configuration: frozen dataclasses, one per concern.
+
+Every field carries its help text and its bounds, so that flags, checks and documentation are made from
+the same place: `Config` is all there is to say about a run, and `config.json` holds it whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message is one line that says what to change.
+
+    `launch.py` prints it without a traceback and ends with exit code 2.
+    """
+
+
+def option(default: Any, help: str, *, minimum=None, below=None, choices=None) -> Any:
+    """A config field: its default, its meaning, and what values it takes.
+
+    Args:
+      default: the default value; its type (bool, int, float or str) is the field's type.
+      help: one line for `--help`.
+      minimum: the smallest legal number.
+      below: the number that every legal value is smaller than.
+      choices: the legal strings.
+    """
+    metadata = {"help": help, "minimum": minimum, "below": below, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What the model reads."""
+
+    source: str = option(
+        "bbc_news",
+        "the data set: bbc_news comes with the installation, ag_news_subset from TensorFlow Datasets, "
+        "csv from a folder with train.csv and test.csv",
+        choices=("bbc_news", "ag_news_subset", "csv"),
+    )
+    data_dir: str = option(
+        "", "folder of the data: for ag_news_subset TFDS' own (empty: its default), for csv the folder"
+    )
+    field: str = option(
+        "text", "what of a story is read: title, or text (title + description)", choices=("title", "text")
+    )
+    tokens: str = option("words", "what a token is: words or characters", choices=("words", "characters"))
+    vocab_size: int = option(
+        20_000, "tokens in the vocabulary, the padding and unknown ones among them", minimum=3
+    )
+    vocab_field: str = option(
+        "title", "the field that the vocabulary is fitted on: title or text", choices=("title", "text")
+    )
+    vocab_texts: int = option(
+        2_000, "how many training texts the vocabulary is fitted on (0: all of them)", minimum=0
+    )
+    max_length: int = option(200, "tokens of a text that are read; the rest is cut off", minimum=1)
+    take: int = option(0, "stories of each split that are used (0: all of them)", minimum=0)
+    validation: str = option(
+        "split",
+        "what is validated on: split (a share cut from the training stories) or test (the test stories "
+        "themselves: optimistic, but how many tutorials report)",
+        choices=("split", "test"),
+    )
+    validation_share: float = option(
+        0.1, "share of the training stories that --config.data.validation=split cuts off",
+        minimum=0.0, below=1.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    cell: str = option("lstm", "the recurrent cell", choices=("simple_rnn", "lstm", "gru"))
+    hidden: int = option(64, "units of each layer and direction", minimum=1)
+    layers: int = option(1, "recurrent layers, one on the other", minimum=1)
+    bidirectional: bool = option(False, "read each text in both directions")
+    embedding_size: int = option(
+        64, "features of a token's learned vector (0: one-hot tokens go straight into the cell)", minimum=0
+    )
+    masked: bool = option(True, "skip padding; otherwise the cell reads it like any token")
+    pooling: str = option(
+        "last",
+        "what the classifier sees of the steps' outputs: the last, their mean or their maximum",
+        choices=("last", "mean", "max"),
+    )
+    dropout: float = option(
+        0.0, "share of features dropped between layers and before the classifier", minimum=0.0, below=1.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How parameters follow gradients."""
+
+    learning_rate: float = option(1e-3, "Adam's step size", minimum=0.0)
+    b1: float = option(0.9, "Adam's decay of the gradient's mean", minimum=0.0, below=1.0)
+    b2: float = option(0.999, "Adam's decay of the squared gradient's mean", minimum=0.0, below=1.0)
+    epsilon: float = option(1e-7, "Adam's denominator offset (Keras' value)", minimum=0.0)
+    weight_decay: float = option(0.0, "decoupled weight decay, as in AdamW", minimum=0.0)
+    clip_norm: float = option(
+        1.0, "largest global norm of the gradient; a longer one is scaled to it (0: never)", minimum=0.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long and in which steps."""
+
+    epochs: int = option(10, "passes over the training stories, at most", minimum=1)
+    batch_size: int = option(32, "stories in a step", minimum=1)
+    patience: int = option(
+        3, "epochs without a better validation loss before training stops early (0: never)", minimum=0
+    )
+    seed: int = option(0, "seed of initialisation, shuffling and dropout", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One experiment, whole."""
+
+    experiment: str = ""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def options(config: Config) -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """Yields `("data.source", field, value)` for every option of `config`."""
+    for section in dataclasses.fields(config):
+        group = getattr(config, section.name)
+        if dataclasses.is_dataclass(group):
+            for field in dataclasses.fields(group):
+                yield f"{section.name}.{field.name}", field, getattr(group, field.name)
+
+
+def replace(config: Config, changes: dict[str, Any]) -> Config:
+    """`config` with the dotted names in `changes` set anew, checked.
+
+    Args:
+      config: where to start.
+      changes: for instance `{"train.epochs": 3, "model.cell": "gru"}`.
+
+    Raises:
+      InputError: an unknown name (the message has the nearest one), a wrong type, a value out of bounds.
+    """
+    known = {name for name, _, _ in options(config)}
+    for name in changes:
+        if name not in known:
+            raise InputError(f"unknown option {name!r}{nearest(name, known)}")
+    for section in {name.split(".")[0] for name in changes}:
+        group = {
+            name.split(".")[1]: value for name, value in changes.items() if name.startswith(section + ".")
+        }
+        config = dataclasses.replace(
+            config, **{section: dataclasses.replace(getattr(config, section), **group)}
+        )
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Raises InputError, naming the option, if a value has the wrong type or is out of bounds."""
+    for name, field, value in options(config):
+        kind = type(field.default)
+        if kind is float and type(value) is int:
+            continue
+        if type(value) is not kind:
+            raise InputError(f"{name} must be of type {kind.__name__}, not {value!r}")
+    for name, field, value in options(config):
+        bounds = field.metadata
+        if bounds["choices"] and value not in bounds["choices"]:
+            raise InputError(f"{name} must be one of {', '.join(bounds['choices'])}, not {value!r}")
+        if bounds["minimum"] is not None and not value >= bounds["minimum"]:
+            raise InputError(f"{name} must be at least {bounds['minimum']}, not {value!r}")
+        if bounds["below"] is not None and not value < bounds["below"]:
+            raise InputError(f"{name} must be below {bounds['below']}, not {value!r}")
+
+
+def nearest(word: str, known) -> str:
+    """`; did you mean 'x'?` with the known word nearest to `word`, or nothing."""
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The config as nested plain dictionaries, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The config that `to_dict` wrote.
+
+    Raises:
+      InputError: a section, option or type that this version does not know.
+    """
+    if not isinstance(values, dict) or not isinstance(values.get("experiment", ""), str):
+        raise InputError("a config must be a JSON object with the experiment's name")
+    changes = {}
+    for section, group in values.items():
+        if section == "experiment":
+            continue
+        if not isinstance(group, dict):
+            raise InputError(f"config section {section!r} must be a JSON object")
+        changes |= {f"{section}.{name}": value for name, value in group.items()}
+    return replace(Config(experiment=values.get("experiment", "")), changes)
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """One readable line for each option in which the two configs differ."""
+    names = zip(options(one), options(other), strict=True)
+    return [f"{name}: {a!r} -> {b!r}" for (name, _, a), (_, _, b) in names if a != b]
