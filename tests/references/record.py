@@ -1,28 +1,28 @@
 """Records what PyTorch and Keras compute, in float64, for the tests of exactness to compare with.
 
-The peers are far too heavy for the tests' own environment. So their answers are recorded once, each in
-an environment of its peer's, and stored beside this script as one archive a peer:
+The peers are far too heavy for the tests' own environment. So their answers are recorded once, each
+in an environment of its peer's, and stored beside this script as one archive a peer:
 
     pip install torch numpy                    && python tests/references/record.py torch
     pip install tensorflow-cpu keras numpy     && python tests/references/record.py keras
 
-`--check` records anew but writes nothing: it compares with the stored archive and ends with exit code 1
-where an array differs by more than 1e-12 of its largest entry. All numbers that go in are drawn by
-NumPy with a seed made from the case's name, so that no peer's random generator matters.
+`--check` records anew but writes nothing: it compares with the stored archive and ends with exit
+code 1 where an array differs by more than 1e-12 of its largest entry. All numbers that go in are
+drawn by NumPy with a seed made from the case's name, so that no peer's random generator matters.
 
-An archive (`torch.npz`, `keras.npz`; no pickled objects) holds `peer`, the version recorded, and for
-every case the arrays `CASE/NAME`:
+An archive (`torch.npz`, `keras.npz`; no pickled objects) holds `peer`, the version recorded, and
+for every case the arrays `CASE/NAME`:
 
     config              JSON: how the layer was made
-    weights/KEY         parameters; PyTorch's state dict keys, or LAYER/INDEX in Keras' get_weights()
+    weights/KEY         parameters: PyTorch's state dict keys, or LAYER/INDEX of get_weights()
     inputs              float64[batch, time, in]
     lengths             int64[batch] (PyTorch), or
     mask                bool[batch, time] (Keras; absent where the layer was called without)
-    initial/KEY         initial states; h0 and c0, or LAYER/INDEX in Keras' order
+    initial/KEY         initial states: h and c, or LAYER/INDEX in Keras' order
     outputs             float64[batch, time, features]
     final/KEY           final states, with the keys of `initial`
-    cotangent/outputs   weights that make a scalar of outputs and final states: sum(cotangent * value);
-    cotangent/KEY         zero at masked outputs
+    cotangent/outputs   weights that make a scalar of outputs and final states,
+    cotangent/KEY         sum(cotangent * value); zero at masked outputs
     gradient/inputs     gradients of that scalar
     gradient/initial/KEY, gradient/weights/KEY
 """
@@ -116,7 +116,8 @@ def record_torch() -> dict[str, np.ndarray]:
 
         weights = dict(module.named_parameters())
         entries = {
-            "inputs": inputs, "lengths": lengths, "outputs": outputs, "gradient/inputs": inputs.grad,
+            "inputs": inputs, "lengths": lengths, "outputs": outputs,
+            "gradient/inputs": inputs.grad,
             **{f"weights/{key}": value for key, value in weights.items()},
             **{f"initial/{key}": value for key, value in initial.items()},
             **{f"final/{key}": value for key, value in final.items()},
@@ -186,7 +187,7 @@ def record_keras() -> dict[str, np.ndarray]:
         if config["mask"]:
             mask = np.array([[c == "1" for c in row] for row in KERAS_MASKS[config["mask"]]])
         initial = []
-        for layer, width in zip(stack, (sizes["hidden"], sizes["hidden_2"]), strict=False):
+        for width in (sizes["hidden"], sizes["hidden_2"])[: config["layers"]]:
             count = (2 if class_name == "LSTM" else 1) * (2 if config["merge"] else 1)
             initial.append(
                 [tf.Variable(random.uniform(-1.0, 1.0, (batch, width))) for _ in range(count)]
@@ -237,7 +238,7 @@ RECORDERS = {"torch": record_torch, "keras": record_keras}
 
 
 def differences(record: dict[str, np.ndarray], stored: dict[str, np.ndarray]) -> list[str]:
-    """One line for each array in which the two records differ; the peer's version is not compared."""
+    """One line for each array that differs; the peer's version is not compared."""
     lines = [f"{key}: in one record alone" for key in record.keys() ^ stored.keys()]
     for key in (record.keys() & stored.keys()) - {"peer"}:
         new, old = record[key], stored[key]
