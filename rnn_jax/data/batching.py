@@ -1,0 +1,121 @@
+"""Batches of few shapes: examples of similar length together, each exactly once an epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from rnn_jax.data.text import PADDING, Ragged
+from rnn_jax.types import Batch
+
+Plan = list[tuple[int, np.ndarray]]  # (width, int64[rows]) for each batch of an epoch
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """Vectorized stories.
+
+    tokens: the stories' token ids.
+    labels: int32[examples].
+    """
+
+    tokens: Ragged
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def widths(max_length: int) -> tuple[int, ...]:
+    """The widths that batches may have, rising; the last is `max_length`."""
+    steps = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+    return (*(step for step in steps if step < max_length), max_length)
+
+
+def plan(
+    lengths: np.ndarray,
+    batch_size: int,
+    widths: Sequence[int],
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+) -> Plan:
+    """The batches of an epoch: `(width, rows)` for each, `rows` being indices into `lengths`.
+
+    A text's width is the smallest that holds it. It depends on that text alone, so a model that sees its
+    padding sees the same in every epoch, in training and in prediction. Rows of one width are shuffled
+    and dealt out in batches, and then the batches are shuffled. Every row is in exactly one batch; the
+    last batch of a width may have fewer rows. The list is a function of the arguments alone: position i
+    of an epoch is its i-th entry, on any machine and with any NumPy.
+
+    Args:
+      lengths: int[examples].
+      batch_size: rows of a full batch.
+      widths: rising; the last at least as large as every length.
+      seed: of the shuffling.
+      epoch: of the shuffling.
+      shuffle: False keeps the rows of a width in order, and narrow batches before wide ones.
+
+    Raises:
+      ValueError: a length above the largest width, or arguments below their minimum.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if len(lengths) and max(lengths) > widths[-1]:
+        raise ValueError(f"lengths must be at most the largest width {widths[-1]}: {max(lengths)}")
+    bucket = np.searchsorted(np.asarray(widths), lengths)
+    # Sorting a bit generator's raw numbers, since NumPy promises only those for all of its versions.
+    random = np.random.Philox(np.random.SeedSequence([seed, epoch]))
+    rows = np.arange(len(lengths))
+    if shuffle:
+        rows = np.argsort(random.random_raw(len(rows)), kind="stable")
+    batches: Plan = []
+    for index, width in enumerate(widths):
+        members = rows[bucket[rows] == index]
+        batches += [
+            (int(width), members[start : start + batch_size])
+            for start in range(0, len(members), batch_size)
+        ]
+    if shuffle:
+        order = np.argsort(random.random_raw(len(batches)), kind="stable")
+        batches = [batches[position] for position in order]
+    return batches
+
+
+def assemble(examples: Examples, width: int, rows: np.ndarray, batch_size: int) -> Batch:
+    """One batch as NumPy arrays.
+
+    Rows that are missing to `batch_size` have weight 0, length 0, label 0 and only padding.
+
+    Args:
+      examples: the data.
+      width: the batch's number of steps.
+      rows: int[n], n at most batch_size: which examples.
+      batch_size: the batch's number of rows.
+    """
+    if len(rows) > batch_size:
+        raise ValueError(f"rows must be at most batch_size {batch_size}, not {len(rows)}")
+    ids, offsets = examples.tokens.ids, examples.tokens.offsets
+    count = len(rows)
+    lengths = np.zeros(batch_size, np.int32)
+    lengths[:count] = offsets[rows + 1] - offsets[rows]
+    if lengths.max(initial=0) > width:
+        raise ValueError(f"width {width} is too small for a row of length {lengths.max()}")
+    labels = np.zeros(batch_size, np.int32)
+    labels[:count] = examples.labels[rows]
+    weights = np.zeros(batch_size, np.float32)
+    weights[:count] = 1
+    tokens = np.full((batch_size, width), PADDING, np.int32)
+    filled = np.arange(width) < lengths[:, None]
+    starts = np.zeros(batch_size, np.int64)
+    starts[:count] = offsets[rows]
+    tokens[filled] = ids[(starts[:, None] + np.arange(width))[filled]]
+    return Batch(tokens, lengths, labels, weights)
+
+
+def padded_share(batches: Plan, lengths: np.ndarray, batch_size: int) -> float:
+    """The share of a plan's tokens that is padding, in filler rows too."""
+    cells = batch_size * sum(width for width, _ in batches)
+    return 1 - int(np.sum(lengths)) / cells if cells else 0.0

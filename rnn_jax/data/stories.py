@@ -1,0 +1,85 @@
+"""Labelled stories, and how a share of them is cut off."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stories:
+    """Labelled stories in a fixed order.
+
+    titles: one string a story.
+    descriptions: one string a story; what follows the title.
+    labels: int32[stories], counted from 0.
+    """
+
+    titles: Sequence[str]
+    descriptions: Sequence[str]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def text(self, field: str) -> list[str]:
+        """The stories' texts: their titles, or for the field "text" title and description."""
+        if field == "title":
+            return list(self.titles)
+        if field == "text":
+            pairs = zip(self.titles, self.descriptions, strict=True)
+            return [f"{title} {description}" for title, description in pairs]
+        raise ValueError(f"field must be 'title' or 'text', not {field!r}")
+
+    def select(self, rows: np.ndarray) -> Stories:
+        """The stories at the given rows (int[n]), in that order."""
+        return Stories(
+            [self.titles[row] for row in rows],
+            [self.descriptions[row] for row in rows],
+            self.labels[rows],
+        )
+
+
+class Splits(NamedTuple):
+    """A data set as an experiment sees it; a label is an index into `classes`."""
+
+    train: Stories
+    validation: Stories
+    test: Stories
+    classes: tuple[str, ...]
+
+
+def digests(stories: Stories) -> np.ndarray:
+    """uint64[stories], a hash of each story's text: a random number that every machine agrees on."""
+    return np.array(
+        [
+            int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+            for text in stories.text("text")
+        ],
+        np.uint64,
+    )
+
+
+def cut(stories: Stories, share: float) -> tuple[Stories, Stories]:
+    """Cuts off a stratified share of the stories: (the rest, the share), each in the old order.
+
+    In each class the stories with the smallest digests are cut off, so a story's side depends on the
+    texts alone, not on their order, a seed or a library's random numbers. `round(share * stories)` are
+    cut off in all; classes share the rounding by largest remainder.
+    """
+    names, counts = np.unique(stories.labels, return_counts=True)
+    exact = share * counts
+    quota = np.floor(exact).astype(int)
+    missing = round(share * len(stories)) - quota.sum()
+    quota[np.argsort(quota - exact, kind="stable")[:missing]] += 1
+
+    chosen = np.zeros(len(stories), bool)
+    keys = digests(stories)
+    for name, count in zip(names, quota, strict=True):
+        rows = np.flatnonzero(stories.labels == name)
+        chosen[rows[np.argsort(keys[rows], kind="stable")[:count]]] = True
+    return stories.select(np.flatnonzero(~chosen)), stories.select(np.flatnonzero(chosen))

@@ -1,0 +1,201 @@
+"""Texts to token ids, exactly as Keras' `TextVectorization` does it by default.
+
+https://keras.io/api/layers/preprocessing_layers/text/text_vectorization/
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import itertools
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from rnn_jax.config import DataConfig, InputError
+from rnn_jax.data.stories import Stories
+
+PADDING, UNKNOWN = 0, 1
+SPECIAL = ("", "[UNK]")  # what stands in the vocabulary for PADDING and UNKNOWN, as in Keras
+
+MAX_FILE = 2**28  # bytes of a vocabulary.json
+MAX_VOCAB_SIZE = 2**24
+
+# UTF-8 bytes below 128 are ASCII characters and nothing else, so bytes can be worked on.
+_LOWER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
+_PUNCTUATION = b"!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of different lengths, one after the other.
+
+    ids: int32[tokens], the rows' tokens.
+    offsets: int64[rows + 1]; row i is `ids[offsets[i] : offsets[i + 1]]`.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        row %= len(self)
+        return self.ids[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64[rows]."""
+        return np.diff(self.offsets)
+
+
+def split_words(text: str) -> list[bytes]:
+    """The words of a text, in UTF-8.
+
+    ASCII letters are lower-cased (É stays), ASCII punctuation is dropped, and what remains is split at
+    ASCII white space (a no-break space is part of a word). Two passes of the standard library in C are
+    exact and faster than a tokenizer library, which knows Unicode's rules and not these.
+    """
+    return _standardize(text).split()
+
+
+def split_characters(text: str) -> str:
+    """The characters of a text: as for words, but what remains is taken character by character,
+    white space included (Keras' `split="character"`)."""
+    return _standardize(text).decode("utf-8", "surrogatepass")
+
+
+def _standardize(text: str) -> bytes:
+    # Lone surrogates (bytes that were no UTF-8, say) pass through and end as unknown words.
+    return text.encode("utf-8", "surrogatepass").translate(_LOWER, _PUNCTUATION)
+
+
+SPLITTERS = {"words": split_words, "characters": split_characters}
+
+
+@dataclasses.dataclass(frozen=True)
+class Vectorizer:
+    """A fitted vocabulary, and the rule that turns texts into its ids.
+
+    words: the vocabulary; a word's index is its id. Id 0 is padding, 1 any word that is not here.
+    tokens: "words" or "characters".
+    vocab_size: how many ids there may be: rows of an embedding, however few words were fitted.
+    """
+
+    words: tuple[str, ...]
+    tokens: str = "words"
+    vocab_size: int = 20_000
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @classmethod
+    def fit(
+        cls, texts: Iterable[str], tokens: str = "words", vocab_size: int = 20_000
+    ) -> Vectorizer:
+        """The vocabulary of some texts: the commonest words first, ties in falling lexicographic order.
+
+        Raises:
+          InputError: the texts have no word at all, or words of more than 200 MB.
+        """
+        counts = collections.Counter(itertools.chain.from_iterable(map(SPLITTERS[tokens], texts)))
+        # Bytes of UTF-8 sort as the characters that they stand for, so both splitters agree.
+        ranked = sorted(counts, key=lambda word: (counts[word], word), reverse=True)
+        words = tuple(
+            word if isinstance(word, str) else word.decode("utf-8", "surrogatepass")
+            for word in ranked[: vocab_size - len(SPECIAL)]
+        )
+        if not words:
+            raise InputError(f"the texts that the vocabulary is fitted on have no {tokens}")
+        if sum(map(len, words)) > MAX_FILE // 16:
+            raise InputError("the vocabulary's words are too long: is this text?")
+        return cls(SPECIAL + words, tokens, vocab_size)
+
+    @functools.cached_property
+    def _ids(self) -> dict[bytes | str, int]:
+        words = enumerate(self.words[len(SPECIAL) :], len(SPECIAL))
+        if self.tokens == "characters":
+            return {word: index for index, word in words}
+        return {word.encode("utf-8", "surrogatepass"): index for index, word in words}
+
+    def encode(self, texts: Iterable[str], max_length: int) -> Ragged:
+        """The ids of each text's first `max_length` tokens; a text without any becomes an empty row."""
+        split, find = SPLITTERS[self.tokens], self._ids.get
+        rows = [split(text)[:max_length] for text in texts]
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(row) for row in rows], out=offsets[1:])
+        tokens = itertools.chain.from_iterable(rows)
+        ids = np.fromiter(map(find, tokens, itertools.repeat(UNKNOWN)), np.int32, offsets[-1])
+        return Ragged(ids, offsets)
+
+    def to_json(self) -> str:
+        """The vectorizer as a JSON object: tokens, vocab_size, words."""
+        return json.dumps(
+            {"tokens": self.tokens, "vocab_size": self.vocab_size, "words": self.words}, indent=0
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Vectorizer:
+        """The vectorizer that `to_json` wrote.
+
+        Raises:
+          InputError: the text is anything else.
+        """
+        if len(text) > MAX_FILE:
+            raise InputError(f"a vocabulary of more than {MAX_FILE} bytes")
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError("the vocabulary is no JSON") from error
+        if not isinstance(values, dict) or set(values) != {"tokens", "vocab_size", "words"}:
+            raise InputError("a vocabulary must be a JSON object with tokens, vocab_size and words")
+        tokens, size, words = values["tokens"], values["vocab_size"], values["words"]
+        if not isinstance(tokens, str) or tokens not in SPLITTERS:
+            raise InputError(f"a vocabulary's tokens must be one of {', '.join(SPLITTERS)}")
+        if type(size) is not int or not len(SPECIAL) < size <= MAX_VOCAB_SIZE:
+            raise InputError(f"a vocabulary's vocab_size must be from 3 to {MAX_VOCAB_SIZE}")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise InputError("a vocabulary's words must be strings")
+        if tuple(words[: len(SPECIAL)]) != SPECIAL or not len(SPECIAL) < len(words) <= size:
+            raise InputError(f"a vocabulary starts with {SPECIAL} and has at most vocab_size words")
+        if len(set(words)) != len(words):
+            raise InputError("a vocabulary's words must differ")
+        return cls(tuple(words), tokens, size)
+
+
+def read_vectorizer(path: str | pathlib.Path) -> Vectorizer:
+    """The vectorizer in the file at `path`.
+
+    Raises:
+      InputError: there is no such file, or its content is not what `Vectorizer.to_json` writes.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is missing")
+    try:
+        with path.open("rb") as file:
+            return Vectorizer.from_json(file.read(MAX_FILE + 1))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def fit_vectorizer(train: Stories, config: DataConfig) -> Vectorizer:
+    """The vocabulary of the first `config.vocab_texts` training stories (0: of all).
+
+    Raises:
+      InputError: their `config.vocab_field` has no word.
+    """
+    texts: Sequence[str] = train.text(config.vocab_field)
+    texts = texts[: config.vocab_texts or None]
+    try:
+        return Vectorizer.fit(texts, config.tokens, config.vocab_size)
+    except InputError as error:
+        raise InputError(f"--config.data.vocab_field={config.vocab_field}: {error}") from error
