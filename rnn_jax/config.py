@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,17 +45,24 @@ class DataConfig:
         choices=("bbc_news", "ag_news_subset", "csv"),
     )
     data_dir: str = option(
-        "", "folder of the data: for ag_news_subset TFDS' own (empty: its default), for csv the folder"
+        "",
+        "folder of the data: for ag_news_subset TFDS' own (empty: its default), for csv the folder",
     )
     field: str = option(
-        "text", "what of a story is read: title, or text (title + description)", choices=("title", "text")
+        "text",
+        "what of a story is read: title, or text (title + description)",
+        choices=("title", "text"),
     )
-    tokens: str = option("words", "what a token is: words or characters", choices=("words", "characters"))
+    tokens: str = option(
+        "words", "what a token is: words or characters", choices=("words", "characters")
+    )
     vocab_size: int = option(
         20_000, "tokens in the vocabulary, the padding and unknown ones among them", minimum=3
     )
     vocab_field: str = option(
-        "title", "the field that the vocabulary is fitted on: title or text", choices=("title", "text")
+        "title",
+        "the field that the vocabulary is fitted on: title or text",
+        choices=("title", "text"),
     )
     vocab_texts: int = option(
         2_000, "how many training texts the vocabulary is fitted on (0: all of them)", minimum=0
@@ -68,8 +76,10 @@ class DataConfig:
         choices=("split", "test"),
     )
     validation_share: float = option(
-        0.1, "share of the training stories that --config.data.validation=split cuts off",
-        minimum=0.0, below=1.0,
+        0.1,
+        "share of the training stories that --config.data.validation=split cuts off",
+        minimum=0.0,
+        below=1.0,
     )
 
 
@@ -82,7 +92,9 @@ class ModelConfig:
     layers: int = option(1, "recurrent layers, one on the other", minimum=1)
     bidirectional: bool = option(False, "read each text in both directions")
     embedding_size: int = option(
-        64, "features of a token's learned vector (0: one-hot tokens go straight into the cell)", minimum=0
+        64,
+        "features of a token's learned vector (0: one-hot tokens go straight into the cell)",
+        minimum=0,
     )
     masked: bool = option(True, "skip padding; otherwise the cell reads it like any token")
     pooling: str = option(
@@ -91,7 +103,10 @@ class ModelConfig:
         choices=("last", "mean", "max"),
     )
     dropout: float = option(
-        0.0, "share of features dropped between layers and before the classifier", minimum=0.0, below=1.0
+        0.0,
+        "share of features dropped between layers and before the classifier",
+        minimum=0.0,
+        below=1.0,
     )
 
 
@@ -104,8 +119,18 @@ class OptimizerConfig:
     b2: float = option(0.999, "Adam's decay of the squared gradient's mean", minimum=0.0, below=1.0)
     epsilon: float = option(1e-7, "Adam's denominator offset (Keras' value)", minimum=0.0)
     weight_decay: float = option(0.0, "decoupled weight decay, as in AdamW", minimum=0.0)
+    schedule: str = option(
+        "constant",
+        "how the learning rate goes on: constant or cosine",
+        choices=("constant", "cosine"),
+    )
+    warmup_steps: int = option(
+        0, "steps over which the learning rate rises to its value", minimum=0
+    )
     clip_norm: float = option(
-        1.0, "largest global norm of the gradient; a longer one is scaled to it (0: never)", minimum=0.0
+        1.0,
+        "largest global norm of the gradient; a longer one is scaled to it (0: never)",
+        minimum=0.0,
     )
 
 
@@ -116,9 +141,19 @@ class TrainConfig:
     epochs: int = option(10, "passes over the training stories, at most", minimum=1)
     batch_size: int = option(32, "stories in a step", minimum=1)
     patience: int = option(
-        3, "epochs without a better validation loss before training stops early (0: never)", minimum=0
+        3,
+        "epochs without a better validation loss before training stops early (0: never)",
+        minimum=0,
     )
-    seed: int = option(0, "seed of initialisation, shuffling and dropout", minimum=0)
+    seed: int = option(0, "seed of initialisation, shuffling and dropout", minimum=0, below=2**32)
+    non_finite: str = option(
+        "stop",
+        "a step whose loss or gradient is not finite: stop the run, or skip the update and count it",
+        choices=("stop", "skip"),
+    )
+    checkpoint_minutes: float = option(
+        5.0, "minutes between checkpoints; each epoch ends with one as well", minimum=0.0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +192,9 @@ def replace(config: Config, changes: dict[str, Any]) -> Config:
             raise InputError(f"unknown option {name!r}{nearest(name, known)}")
     for section in {name.split(".")[0] for name in changes}:
         group = {
-            name.split(".")[1]: value for name, value in changes.items() if name.startswith(section + ".")
+            name.split(".")[1]: value
+            for name, value in changes.items()
+            if name.startswith(section + ".")
         }
         config = dataclasses.replace(
             config, **{section: dataclasses.replace(getattr(config, section), **group)}
@@ -173,15 +210,19 @@ def check(config: Config) -> None:
         if kind is float and type(value) is int:
             continue
         if type(value) is not kind:
-            raise InputError(f"{name} must be of type {kind.__name__}, not {value!r}")
+            raise InputError(f"--config.{name} must be of type {kind.__name__}, not {value!r}")
     for name, field, value in options(config):
         bounds = field.metadata
+        if type(value) is float and not math.isfinite(value):
+            raise InputError(f"--config.{name} must be a finite number, not {value!r}")
         if bounds["choices"] and value not in bounds["choices"]:
-            raise InputError(f"{name} must be one of {', '.join(bounds['choices'])}, not {value!r}")
+            raise InputError(
+                f"--config.{name} must be one of {', '.join(bounds['choices'])}, not {value!r}"
+            )
         if bounds["minimum"] is not None and not value >= bounds["minimum"]:
-            raise InputError(f"{name} must be at least {bounds['minimum']}, not {value!r}")
+            raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r}")
         if bounds["below"] is not None and not value < bounds["below"]:
-            raise InputError(f"{name} must be below {bounds['below']}, not {value!r}")
+            raise InputError(f"--config.{name} must be below {bounds['below']}, not {value!r}")
 
 
 def nearest(word: str, known) -> str:

@@ -1,0 +1,12 @@
+"""A small GRU, reset after the product, otherwise as `lstm`."""
+
+from rnn_jax.config import Config, DataConfig, ModelConfig, TrainConfig
+
+
+def get_config() -> Config:
+    return Config(
+        experiment="gru",
+        data=DataConfig(field="text"),
+        model=ModelConfig(cell="gru", hidden=8, embedding_size=64, masked=False),
+        train=TrainConfig(epochs=6, batch_size=8),
+    )

@@ -1,0 +1,61 @@
+"""Additive metrics: sums over examples that may be added up over batches and divided once.
+
+Means over batches would weigh a short last batch like a full one; sums are exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rnn_jax.types import Array
+
+Sums = dict[str, Array]
+
+
+def classification(logits: Array, labels: Array, weights: Array, tokens: Array) -> Sums:
+    """Softmax cross-entropy and hits, summed over the examples of a batch.
+
+    Args:
+      logits: float[batch, classes].
+      labels: int32[batch].
+      weights: float32[batch]; 0 for rows that only fill the shape, whose logits may be anything.
+      tokens: int32[batch]; tokens read of each row.
+
+    Returns:
+      loss float32[], correct int32[], examples int32[], tokens int32[].
+    """
+    real = weights > 0
+    logits = jnp.where(real[:, None], logits, 0).astype(jnp.float32)
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    hits = jnp.argmax(logits, axis=-1) == labels
+    return {
+        "loss": jnp.sum(jnp.where(real, losses, 0)),
+        "correct": jnp.sum(hits & real, dtype=jnp.int32),
+        "examples": jnp.sum(real, dtype=jnp.int32),
+        "tokens": jnp.sum(jnp.where(real, tokens, 0), dtype=jnp.int32),
+    }
+
+
+def classification_means(sums: dict[str, Any]) -> dict[str, float]:
+    """What the sums say per example: loss and accuracy (NaN where there was no example)."""
+    examples = int(sums["examples"])
+    if not examples:
+        return {"loss": float("nan"), "accuracy": float("nan")}
+    return {
+        "loss": float(sums["loss"]) / examples,
+        "accuracy": int(sums["correct"]) / examples,
+    }
+
+
+def add(one: Sums, other: Sums) -> Sums:
+    """Adds sums of the same names."""
+    return jax.tree.map(jnp.add, one, other)
+
+
+def zeros_like(sums: Any) -> Sums:
+    """Sums over no example, shaped as `sums` (arrays or `jax.ShapeDtypeStruct`s)."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)

@@ -1,0 +1,95 @@
+"""Whole networks, put together from layers."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rnn_jax import cells, layers, masking
+from rnn_jax.config import ModelConfig
+from rnn_jax.types import Array
+
+CELLS = {"simple_rnn": cells.simple_rnn, "lstm": cells.lstm, "gru": cells.gru}
+
+
+class SequenceClassifier(nn.Module):
+    """Tokens to vectors, through recurrent layers, pooled over time, to one logit a class.
+
+    Attributes:
+      recurrent: a layer, `(inputs, lengths=...) -> (carry, outputs)`.
+      vocab_size: rows of the embedding, or classes of a one-hot token.
+      embedding_size: features of a token's vector; 0 feeds one-hot tokens straight to the cell.
+      classes: how many logits come out.
+      masked: skip padding. Otherwise the cells read padding like any token, as Keras does without a mask.
+      pooling: "last", "mean" or "max" over each row's steps.
+      dropout: share of pooled features that training drops.
+    """
+
+    recurrent: nn.Module
+    vocab_size: int
+    embedding_size: int
+    classes: int
+    masked: bool = True
+    pooling: str = "last"
+    dropout: float = 0.0
+
+    def setup(self):
+        if self.embedding_size:
+            # Keras' initialisation, uniform within 0.05 of zero.
+            init = lambda key, shape: jax.random.uniform(key, shape, minval=-0.05, maxval=0.05)
+            self.embedding = self.param("embedding", init, (self.vocab_size, self.embedding_size))
+        self.head = nn.Dense(self.classes, kernel_init=nn.initializers.glorot_uniform())
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(self, tokens: Array, lengths: Array, deterministic: bool = True) -> Array:
+        """Logits of token sequences.
+
+        Args:
+          tokens: int32[batch, time].
+          lengths: int32[batch]; ignored by an unmasked model.
+          deterministic: no dropout; otherwise needs the random stream "dropout".
+
+        Returns:
+          float32[batch, classes].
+        """
+        return self.classify(self.embed(tokens), lengths, deterministic)
+
+    def embed(self, tokens: Array) -> Array:
+        """int32[batch, time] -> float32[batch, time, features]."""
+        if not self.embedding_size:
+            return jax.nn.one_hot(tokens, self.vocab_size)
+        return jnp.take(self.embedding, tokens, axis=0, mode="clip")
+
+    def classify(self, vectors: Array, lengths: Array, deterministic: bool = True) -> Array:
+        """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that a loss
+        can be differentiated by the vectors alone."""
+        lengths = lengths if self.masked else None
+        carry, outputs = self.recurrent(vectors, lengths=lengths, deterministic=deterministic)
+        mask = masking.lengths_to_mask(lengths, vectors.shape[1]) if self.masked else None
+        if self.pooling == "last":
+            features = self.recurrent.final_output(carry)
+        elif self.pooling == "mean":
+            features = masking.masked_mean(outputs, mask)
+        else:
+            features = masking.masked_max(outputs, mask)
+        return self.head(self.drop(features, deterministic=deterministic))
+
+
+def classifier(config: ModelConfig, vocab_size: int, classes: int) -> SequenceClassifier:
+    """The classifier that a config describes."""
+
+    def layer() -> nn.Module:
+        rnn = lambda: layers.RNN(CELLS[config.cell](config.hidden))
+        return layers.Bidirectional(rnn(), rnn()) if config.bidirectional else rnn()
+
+    stack = layers.Stacked([layer() for _ in range(config.layers)], dropout=config.dropout)
+    return SequenceClassifier(
+        recurrent=stack,
+        vocab_size=vocab_size,
+        embedding_size=config.embedding_size,
+        classes=classes,
+        masked=config.masked,
+        pooling=config.pooling,
+        dropout=config.dropout,
+    )
