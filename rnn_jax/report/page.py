@@ -1,0 +1,164 @@
+"""The page: a run's records and a task's sections in, one HTML document out."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rnn_jax.config import Config, options
+from rnn_jax.files import write_atomically
+from rnn_jax.report import history as records
+from rnn_jax.report.charts import layout
+from rnn_jax.report.pieces import Seconds, Section, Share, Table
+
+# HTML allows no control character but white space, and UTF-8 no half of a surrogate pair.
+_UNPRINTABLE = dict.fromkeys(
+    [*(set(range(0x20)) - {0x09, 0x0A}), *range(0x7F, 0xA0), *range(0xD800, 0xE000)], "\ufffd"
+)
+
+
+def render(
+    *,
+    experiment: str,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    parameters: Sequence[tuple[str, Sequence[int], str, int]],
+    sections: Sequence[Section] = (),
+    best_epoch: int | None = None,
+    stopped_early: bool = False,
+    date: str = "",
+) -> str:
+    """The page of a run, a pure function of its arguments.
+
+    Args:
+      experiment: the experiment's name.
+      config: what `config.to_dict` returns.
+      environment: versions, device, threads and the like; a dictionary, which may be nested.
+      history: the records of metrics.jsonl, of a finished or an interrupted run. Each figure of the
+        validation records that is no book-keeping (steps, seconds, ...) gets a chart.
+      parameters: a row (layer, shape, dtype, count) for each parameter.
+      sections: what the task has to show, in order.
+      best_epoch: the epoch whose parameters were kept; None: that of the lowest validation loss.
+      stopped_early: whether the validation loss ended the run before its last epoch.
+      date: shown as it is; the page has no date of its own.
+
+    Returns:
+      One self-contained HTML document; all text from outside is escaped.
+    """
+    import jinja2  # not at the top: train.py imports this module at its start and draws at its end
+
+    run = records.summarize(history, best_epoch)
+    charts = records.curves(run, config.get("optimizer", {}).get("clip_norm", 0.0))
+    whole = [
+        Section("Learning curves", charts),
+        *sections,
+        Section("Epochs", [records.table(run)]),
+        Section("Parameters", [_parameter_table(parameters)]),
+        Section("Configuration", [_config_table(config)]),
+        Section("Environment", [_environment_table(environment)]),
+    ]
+    templates = jinja2.Environment(
+        autoescape=True,
+        finalize=_printable,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters |= {"cell": cell, "layout": layout}
+    templates.tests["share"] = lambda value: isinstance(value, Share)
+    source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
+    page = templates.from_string(source).render(
+        experiment=experiment,
+        date=date,
+        tiles=records.tiles(run, parameters),
+        story=records.story(run, config.get("train", {}).get("epochs"), stopped_early),
+        warnings=records.warnings(run),
+        sections=[section for section in whole if section.pieces],
+    )
+    return page.lstrip() + "\n"
+
+
+def write(path: str | os.PathLike[str], **arguments: Any) -> None:
+    """Writes `render(**arguments)` to `path`, whole or not at all.
+
+    Raises:
+      OSError: the folder is missing, read-only or full; a page that stood there before stays.
+    """
+    write_atomically(path, render(**arguments))
+
+
+def cell(value: Any, digits: int = 4) -> str:
+    """A figure or word as the page shows it: `1,024`, `0.2011`, `2.1e-05`, `NaN`, `—` for None."""
+    if value is None:
+        return "—"
+    if isinstance(value, Share):
+        return "—" if math.isnan(value) else f"{value:.1%}"
+    if isinstance(value, Seconds):
+        return f"{value:,.1f}"
+    if isinstance(value, (str, bool)):
+        return str(value)
+    if isinstance(value, numbers.Integral):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{value:+}".replace("inf", "∞")
+    if value and not 10.0**-digits <= abs(value) < 1e5:
+        return f"{value:.1e}"
+    return f"{value:.{digits}f}"
+
+
+def _printable(value: Any) -> Any:
+    """What the template puts out, without the characters that no HTML page may hold."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return value.translate(_UNPRINTABLE) if is_text else value
+
+
+def _parameter_table(parameters: Sequence[tuple[str, Sequence[int], str, int]]) -> Table:
+    total = sum(count for *_, count in parameters)
+    rows = [
+        [
+            name,
+            " \N{MULTIPLICATION SIGN} ".join(map(str, shape)) or "scalar",
+            str(dtype),
+            int(count),
+            Share(count / total),
+        ]
+        for name, shape, dtype, count in parameters
+    ]
+    columns = ["layer", "shape", "type", "parameters", "share"]
+    return Table("", columns, rows, footer=["total", "", "", int(total), None])
+
+
+def _config_table(config: Mapping[str, Any]) -> Table:
+    """Every option with its meaning, and its default where the run has another value."""
+    known = {name: field for name, field, _ in options(Config())}
+    rows = []
+    for name, value in _flat(config):
+        field = known.get(name)
+        differs = field is not None and value != field.default
+        default = _shown(field.default) if differs else ""
+        rows.append([name, _shown(value), default, field.metadata["help"] if field else ""])
+    return Table("", ["option", "value", "default, if another", "meaning"], rows)
+
+
+def _environment_table(environment: Mapping[str, Any]) -> Table:
+    return Table(
+        "", ["what", "value"], [[name, _shown(value)] for name, value in _flat(environment)]
+    )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields `("data.source", value)` for every leaf of nested dictionaries."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: Any) -> str:
+    return "(empty)" if value == "" else str(value)

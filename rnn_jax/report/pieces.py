@@ -1,0 +1,112 @@
+"""What the report's page is made of: plain records, drawn by the macros of page.html.jinja."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class Share(float):
+    """A part of a whole, 0 to 1, NaN where there is no whole; shown as a bar with its per cent."""
+
+
+class Seconds(float):
+    """A time; tables show tenths of a second, whatever digits their other figures have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prose:
+    """A paragraph of plain text."""
+
+    kind: ClassVar[str] = "prose"
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """Lines over a common axis.
+
+    title: what is measured.
+    x_title: what the axis counts, such as "epoch".
+    x: float[points], rising.
+    series: for each line its name and float[points]; None where nothing was measured. A value that
+      is not finite breaks the line and is marked by a cross at the edge.
+    levels: horizontal lines and their names, such as a threshold.
+    mark: (x, name) of a vertical line, such as the best epoch.
+    from_zero: whether the vertical axis must show zero.
+    """
+
+    kind: ClassVar[str] = "chart"
+    title: str
+    x_title: str
+    x: Sequence[float]
+    series: Mapping[str, Sequence[float | None]]
+    levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    mark: tuple[float, str] | None = None
+    from_zero: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows under column headings; a row's first cell names it.
+
+    title: the caption; may be empty.
+    columns: the headings.
+    rows: cells are str, int, float, `Share`, `Seconds`, or None, which is shown as a dash.
+    footer: one more row, set apart, or ().
+    digits: decimals of floats.
+    wide: False for a table that takes half of the page where there is room.
+    """
+
+    kind: ClassVar[str] = "table"
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    footer: Sequence[Any] = ()
+    digits: int = 4
+    wide: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Confusion:
+    """How often each true class was taken for each class.
+
+    title: the caption.
+    classes: the classes' names.
+    counts: int[classes, classes]; rows are true, columns predicted.
+    wide: as in `Table`.
+    """
+
+    kind: ClassVar[str] = "confusion"
+    title: str
+    classes: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    wide: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One text, with bars below it.
+
+    title: what is to be seen.
+    text: shown as one paragraph, in its own direction of writing.
+    bars: (name, share of the full width, a remark such as "true" or "").
+    """
+
+    kind: ClassVar[str] = "case"
+    title: str
+    text: str
+    bars: Sequence[tuple[str, float, str]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A titled part of the page.
+
+    title: its heading.
+    pieces: the records above, in order; neighbouring charts and cases stand side by side.
+    """
+
+    title: str
+    pieces: Sequence[Any]
