@@ -40,20 +40,37 @@ class Batch(NamedTuple):
     weights: Array
 
 
+def hidden_state(carry: Carry) -> Array:
+    """A carry's hidden state: its field `hidden`, or itself where it is one array."""
+    if hasattr(carry, "hidden"):
+        return carry.hidden
+    if hasattr(carry, "shape"):
+        return carry
+    raise ValueError(
+        f"carry of type {type(carry).__name__} is neither an array nor has a field 'hidden': "
+        "give its Cell an `output` function"
+    )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
     """A recurrent cell as a record of pure functions, in the manner of an optax transformation.
 
-    init: `(key, in_features) -> params`, a pytree of named arrays.
+    init: `(key, in_features) -> params`, a dictionary of named arrays.
     project: `(params, inputs, noise=None) -> projected`; all that does not depend on the carry, for
       every step at once: inputs float[batch, time, in_features] -> a pytree of [batch, time, ...].
+      A leaf with a time axis of 1 holds for every step.
     step: `(params, carry, projected_t) -> (carry, output)`, the signature of `jax.lax.scan`;
       projected_t is `projected` at one step, a pytree of [batch, ...]. What the step needs of the
       noise is a leaf of it.
-    initial_carry: `(params, batch) -> carry` for `batch` rows; learnable initial states live in params.
-    noise: `(key, batch, time) -> noise`, drawn once an unroll, or None for a cell without any.
+    initial_carry: `(params, batch) -> carry` for `batch` rows; learnable initial states live in
+      params.
+    noise: `(key, batch, time, in_features) -> noise`, a pytree of [batch, time or 1, ...] drawn
+      once an unroll; None for a cell without any.
     spec: a hashable value (the kind and the static options). Cells with equal specs are equal, and
-      jit, the kernel table and tests rely on it.
+      jit, the kernel table and tests rely on it. A cell without one equals only itself.
+    output: `carry -> output`, what the step that left this carry gave out (its hidden state, unless
+      the cell says otherwise); it turns a final carry into features.
     """
 
     init: Callable[..., Params]
@@ -62,6 +79,7 @@ class Cell:
     initial_carry: Callable[[Params, int], Carry]
     noise: Callable[..., Any] | None = None
     spec: Hashable = None
+    output: Callable[[Carry], Array] = hidden_state
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cell):
@@ -72,3 +90,23 @@ class Cell:
 
     def __hash__(self) -> int:
         return id(self) if self.spec is None else hash(self.spec)
+
+    def __repr__(self) -> str:
+        return f"Cell({self.spec!r})" if self.spec is not None else f"Cell(at {id(self):#x})"
+
+
+class Direction(NamedTuple):
+    """One of the recurrences that an unroll runs over the same inputs.
+
+    cell: the cell.
+    params: its parameters.
+    reverse: whether it walks time backwards.
+    initial: the carry to start from; None means the cell's own.
+    noise: what `cell.noise` drew, or None. A kernel gets it; a caller gives a key instead.
+    """
+
+    cell: Cell
+    params: Params
+    reverse: bool = False
+    initial: Carry = None
+    noise: Any = None

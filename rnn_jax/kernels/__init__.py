@@ -1,0 +1,39 @@
+"""Ways to compute an unroll: one table, the same numbers from each.
+
+A kernel is a function
+
+    kernel(directions, inputs, *, lengths, mask, resets, remat_chunk) -> ((carry, outputs), ...)
+
+- directions: tuple of `Direction`, at least one, all over the same inputs; `initial` is filled in
+  and fits the cell.
+- inputs: float[batch, time, in_features], zeros at masked steps.
+- lengths: int32[batch] within [0, time] where rows are right-padded, else None.
+- mask: bool[batch, time], or None where every step is valid; with `lengths` it says the same as
+  they do.
+- resets: bool[batch, time] or None, true at a sequence's first step (`masking.starts` turns it into
+  the steps before which a walk restarts from the cell's initial carry).
+- remat_chunk: an int within [1, time], or None.
+
+It returns one (final carry, outputs float[batch, time, features]) for each direction, outputs zero
+at masked steps. What it does not support it refuses with a ValueError that names it; it never
+switches to another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rnn_jax.kernels import scan
+
+KERNELS: dict[str, Callable] = {"scan": scan.unroll}
+
+
+def get(name: str) -> Callable:
+    """The kernel of this name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if name not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(sorted(KERNELS))}, got {name!r}")
+    return KERNELS[name]

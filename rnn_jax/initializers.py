@@ -1,0 +1,74 @@
+"""How a cell's parameters start: as in Keras, or as in PyTorch.
+
+An initializer draws one kernel for all gates, [rows, gates * hidden], and their bias [gates *
+hidden].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.types import Array, PRNGKey
+
+
+class Initializer(NamedTuple):
+    """How one convention starts its parameters.
+
+    kernel: `(key, rows, hidden, gates, dtype) -> [rows, gates * hidden]`, for the inputs.
+    recurrent_kernel: the same, for the carry.
+    bias: `(key, hidden, gates, dtype) -> [gates * hidden]`.
+    forget_bias: what is added to an LSTM's forget gate.
+    """
+
+    kernel: Callable[..., Array]
+    recurrent_kernel: Callable[..., Array]
+    bias: Callable[..., Array]
+    forget_bias: float
+
+
+def glorot_uniform(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
+    """Uniform in ±√(6 / (rows + gates * hidden)), all gates together as in Keras.
+
+    Glorot and Bengio (2010), https://proceedings.mlr.press/v9/glorot10a.html.
+    """
+    limit = math.sqrt(6 / max(rows + gates * hidden, 1))
+    return jax.random.uniform(key, (rows, gates * hidden), dtype, -limit, limit)
+
+
+def orthogonal(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
+    """An orthogonal matrix [rows, hidden] for each gate.
+
+    Saxe, McClelland and Ganguli (2014), https://arxiv.org/abs/1312.6120.
+    """
+    draw = jax.nn.initializers.orthogonal()
+    exact = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32  # there is no QR in bfloat16
+    each = [draw(key, (rows, hidden), exact) for key in jax.random.split(key, gates)]
+    return jnp.concatenate(each, axis=1).astype(dtype)
+
+
+def zeros(key: PRNGKey, hidden: int, gates: int, dtype) -> Array:
+    """Zeros."""
+    del key
+    return jnp.zeros(gates * hidden, dtype)
+
+
+def torch_uniform(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
+    """Uniform in ±1/√hidden, as PyTorch draws each parameter of its recurrent layers."""
+    limit = 1 / math.sqrt(hidden)
+    return jax.random.uniform(key, (rows, gates * hidden), dtype, -limit, limit)
+
+
+def torch_uniform_bias(key: PRNGKey, hidden: int, gates: int, dtype) -> Array:
+    """`torch_uniform` for a bias."""
+    return torch_uniform(key, 1, hidden, gates, dtype)[0]
+
+
+INITIALIZERS = {
+    "keras": Initializer(glorot_uniform, orthogonal, zeros, forget_bias=1.0),
+    "torch": Initializer(torch_uniform, torch_uniform, torch_uniform_bias, forget_bias=0.0),
+}

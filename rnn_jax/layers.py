@@ -1,0 +1,291 @@
+"""flax.linen layers: they own parameters, and nothing else.
+
+Every layer has the call
+
+    carry, outputs = layer.apply(variables, inputs, lengths=None, mask=None, resets=None,
+    initial=None,
+                                 deterministic=True)
+
+with the arguments of `rnn_jax.unrolling.unroll`; with `deterministic=False` noise comes from the
+flax rng collection "dropout". The carries: RNN, its cell's; Bidirectional, (forward, backward);
+Stacked, a tuple with one entry for each layer. `layer.final_output(carry)` turns a final carry into
+the features at the
+end of each row: float[batch, features].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rnn_jax import kernels
+from rnn_jax.affine import drop
+from rnn_jax.types import Array, Carry, Cell, Direction, Params
+from rnn_jax.unrolling import unroll_directions
+
+MERGES = {
+    "concat": lambda forward, backward: jnp.concatenate([forward, backward], axis=-1),
+    "sum": lambda forward, backward: forward + backward,
+    "mean": lambda forward, backward: (forward + backward) / 2,
+    "mul": lambda forward, backward: forward * backward,
+}
+
+
+class RNN(nn.Module):
+    """A cell over time.
+
+    cell: the cell; the layer owns its parameters, under the names that `cell.init` gives them.
+    reverse: whether it walks time backwards.
+    kernel: how it is computed, a name in `rnn_jax.kernels.KERNELS`.
+    remat_chunk: see `unroll`.
+
+    >>> from rnn_jax.cells import lstm
+    >>> layer, inputs = RNN(lstm(hidden=8)), jnp.ones((2, 5, 64))
+    >>> variables = layer.init(jax.random.key(0), inputs)
+    >>> carry, outputs = layer.apply(variables, inputs, lengths=jnp.array([5, 3]))
+    >>> outputs.shape, layer.final_output(carry).shape
+    ((2, 5, 8), (2, 8))
+    """
+
+    cell: Cell
+    reverse: bool = False
+    kernel: str = "scan"
+    remat_chunk: int | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.cell, Cell):
+            raise ValueError(f"cell must be a Cell, got {self.cell!r}")
+        kernels.get(self.kernel)
+        super().__post_init__()
+
+    def __call__(
+        self,
+        inputs: Array,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        resets: Array | None = None,
+        initial: Carry = None,
+        deterministic: bool = True,
+    ) -> tuple[Carry, Array]:
+        direction = Direction(self.cell, self.parameters(inputs.shape[-1]), self.reverse, initial)
+        return unroll_directions(
+            [direction], inputs, lengths, mask, resets, self.remat_chunk,
+            keys=[self.noise_key(deterministic)], kernel=self.kernel,
+        )[0]  # fmt: skip
+
+    @nn.compact
+    def parameters(self, in_features: int) -> Params:
+        """The cell's parameters, drawn if the layer is being initialised."""
+        known = self.variables.get("params")
+        if known or not self.is_initializing():
+            return dict(known or {})
+        params = self.cell.init(self.make_rng("params"), in_features)
+        if not isinstance(params, Mapping):
+            raise ValueError(
+                f"cell.init must return a dictionary of arrays, got {type(params).__name__}"
+            )
+        return {name: self.param(name, lambda _, leaf=leaf: leaf) for name, leaf in params.items()}
+
+    def noise_key(self, deterministic: bool) -> Array | None:
+        """A key for the cell's noise, where it has any and it is wanted."""
+        if deterministic or self.cell.noise is None:
+            return None
+        return self.make_rng("dropout")
+
+    @nn.nowrap
+    def final_output(self, carry: Carry) -> Array:
+        """The output at the end of each row's walk: float[batch, features]."""
+        return self.cell.output(carry)
+
+    @nn.nowrap
+    def members(self) -> list[nn.Module]:
+        """The RNN layers in here."""
+        return [self]
+
+
+class Bidirectional(nn.Module):
+    """Two layers over the same inputs, one forwards and one backwards (Schuster and Paliwal 1997).
+
+    forward: an RNN.
+    backward: an RNN of its own; it walks time backwards, whether its `reverse` says so or not.
+    merge: what becomes of the two outputs at each step: "concat", "sum", "mean" or "mul".
+
+    >>> from rnn_jax.cells import gru
+    >>> layer = Bidirectional(RNN(gru(hidden=3)), RNN(gru(hidden=3)), merge="concat")
+    >>> (carry, outputs), variables = layer.init_with_output(jax.random.key(0), jnp.ones((2, 5, 4)))
+    >>> outputs.shape, sorted(variables["params"])
+    ((2, 5, 6), ['backward', 'forward'])
+    """
+
+    forward: RNN
+    backward: RNN
+    merge: str = "concat"
+
+    def __post_init__(self):
+        for name in ("forward", "backward"):
+            if not isinstance(getattr(self, name), RNN):
+                raise ValueError(f"{name} must be an RNN, got {getattr(self, name)!r}")
+        if self.forward.reverse:
+            raise ValueError("forward must have reverse=False, got reverse=True")
+        for name in ("kernel", "remat_chunk"):
+            one, other = getattr(self.forward, name), getattr(self.backward, name)
+            if one != other:
+                raise ValueError(
+                    f"{name} must be the same in both directions, got {one!r} and {other!r}"
+                )
+        if self.merge not in MERGES:
+            raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {self.merge!r}")
+        _check_distinct("Bidirectional", [self.forward, self.backward])
+        super().__post_init__()
+
+    def __call__(
+        self,
+        inputs: Array,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        resets: Array | None = None,
+        initial: tuple[Carry, Carry] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[tuple[Carry, Carry], Array]:
+        layers = (self.forward, self.backward)
+        carries = _entries("initial", initial, len(layers))
+        directions = [
+            Direction(layer.cell, layer.parameters(inputs.shape[-1]), reverse, carry)
+            for layer, reverse, carry in zip(layers, (False, True), carries, strict=True)
+        ]
+        (forward, ahead), (backward, behind) = unroll_directions(
+            directions, inputs, lengths, mask, resets, self.forward.remat_chunk,
+            keys=[layer.noise_key(deterministic) for layer in layers], kernel=self.forward.kernel,
+        )  # fmt: skip
+        return (forward, backward), MERGES[self.merge](ahead, behind)
+
+    @nn.nowrap
+    def final_output(self, carry: tuple[Carry, Carry]) -> Array:
+        """The forward walk's last output merged with the backward walk's."""
+        forward, backward = carry
+        return MERGES[self.merge](
+            self.forward.final_output(forward), self.backward.final_output(backward)
+        )
+
+    @nn.nowrap
+    def members(self) -> list[nn.Module]:
+        """The RNN layers in here."""
+        return [*self.forward.members(), *self.backward.members()]
+
+
+class Stacked(nn.Module):
+    """Layers one on the other: each reads the outputs of the one below.
+
+    layers: RNN, Bidirectional or Stacked, of any widths.
+    residual: each layer but the first adds its inputs to its outputs (the widths must agree).
+    skip: each layer but the first reads the stack's inputs beside the outputs below, and the
+      outputs of all layers together are the stack's (Graves 2013, https://arxiv.org/abs/1308.0850).
+    dropout: share of the features dropped between layers, each step by itself.
+
+    >>> from rnn_jax.cells import lstm
+    >>> layer = Stacked([RNN(lstm(hidden=8)), RNN(lstm(hidden=5))])
+    >>> (carry, outputs), variables = layer.init_with_output(jax.random.key(0), jnp.ones((2, 7, 4)))
+    >>> outputs.shape, len(carry), sorted(variables["params"])
+    ((2, 7, 5), 2, ['layers_0', 'layers_1'])
+    """
+
+    layers: Sequence[Any]
+    residual: bool = False
+    skip: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        self.layers = tuple(self.layers)
+        if not self.layers:
+            raise ValueError("layers must hold at least one layer, got none")
+        for layer in self.layers:
+            if not isinstance(layer, RNN | Bidirectional | Stacked):
+                raise ValueError(f"layers must be RNN, Bidirectional or Stacked, got {layer!r}")
+        if self.residual and self.skip:
+            raise ValueError("residual and skip: got both, expected one of them at most")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a number in [0, 1), got {self.dropout!r}")
+        _check_distinct("Stacked", self.layers)
+        super().__post_init__()
+
+    def __call__(
+        self,
+        inputs: Array,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        resets: Array | None = None,
+        initial: tuple[Carry, ...] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[tuple[Carry, ...], Array]:
+        carries, outputs = [], []
+        for layer, carry in zip(
+            self.layers, _entries("initial", initial, len(self.layers)), strict=True
+        ):
+            below = outputs[-1] if outputs else None
+            seen = inputs if below is None else self._dropped(below, deterministic)
+            if self.skip and below is not None:
+                seen = jnp.concatenate([inputs.astype(seen.dtype), seen], axis=-1)
+            carry, above = layer(seen, lengths, mask, resets, carry, deterministic)
+            carries.append(carry)
+            outputs.append(self._joined(below, above))
+        return tuple(carries), self._result(outputs)
+
+    @nn.nowrap
+    def final_output(self, carry: tuple[Carry, ...]) -> Array:
+        """The features at the end of each row's walk: float[batch, features]."""
+        outputs = []
+        for layer, layer_carry in zip(self.layers, carry, strict=True):
+            below = outputs[-1] if outputs else None
+            outputs.append(self._joined(below, layer.final_output(layer_carry)))
+        return self._result(outputs)
+
+    @nn.nowrap
+    def members(self) -> list[nn.Module]:
+        """The RNN layers in here."""
+        return [member for layer in self.layers for member in layer.members()]
+
+    @nn.nowrap
+    def _joined(self, below: Array | None, above: Array) -> Array:
+        if not self.residual or below is None:
+            return above
+        if below.shape != above.shape:
+            raise ValueError(
+                f"residual=True needs layers of the same width, got {below.shape[-1]} "
+                f"and {above.shape[-1]} features"
+            )
+        return below + above
+
+    @nn.nowrap
+    def _result(self, outputs: list[Array]) -> Array:
+        return jnp.concatenate(outputs, axis=-1) if self.skip else outputs[-1]
+
+    def _dropped(self, values: Array, deterministic: bool) -> Array:
+        if deterministic or not self.dropout:
+            return values
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, values.shape)
+        return drop(values, keep, self.dropout)
+
+
+def _entries(name: str, carry: Any, count: int) -> Sequence[Any]:
+    """A carry's entries, one for each layer; None for each where it is None."""
+    if carry is None:
+        return (None,) * count
+    if not isinstance(carry, tuple | list) or len(carry) != count:
+        got = f"{len(carry)} entries" if isinstance(carry, tuple | list) else type(carry).__name__
+        raise ValueError(
+            f"{name} must be a tuple with {count} entries, one for each layer, got {got}"
+        )
+    return carry
+
+
+def _check_distinct(owner: str, layers: Sequence[Any]) -> None:
+    members = [member for layer in layers for member in layer.members()]
+    if len({id(member) for member in members}) < len(members):
+        raise ValueError(
+            f"{owner}: got the same layer instance twice, which would share its parameters; "
+            "expected an instance for each place"
+        )

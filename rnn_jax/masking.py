@@ -1,0 +1,139 @@
+"""Which steps count: lengths and masks, and pooling over the steps that do.
+
+A mask is bool[batch, time], true at valid steps; `mask=None` means that all steps are. Values at
+masked steps never matter, NaN and infinity included, neither to a result nor to a gradient; a row
+without a valid step pools to 0.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.types import Array
+
+
+def lengths_to_mask(lengths: Array, time: int) -> Array:
+    """The mask of right-padded rows.
+
+    Args:
+      lengths: int[batch], valid steps of each row.
+      time: steps of the padded rows.
+
+    Returns:
+      bool[batch, time], true at the first `lengths[b]` steps of row b.
+
+    >>> lengths_to_mask(jnp.array([2, 0]), 3).tolist()
+    [[True, True, False], [False, False, False]]
+    """
+    lengths = jnp.asarray(lengths)
+    return jnp.arange(time, dtype=lengths.dtype) < lengths[:, None]
+
+
+def mask_to_lengths(mask: Array) -> Array:
+    """The lengths of right-padded rows.
+
+    Args:
+      mask: bool[batch, time], true at the first steps of each row.
+
+    Returns:
+      int32[batch], the number of valid steps.
+
+    Raises:
+      ValueError: the mask, where its values are known, has a valid step after a masked one.
+
+    >>> mask_to_lengths(jnp.array([[True, True, False], [False, False, False]])).tolist()
+    [2, 0]
+    """
+    if is_concrete(mask) and np.any(np.diff(np.asarray(mask).astype(np.int8), axis=1) > 0):
+        raise ValueError(
+            "mask must have its valid steps first in every row to be told by lengths; "
+            "it has a valid step after a masked one"
+        )
+    return jnp.sum(mask, axis=1, dtype=jnp.int32)
+
+
+def zero_masked(values: Array, mask: Array | None) -> Array:
+    """`values` [batch, time, ...] with zeros at masked steps."""
+    if mask is None:
+        return values
+    mask = mask.reshape(mask.shape + (1,) * (values.ndim - 2))
+    return jnp.where(mask, values, jnp.zeros((), values.dtype))
+
+
+def last_valid(values: Array, mask: Array | None = None) -> Array:
+    """The values at each row's last valid step.
+
+    Args:
+      values: [batch, time, features].
+      mask: bool[batch, time], or None.
+
+    Returns:
+      [batch, features]; 0 for a row without a valid step.
+
+    >>> last_valid(jnp.array([[[1.], [2.], [3.]]]), jnp.array([[True, True, False]])).tolist()
+    [[2.0]]
+    """
+    batch, time = values.shape[:2]
+    if time == 0:
+        return jnp.zeros((batch, *values.shape[2:]), values.dtype)
+    if mask is None:
+        return values[:, -1]
+    last = time - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+    return jnp.take_along_axis(zero_masked(values, mask), last[:, None, None], axis=1)[:, 0]
+
+
+def masked_mean(values: Array, mask: Array | None = None) -> Array:
+    """The mean over valid steps, [batch, time, features] -> [batch, features]; 0 where there is
+    none.
+
+    >>> masked_mean(jnp.array([[[1.], [2.], [9.]]]), jnp.array([[True, True, False]])).tolist()
+    [[1.5]]
+    """
+    total = jnp.sum(zero_masked(values, mask), axis=1)
+    if mask is None:
+        return total / max(values.shape[1], 1)
+    count = jnp.maximum(jnp.sum(mask, axis=1, dtype=jnp.int32), 1)
+    return total / count[:, None].astype(total.dtype)
+
+
+def masked_max(values: Array, mask: Array | None = None) -> Array:
+    """The maximum over valid steps, [batch, time, features] -> [batch, features]; 0 for none.
+
+    >>> masked_max(jnp.array([[[-1.], [-2.], [9.]]]), jnp.array([[True, True, False]])).tolist()
+    [[-1.0]]
+    """
+    if values.shape[1] == 0:
+        return jnp.zeros((values.shape[0], *values.shape[2:]), values.dtype)
+    if mask is None:
+        return jnp.max(values, axis=1)
+    lowest = jnp.array(-jnp.inf, values.dtype)
+    largest = jnp.max(jnp.where(mask[:, :, None], values, lowest), axis=1)
+    return jnp.where(jnp.any(mask, axis=1)[:, None], largest, jnp.zeros((), values.dtype))
+
+
+def starts(resets: Array, reverse: bool) -> Array:
+    """Where a walk through time enters a new sequence.
+
+    Args:
+      resets: bool[batch, time], true at a sequence's first step.
+      reverse: whether the walk goes backwards. The boundary stays between t-1 and t, so a backward
+        walk crosses it on its way into t-1.
+
+    Returns:
+      bool[batch, time], true at the steps before which the carry restarts.
+
+    >>> starts(jnp.array([[False, False, True, False]]), reverse=True).tolist()
+    [[False, True, False, False]]
+    """
+    if not reverse:
+        return resets
+    return jnp.concatenate([resets[:, 1:], jnp.zeros_like(resets[:, :1])], axis=1)
+
+
+def is_concrete(array) -> bool:
+    """Whether the values are known here: not traced, and all on this host."""
+    if isinstance(array, jax.core.Tracer):
+        return False
+    return not isinstance(array, jax.Array) or array.is_fully_addressable
