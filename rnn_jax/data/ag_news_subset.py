@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
+import absl.logging
 import numpy as np
 
 from rnn_jax.config import DataConfig, InputError
@@ -29,16 +31,27 @@ def classes(config: DataConfig) -> tuple[str, ...]:
 def read(config: DataConfig) -> tuple[Stories, Stories]:
     """Training and test stories, in TFDS' order.
 
-    A prepared copy in `config.data_dir` (empty: TFDS' own folder) is read where it is; otherwise TFDS
-    downloads and prepares one there.
+    A prepared copy in `config.data_dir` (empty: TFDS' own folder) is read where it is; otherwise
+    TFDS downloads and prepares one there.
 
     Raises:
       InputError: there is no copy and no way to download one, or the copy cannot be read.
     """
-    # TFDS takes a second to import, and reports progress on standard output, which is ours.
-    with contextlib.redirect_stdout(sys.stderr):
+    with _quiet():
         builder = _prepared(config.data_dir)
         return _stories(builder, "train"), _stories(builder, "test")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS off standard output, which is the program's, and from extra warnings."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        absl.logging.set_verbosity(verbosity)
 
 
 def _prepared(data_dir: str) -> Any:
@@ -56,9 +69,9 @@ def _prepared(data_dir: str) -> Any:
     # Only now, since without network TFDS would retry for more than three minutes.
     if not reachable(URL):
         raise InputError(
-            f"ag_news_subset is not in {builder.data_root} and cannot be downloaded: give "
-            "--config.data.data_dir=DIR with a prepared copy, use --config.data.source=csv with the "
-            "original CSV files, or --config.data.source=bbc_news, which needs no download"
+            f"ag_news_subset is not in {builder.data_dir} and cannot be downloaded: give "
+            "--config.data.data_dir=DIR with a prepared copy, use --config.data.source=csv with "
+            "the original CSV files, or --config.data.source=bbc_news, which needs no download"
         )
     try:
         builder.download_and_prepare(
@@ -72,8 +85,8 @@ def _prepared(data_dir: str) -> Any:
 def reachable(url: str, patience: float | None = None) -> bool:
     """Whether the server of `url` answers, found out within `patience` seconds (None: PATIENCE).
 
-    A thread asks, since neither the look-up of a name nor a server that sends a byte now and then keeps
-    to a timeout.
+    A thread asks, since neither the look-up of a name nor a server that sends a byte now and then
+    keeps to a timeout.
     """
     patience = PATIENCE if patience is None else patience
     answers: list[bool] = []

