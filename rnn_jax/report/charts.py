@@ -56,7 +56,7 @@ def layout(chart: Chart) -> dict[str, Any]:
         "right": RIGHT,
         "top": TOP,
         "bottom": BOTTOM,
-        "x_ticks": [(place_x(tick), _label(tick)) for tick in x_ticks],
+        "x_ticks": [(place_x(tick), f"{tick:,.0f}") for tick in x_ticks],
         "y_ticks": y_ticks,
         "logarithmic": logarithmic,
         "lines": drawn,
@@ -101,13 +101,13 @@ def _vertical(values: Sequence[float], from_zero: bool):
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
         place = _scale(first, last, BOTTOM, TOP)
         powers = range(first, last + 1, -(-(last - first) // 6))
-        marks = [(place(power), f"{10.0**power:g}") for power in powers]
+        marks = [(place(power), _short(10.0**power)) for power in powers]
         return lambda value: place(math.log10(value)), marks, True
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
     steps = ticks(low, high)
     place = _scale(steps[0], steps[-1], BOTTOM, TOP)
-    return place, [(place(step), _label(step)) for step in steps], False
+    return place, [(place(step), _short(step)) for step in steps], False
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
@@ -143,8 +143,12 @@ def _summary(chart: Chart) -> str:
     return f"{chart.title} by {chart.x_title}: " + ("; ".join(parts) or "no finite value")
 
 
-def _label(tick: float) -> str:
-    return f"{tick:,.6g}" if abs(tick) < 1e6 else f"{tick:.3g}"
+def _short(tick: float) -> str:
+    """A tick in the six characters that fit beside the plane: `0.25`, `60,000`, `1.5e5`."""
+    if tick == 0 or 1e-3 <= abs(tick) < 1e5:
+        return f"{tick:,.4g}" if abs(tick) < 1e3 else f"{tick:,.0f}"
+    mantissa, exponent = f"{tick:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _drawable(value: float | None) -> bool:

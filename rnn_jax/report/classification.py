@@ -45,7 +45,7 @@ def classification_sections(
     predicted = probabilities.argmax(axis=1) if len(labels) else np.zeros(0, int)
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (labels.astype(int), predicted), 1)
-    title = "What was taken for what on the test split"
+    title = "Confusion matrix of the test split"
     half = len(classes) <= 7
     return [
         Section(
@@ -124,5 +124,7 @@ def _case(text: str, probabilities: np.ndarray, true: int, predicted: int, class
         for c in sorted(map(int, shown), key=likely.index)
     ]
     words = " ".join(text.split())
-    excerpt = words if len(words) <= EXCERPT else words[:EXCERPT].rstrip() + "…"
-    return Case(f"{classes[true]}, taken for {classes[predicted]}", excerpt or "(empty text)", bars)
+    if len(words) > EXCERPT:
+        head, _, cut = words[:EXCERPT].rpartition(" ")
+        words = (head if len(cut) < EXCERPT // 4 else words[:EXCERPT]) + " …"
+    return Case(f"{classes[true]}, taken for {classes[predicted]}", words or "(empty text)", bars)

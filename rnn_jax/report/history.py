@@ -188,9 +188,8 @@ def tiles(run: Run, parameters: Sequence[tuple[str, Any, str, int]]) -> list[Til
     last = run.last()
     gap = run.gap(run.best) if run.best is not None else None
     later = run.gap(last) if last is not None and last != run.best else None
-    remark = f"{later:+.4f} at {run.axis} {last:,}" if later is not None else ""
-    title = f"loss gap {at_best}".strip()
-    found.append(Tile(title, "—" if gap is None else f"{gap:+.4f}", remark))
+    remark = f"{_signed(later)} at {run.axis} {last:,}" if later is not None else ""
+    found.append(Tile(f"loss gap {at_best}".strip(), _signed(gap), remark))
 
     total = sum(count for *_, count in parameters)
     largest = max(parameters, key=lambda row: row[-1], default=None)
@@ -281,6 +280,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _signed(gap: float | None) -> str:
+    if gap is None:
+        return "—"
+    return f"{gap:+.4f}" if math.isfinite(gap) else "not finite"
 
 
 def _seconds(record: Record) -> Seconds | None:

@@ -13,12 +13,17 @@ from rnn_jax.config import Config, options
 from rnn_jax.files import write_atomically
 from rnn_jax.report import history as records
 from rnn_jax.report.charts import layout
-from rnn_jax.report.pieces import Seconds, Section, Share, Table
+from rnn_jax.report.pieces import Prose, Seconds, Section, Share, Table
 
-# HTML allows no control character but white space, and UTF-8 no half of a surrogate pair.
+ON_DEFAULTS = "Where an option differs from its default, the default stands beside it."
+
+# HTML allows no control character but white space, UTF-8 no half of a surrogate pair, and overrides
+# of the direction of writing (0x202D, 0x202E) would let a text disguise what follows in it.
 _UNPRINTABLE = dict.fromkeys(
-    [*(set(range(0x20)) - {0x09, 0x0A}), *range(0x7F, 0xA0), *range(0xD800, 0xE000)], "\ufffd"
+    {*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), 0x202D, 0x202E} - {0x09, 0x0A},
+    "\ufffd",
 )
+_TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 
 
 def render(
@@ -59,7 +64,7 @@ def render(
         *sections,
         Section("Epochs", [records.table(run)]),
         Section("Parameters", [_parameter_table(parameters)]),
-        Section("Configuration", [_config_table(config)]),
+        Section("Configuration", [Prose(ON_DEFAULTS), _config_table(config)]),
         Section("Environment", [_environment_table(environment)]),
     ]
     templates = jinja2.Environment(
@@ -122,7 +127,7 @@ def _parameter_table(parameters: Sequence[tuple[str, Sequence[int], str, int]]) 
     rows = [
         [
             name,
-            " \N{MULTIPLICATION SIGN} ".join(map(str, shape)) or "scalar",
+            _TIMES.join(map(str, shape)) or "scalar",
             str(dtype),
             int(count),
             Share(count / total),
@@ -142,7 +147,7 @@ def _config_table(config: Mapping[str, Any]) -> Table:
         differs = field is not None and value != field.default
         default = _shown(field.default) if differs else ""
         rows.append([name, _shown(value), default, field.metadata["help"] if field else ""])
-    return Table("", ["option", "value", "default, if another", "meaning"], rows)
+    return Table("", ["option", "value", "default", "meaning"], rows)
 
 
 def _environment_table(environment: Mapping[str, Any]) -> Table:
