@@ -127,6 +127,12 @@ class OptimizerConfig:
     warmup_steps: int = option(
         0, "steps over which the learning rate rises to its value", minimum=0
     )
+    embedding_update: str = option(
+        "touched",
+        "which rows of the embedding a step updates: touched (those that the batch reads, each with "
+        "its own Adam means) or dense (all)",
+        choices=("touched", "dense"),
+    )
     clip_norm: float = option(
         1.0,
         "largest global norm of the gradient; a longer one is scaled to it (0: never)",
@@ -140,6 +146,11 @@ class TrainConfig:
 
     epochs: int = option(10, "passes over the training stories, at most", minimum=1)
     batch_size: int = option(32, "stories in a step", minimum=1)
+    steps_per_call: int = option(
+        8,
+        "steps that the device takes before it reports back (several cost one dispatch)",
+        minimum=1,
+    )
     patience: int = option(
         3,
         "epochs without a better validation loss before training stops early (0: never)",

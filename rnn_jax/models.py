@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from rnn_jax import cells, layers, masking
 from rnn_jax.config import ModelConfig
-from rnn_jax.types import Array
+from rnn_jax.types import Array, PRNGKey
 
 CELLS = {"simple_rnn": cells.simple_rnn, "lstm": cells.lstm, "gru": cells.gru}
 
@@ -36,9 +35,9 @@ class SequenceClassifier(nn.Module):
 
     def setup(self):
         if self.embedding_size:
-            # Keras' initialisation, uniform within 0.05 of zero.
-            init = lambda key, shape: jax.random.uniform(key, shape, minval=-0.05, maxval=0.05)
-            self.embedding = self.param("embedding", init, (self.vocab_size, self.embedding_size))
+            self.embedding = nn.Embed(
+                self.vocab_size, self.embedding_size, embedding_init=_keras_embedding_init
+            )
         self.head = nn.Dense(self.classes, kernel_init=nn.initializers.glorot_uniform())
         self.drop = nn.Dropout(self.dropout)
 
@@ -59,7 +58,7 @@ class SequenceClassifier(nn.Module):
         """int32[batch, time] -> float32[batch, time, features]."""
         if not self.embedding_size:
             return jax.nn.one_hot(tokens, self.vocab_size)
-        return jnp.take(self.embedding, tokens, axis=0, mode="clip")
+        return self.embedding(tokens)
 
     def classify(self, vectors: Array, lengths: Array, deterministic: bool = True) -> Array:
         """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that a loss
@@ -74,6 +73,11 @@ class SequenceClassifier(nn.Module):
         else:
             features = masking.masked_max(outputs, mask)
         return self.head(self.drop(features, deterministic=deterministic))
+
+
+def _keras_embedding_init(key: PRNGKey, shape: tuple[int, ...], dtype) -> Array:
+    """Uniform within 0.05 of zero."""
+    return jax.random.uniform(key, shape, dtype, -0.05, 0.05)
 
 
 def classifier(config: ModelConfig, vocab_size: int, classes: int) -> SequenceClassifier:

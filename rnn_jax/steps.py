@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rnn_jax import metrics
+from rnn_jax import metrics, touched
 from rnn_jax.metrics import Sums
 from rnn_jax.tasks import Task
 from rnn_jax.types import Array, Batch, Params
@@ -48,36 +48,102 @@ def zero_sums(task: Task) -> Sums:
 
 
 def make_train_step(
-    task: Task, optimizer: optax.GradientTransformation, seed: int, stop_at_non_finite: bool
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    *,
+    stop_at_non_finite: bool = True,
+    embedding_update: str = "dense",
 ) -> Callable[[TrainState, Batch], TrainState]:
     """Returns `(state, batch) -> state`: one update by the gradient of the batch's mean loss.
 
     A step whose loss or gradient is not finite changes nothing but `sums["skipped"]`. With
     `stop_at_non_finite` every later step changes nothing either, so that the caller, who looks at the
     sums only now and then, finds the state just as it was before the first bad step.
+
+    Args:
+      task: what to learn.
+      optimizer: from gradients to updates.
+      seed: of the steps' keys.
+      stop_at_non_finite: see above.
+      embedding_update: "dense" hands the optimizer the whole embedding; "touched" the rows that the
+        batch reads, by the rule that `rnn_jax.touched` states.
     """
+    in_part = embedding_update == "touched" and task.is_table is not None
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
-        # Keys of steps and the key of `init` never meet: fold_in makes another key of the same seed.
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradient = jax.value_and_grad(task.loss, has_aux=True)
-        (loss, sums), grads = gradient(state.params, batch, key)
+        whole = seen = state.params, state.opt_state
+        if in_part:
+            tables = _table_marks(task, optimizer, state)
+            reads = touched.touched(batch.tokens, task.vocab_size)
+            batch = batch._replace(tokens=reads.tokens)
+            seen = _where_marked(tables, lambda table: touched.gather(table, reads.rows), whole)
+        params, opt_state = seen
+
+        (loss, sums), grads = jax.value_and_grad(task.loss, has_aux=True)(params, batch, key)
+        if in_part:
+            real = (reads.rows < task.vocab_size)[:, None]
+            grads = _where_marked(task.is_table, lambda grad: jnp.where(real, grad, 0), grads)
         norm = optax.global_norm(grads)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        new = optax.apply_updates(params, updates), opt_state
+
+        halted = (state.sums["skipped"] > 0) & stop_at_non_finite
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        halted = (state.sums["skipped"] > 0) if stop_at_non_finite else jnp.array(False)
-
-        def update(state: TrainState) -> TrainState:
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-            counts = {"gradient_norm": norm, "updates": jnp.int32(1), "skipped": jnp.int32(0)}
-            total = metrics.add(state.sums, sums | counts)
-            return TrainState(state.step + 1, params, opt_state, total)
-
-        def skip(state: TrainState) -> TrainState:
-            step = state.step if stop_at_non_finite else state.step + 1
-            skipped = state.sums["skipped"] + (~halted).astype(jnp.int32)
-            return state._replace(step=step, sums=state.sums | {"skipped": skipped})
-
-        return jax.lax.cond(finite & ~halted, update, skip, state)
+        good, bad = finite & ~halted, ~finite & ~halted
+        # A select rides on the update's own pass over memory; a branch around it would copy tables.
+        new = jax.tree.map(lambda after, before: jnp.where(good, after, before), new, seen)
+        if in_part:
+            new = _where_marked(
+                tables, lambda table, rows: touched.scatter(table, reads.rows, rows), whole, new
+            )
+        measured = sums | {"gradient_norm": norm, "updates": jnp.int32(1), "skipped": jnp.int32(0)}
+        total = jax.tree.map(
+            lambda before, more: before + jnp.where(good, more, 0).astype(before.dtype),
+            state.sums,
+            measured,
+        )
+        total["skipped"] += bad.astype(jnp.int32)
+        forward = good if stop_at_non_finite else good | bad
+        return TrainState(state.step + forward.astype(jnp.int32), *new, total)
 
     return train_step
+
+
+def make_train_steps(
+    train_step: Callable[[TrainState, Batch], TrainState],
+) -> Callable[[TrainState, Batch, Array], TrainState]:
+    """Returns `(state, batches, count) -> state`: the first `count` of several batches, in order.
+
+    One call costs one dispatch, however many steps it takes; a small model's step is shorter than that.
+    The leaves of `batches` are a batch's with one more axis in front; `count` is int32[], and another
+    count does not compile anew.
+    """
+
+    def train_steps(state: TrainState, batches: Batch, count: Array) -> TrainState:
+        def body(index: Array, state: TrainState) -> TrainState:
+            return train_step(state, jax.tree.map(lambda leaf: leaf[index], batches))
+
+        return jax.lax.fori_loop(0, count, body, state)
+
+    return train_steps
+
+
+def _table_marks(task: Task, optimizer: optax.GradientTransformation, state: TrainState) -> Any:
+    """For every leaf of (params, opt_state) whether it has a row for each token."""
+    in_state = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, is_table: is_table,
+        state.opt_state,
+        task.is_table,
+        transform_non_params=lambda _: False,
+    )
+    return task.is_table, in_state
+
+
+def _where_marked(marks: Any, function: Callable[..., Array], tree: Any, *rest: Any) -> Any:
+    """`function` of the marked leaves; of the others the last tree's."""
+    return jax.tree.map(
+        lambda mark, *leaves: function(*leaves) if mark else leaves[-1], marks, tree, *rest
+    )

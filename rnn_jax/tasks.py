@@ -27,6 +27,9 @@ class Task(NamedTuple):
     loss: `(params, batch, key) -> (loss, sums)`; the batch's mean loss and what is measured on the way.
     evaluate: `(params, batch) -> (sums, outputs)`, without noise; outputs are arrays [batch, ...].
     sums: names, shapes and dtypes of the sums.
+    is_table: a tree like the parameters, true at those that the loss only reads rows of, at the
+      positions `batch.tokens`, and that may therefore be given in part; None if there are none.
+    vocab_size: how many rows those have.
     means: `(sums) -> {"loss": ..., ...}`, the figures that metrics.jsonl and the log show.
     sections: `(outputs, labels, texts) -> report sections` for the test split.
     """
@@ -36,6 +39,8 @@ class Task(NamedTuple):
     loss: Callable[[Params, Batch, PRNGKey], tuple[Array, Sums]]
     evaluate: Callable[[Params, Batch], tuple[Sums, Array]]
     sums: Any
+    is_table: Params | None
+    vocab_size: int
     means: Callable[[dict[str, Any]], dict[str, float]]
     sections: Callable[[np.ndarray, np.ndarray, Sequence[str]], list[Any]]
 
@@ -52,17 +57,22 @@ def classification(config: Config, classes: Sequence[str]) -> Task:
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
 
+    def classify(params: Params, batch: Batch, **noise: Any) -> tuple[Array, Sums]:
+        if config.model.embedding_size:
+            # Not the module's own look-up, since the table may hold the batch's rows alone.
+            vectors = params["embedding"]["embedding"][batch.tokens]
+        else:
+            vectors = module.apply({"params": params}, batch.tokens, method="embed")
+        variables = {"params": params}
+        logits = module.apply(variables, vectors, batch.lengths, method="classify", **noise)
+        return logits, metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
+
     def loss(params: Params, batch: Batch, key: PRNGKey) -> tuple[Array, Sums]:
-        variables, rngs = {"params": params}, {"dropout": key}
-        logits = module.apply(
-            variables, batch.tokens, batch.lengths, deterministic=False, rngs=rngs
-        )
-        sums = metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
+        _, sums = classify(params, batch, deterministic=False, rngs={"dropout": key})
         return sums["loss"] / jnp.maximum(sums["examples"], 1).astype(jnp.float32), sums
 
     def evaluate(params: Params, batch: Batch) -> tuple[Sums, Array]:
-        logits = module.apply({"params": params}, batch.tokens, batch.lengths)
-        sums = metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
+        logits, sums = classify(params, batch)
         return sums, jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
 
     def sections(probabilities: np.ndarray, labels: np.ndarray, texts: Sequence[str]) -> list[Any]:
@@ -70,5 +80,20 @@ def classification(config: Config, classes: Sequence[str]) -> Task:
 
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
-    sums = jax.eval_shape(metrics.classification, logits, rows, rows, rows)
-    return Task(module, init, loss, evaluate, sums, metrics.classification_means, sections)
+    is_table = None
+    if config.model.embedding_size:
+        shapes = jax.eval_shape(init, jax.random.key(0))
+        is_table = jax.tree_util.tree_map_with_path(
+            lambda path, _: path[0].key == "embedding", shapes
+        )
+    return Task(
+        module=module,
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        sums=jax.eval_shape(metrics.classification, logits, rows, rows, rows),
+        is_table=is_table,
+        vocab_size=config.data.vocab_size,
+        means=metrics.classification_means,
+        sections=sections,
+    )

@@ -140,17 +140,25 @@ class _Job(NamedTuple):
     widths: tuple[int, ...]
     task: Task
     optimizer: optax.GradientTransformation
-    train_step: Callable[[TrainState, Batch], TrainState]
+    train_steps: Callable[[TrainState, Batch, np.ndarray], TrainState]
     checkpoints: Checkpoints
     display: Display
     request: Request
 
     def plan(self, epoch: int) -> batching.Plan:
         """The batches of an epoch; every epoch has equally many."""
-        config = self.config.train
-        return batching.plan(
-            self.data.train.lengths, config.batch_size, self.widths, seed=config.seed, epoch=epoch
-        )
+        return _plan(self.config, self.data, self.widths, epoch)
+
+
+def _plan(config: Config, data: Data, widths: tuple[int, ...], epoch: int) -> batching.Plan:
+    return batching.plan(
+        data.train.lengths,
+        config.train.batch_size,
+        widths,
+        seed=config.train.seed,
+        epoch=epoch,
+        run=config.train.steps_per_call,
+    )
 
 
 def _prepare_job(config: Config, folder: pathlib.Path, display: Display, request: Request) -> _Job:
@@ -158,15 +166,14 @@ def _prepare_job(config: Config, folder: pathlib.Path, display: Display, request
     files.write_atomically(folder / workdir.VOCABULARY, data.vectorizer.to_json())
     task = tasks.classification(config, data.classes)
     widths = batching.widths(config.data.max_length)
-    batches = len(
-        batching.plan(data.train.lengths, config.train.batch_size, widths, config.train.seed)
-    )
-    transformation = optimizer.make(config.optimizer, config.train.epochs * batches)
+    total_steps = config.train.epochs * len(_plan(config, data, widths, epoch=0))
+    transformation = optimizer.make(config.optimizer, total_steps)
     train_step = steps.make_train_step(
         task,
         transformation,
         config.train.seed,
         stop_at_non_finite=config.train.non_finite == "stop",
+        embedding_update=config.optimizer.embedding_update,
     )
     return _Job(
         config=config,
@@ -175,7 +182,7 @@ def _prepare_job(config: Config, folder: pathlib.Path, display: Display, request
         widths=widths,
         task=task,
         optimizer=transformation,
-        train_step=jax.jit(train_step, donate_argnums=0),
+        train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
         checkpoints=Checkpoints(folder / workdir.CHECKPOINTS),
         display=display,
         request=request,
@@ -229,12 +236,13 @@ def _train_epoch(
     title = f"epoch {progress.epoch + 1}/{config.epochs}"
     began = time.perf_counter() - progress.seconds
     with job.display.start(title, len(examples), done) as shown:
-        for width, rows in plan[progress.batch :]:
-            batch = batching.assemble(examples, width, rows, config.batch_size)
-            state = job.train_step(state, batch)
-            done += len(rows)
+        size = config.steps_per_call
+        for run in batching.runs(plan, progress.batch, size):
+            batches = batching.assemble_run(examples, run, config.batch_size, size)
+            state = job.train_steps(state, batches, np.int32(len(run)))
+            done += sum(len(rows) for _, rows in run)
             seconds = time.perf_counter() - began
-            progress = progress._replace(batch=progress.batch + 1, seconds=seconds)
+            progress = progress._replace(batch=progress.batch + len(run), seconds=seconds)
             if shown.due():
                 sums = _finite_sums(job, state, progress)
                 shown.show(done, job.task.means(sums))

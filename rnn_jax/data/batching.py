@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -54,6 +54,7 @@ def plan(
     seed: int = 0,
     epoch: int = 0,
     shuffle: bool = True,
+    run: int = 1,
 ) -> Plan:
     """The batches of an epoch: `(width, rows)` for each, `rows` being indices into `lengths`.
 
@@ -70,6 +71,7 @@ def plan(
       seed: of the shuffling.
       epoch: of the shuffling.
       shuffle: False keeps the rows of a width in order, and narrow batches before wide ones.
+      run: batches of one width that stay together, so that one call can take them all.
 
     Raises:
       ValueError: a length above the largest width, or arguments below their minimum.
@@ -84,17 +86,43 @@ def plan(
     rows = np.arange(len(lengths))
     if shuffle:
         rows = np.argsort(random.random_raw(len(rows)), kind="stable")
-    batches: Plan = []
+    runs: list[Plan] = []
     for index, width in enumerate(widths):
         members = rows[bucket[rows] == index]
-        batches += [
-            (int(width), members[start : start + batch_size])
-            for start in range(0, len(members), batch_size)
-        ]
+        starts = range(0, len(members), batch_size)
+        batches = [(int(width), members[start : start + batch_size]) for start in starts]
+        runs += [batches[start : start + run] for start in range(0, len(batches), run)]
     if shuffle:
-        order = np.argsort(random.random_raw(len(batches)), kind="stable")
-        batches = [batches[position] for position in order]
-    return batches
+        order = np.argsort(random.random_raw(len(runs)), kind="stable")
+        runs = [runs[position] for position in order]
+    return [batch for batches in runs for batch in batches]
+
+
+def runs(plan: Plan, start: int, longest: int) -> Iterator[Plan]:
+    """Yields the batches of `plan` from position `start` on, in runs of one width.
+
+    Args:
+      plan: an epoch's batches.
+      start: how many are left out.
+      longest: how many a run may have.
+    """
+    while start < len(plan):
+        stop = start + 1
+        while stop < min(start + longest, len(plan)) and plan[stop][0] == plan[start][0]:
+            stop += 1
+        yield plan[start:stop]
+        start = stop
+
+
+def assemble_run(examples: Examples, batches: Plan, batch_size: int, count: int) -> Batch:
+    """The batches of a run as one `Batch` whose leaves have an axis of `count` in front.
+
+    Batches that are missing to `count` hold zeros.
+    """
+    width = batches[0][0]
+    parts = [assemble(examples, width, rows, batch_size) for _, rows in batches]
+    empty = [Batch(*(np.zeros_like(leaf) for leaf in parts[0]))] * (count - len(parts))
+    return Batch(*(np.stack(leaves) for leaves in zip(*parts, *empty, strict=True)))
 
 
 def assemble(examples: Examples, width: int, rows: np.ndarray, batch_size: int) -> Batch:

@@ -1,0 +1,55 @@
+"""Updating only the rows of an embedding that a batch touched.
+
+Adam over a whole table moves every row at every step, since the running means of rows long unseen still
+decay and still push. Over 20,000 rows, of which a batch reads a few hundred, that is most of the time of
+a small model's step. Here the optimizer sees a small table instead: the rows that the batch reads, each
+once, with their own running means. The rule that results is "lazy" Adam:
+
+- a row is touched if a token of the batch reads it; the padding row (id 0) never is;
+- gradients of the same row are summed before the norm that clips is taken;
+- an untouched row keeps its value and its running means; weight decay leaves it alone, too;
+- bias correction counts the steps of the run, not of the row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from rnn_jax.types import Array
+
+PADDING = 0
+
+
+class Touched(NamedTuple):
+    """Which rows a batch reads.
+
+    rows: int32[n], the touched rows in rising order, then fillers (the number of rows of the table).
+    tokens: int32[batch, time], the batch's tokens as positions in `rows`.
+    """
+
+    rows: Array
+    tokens: Array
+
+
+def touched(tokens: Array, table_rows: int) -> Touched:
+    """The rows that `tokens` (int32[batch, time]) read in a table of `table_rows` rows.
+
+    Padding is numbered like a filler. There are batch * time slots, so that one always is: where no
+    token is padding and all differ, none is needed.
+    """
+    filler = table_rows
+    ids = jnp.where(tokens == PADDING, filler, tokens)
+    rows, positions = jnp.unique(ids, size=ids.size, fill_value=filler, return_inverse=True)
+    return Touched(rows, positions.reshape(tokens.shape))
+
+
+def gather(table: Array, rows: Array) -> Array:
+    """The rows of `table` [rows, features] at `rows`; fillers read the padding row."""
+    return table[jnp.where(rows < table.shape[0], rows, PADDING)]
+
+
+def scatter(table: Array, rows: Array, values: Array) -> Array:
+    """`table` with `values` at `rows`; fillers write nothing."""
+    return table.at[rows].set(values, mode="drop", unique_indices=True, indices_are_sorted=True)
