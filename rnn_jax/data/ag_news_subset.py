@@ -65,7 +65,10 @@ def _prepared(data_dir: str) -> Any:
         if builder.is_prepared():
             return builder
     except Exception as error:  # TFDS raises whatever its layers raise
-        raise InputError(f"ag_news_subset: {_first_line(error)}") from error
+        raise InputError(
+            f"ag_news_subset in {data_dir or 'the folder of TFDS'}: {_first_line(error)} "
+            "(another --config.data.data_dir gets a fresh copy)"
+        ) from error
     # Only now, since without network TFDS would retry for more than three minutes.
     if not reachable(URL):
         raise InputError(

@@ -44,7 +44,7 @@ def widths(max_length: int) -> tuple[int, ...]:
     while steps[-1] < max_length:
         power = 1 << steps[-1].bit_length()
         steps += [power, power * 3 // 2]
-    return (*(step for step in steps if step < 0.8 * max_length), max_length)
+    return (*(step for step in steps if step <= 0.8 * max_length), max_length)
 
 
 def plan(

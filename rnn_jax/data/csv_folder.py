@@ -8,6 +8,7 @@ reader might have to guess is refused, with file and line.
 from __future__ import annotations
 
 import csv
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -47,7 +48,7 @@ def _folder(config: DataConfig) -> pathlib.Path:
         raise InputError(
             "csv needs --config.data.data_dir=DIR, a folder with train.csv and test.csv"
         )
-    folder = pathlib.Path(config.data_dir).expanduser()
+    folder = pathlib.Path(os.path.expanduser(config.data_dir))
     if not folder.is_dir():
         raise InputError(f"--config.data.data_dir: {folder} is no folder")
     return folder
@@ -140,7 +141,7 @@ def _is_header(row: list[str]) -> bool:
 def _lines(path: pathlib.Path) -> Iterator[str]:
     """The file's lines, each checked before it is decoded or kept."""
     if not path.is_file():
-        raise InputError(f"{path} is missing")
+        raise InputError(f"{path} is {'no regular file' if path.exists() else 'missing'}")
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
