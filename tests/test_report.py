@@ -399,6 +399,7 @@ def test_values_of_very_different_size_get_a_logarithmic_axis():
         (report.Share(0.947), "94.7%"),
         (report.Share("nan"), "—"),
         (report.Seconds(12.345), "12.3"),
+        (report.Seconds(0.1009), "0.10"),
         (True, "True"),
     ],
 )

@@ -104,7 +104,7 @@ def cell(value: Any, digits: int = 4) -> str:
     if isinstance(value, Share):
         return "—" if math.isnan(value) else f"{value:.1%}"
     if isinstance(value, Seconds):
-        return f"{value:,.1f}"
+        return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
     if isinstance(value, (str, bool)):
         return str(value)
     if isinstance(value, numbers.Integral):

@@ -12,7 +12,7 @@ class Share(float):
 
 
 class Seconds(float):
-    """A time; tables show tenths of a second, whatever digits their other figures have."""
+    """A time; tables show three figures of it or tenths, whatever their other figures have."""
 
 
 @dataclasses.dataclass(frozen=True)
