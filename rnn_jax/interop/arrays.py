@@ -1,0 +1,109 @@
+"""What both frameworks' conversions share: walking a module, checking arrays, taking them over whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from rnn_jax.layers import RNN, Bidirectional, Stacked
+from rnn_jax.types import Cell
+
+Module = RNN | Bidirectional | Stacked
+Path = tuple[str, ...]  # where an array lies within variables["params"]
+
+KINDS = ("simple_rnn", "lstm", "gru")
+
+
+def layers_of(module: Module) -> list[list[tuple[RNN, Path]]]:
+    """The RNN layers of a module with their parameters' paths: one list for each layer of the stack.
+
+    Raises:
+      ValueError: a module, layer or cell that no other framework has.
+    """
+    if not isinstance(module, Stacked):
+        return [_directions(module, ())]
+    for name in ("residual", "skip"):
+        if getattr(module, name):
+            raise ValueError(f"{name} must be False in a module to convert, got True")
+    return [_directions(layer, (f"layers_{n}",)) for n, layer in enumerate(module.layers)]
+
+
+def _directions(layer: Any, path: Path) -> list[tuple[RNN, Path]]:
+    if isinstance(layer, Bidirectional):
+        members = [(layer.forward, (*path, "forward")), (layer.backward, (*path, "backward"))]
+    elif isinstance(layer, RNN):
+        members = [(layer, path)]
+    else:
+        raise ValueError(
+            f"module must be an RNN, a Bidirectional or a Stacked of these, got {type(layer).__name__}"
+        )
+    for member, _ in members:
+        if getattr(member.cell.spec, "kind", None) not in KINDS:
+            raise ValueError(
+                f"cell must be one of {', '.join(KINDS)} to convert, got {member.cell!r}"
+            )
+        require(member.cell, layer_norm=False, peepholes=False)
+    return members
+
+
+def layer_of(cells: list[Cell], merge: str) -> RNN | Bidirectional:
+    """The layer with these cells: forward with one, bidirectional with two."""
+    if len(cells) == 1:
+        return RNN(cells[0])
+    return Bidirectional(RNN(cells[0]), RNN(cells[1]), merge=merge)
+
+
+def require(cell: Cell, **options: Any) -> None:
+    """Raises ValueError, naming the option, unless the cell has these values, where it has the option."""
+    for name, value in options.items():
+        got = getattr(cell.spec, name, value)
+        if got != value:
+            raise ValueError(f"{name} must be {value!r} in a cell to convert, got {got!r}")
+
+
+def flat_params(variables: Any) -> dict[Path, np.ndarray]:
+    """The parameters by path, as NumPy arrays."""
+    params = traverse_util.flatten_dict(variables["params"])
+    return {path: np.asarray(leaf) for path, leaf in params.items()}
+
+
+def find(params: dict[Path, np.ndarray], path: Path) -> np.ndarray:
+    """The parameter at `path`; ValueError where there is none."""
+    if path not in params:
+        raise ValueError(f"variables: params/{'/'.join(path)} is missing")
+    return params[path]
+
+
+def as_variables(params: dict[Path, np.ndarray]) -> dict[str, Any]:
+    """Variables that hold copies of these parameters, each in the type that it has.
+
+    The copies are JAX's arrays, but NumPy's where JAX would cut the type (float64 while
+    `jax_enable_x64` is off).
+    """
+    return {"params": traverse_util.unflatten_dict({path: _copy(a) for path, a in params.items()})}
+
+
+def _copy(array: np.ndarray) -> jax.Array | np.ndarray:
+    copy = jnp.array(array)
+    return copy if copy.dtype == array.dtype else np.array(array, order="C")
+
+
+def floating(name: str, value: Any) -> np.ndarray:
+    """`value` as a NumPy array of a floating type.
+
+    Raises:
+      ValueError: it is none; the message has `name`.
+    """
+    try:
+        array = np.asarray(value)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} must be something that NumPy takes as an array: {error}"
+        ) from error
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} must be of a floating type, got {array.dtype}")
+    return array

@@ -1,0 +1,280 @@
+"""PyTorch's recurrent layers: `torch.nn.RNN`, `LSTM` and `GRU`, with all their options.
+
+PyTorch keeps each matrix transposed, [gates * hidden, features]. Its gates stand in the order that ours
+have, i, f, g, o and r, z, n; its two biases are our `bias` and `recurrent_bias`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.cells import gru, lstm, simple_rnn
+from rnn_jax.interop.arrays import (
+    Module,
+    Path,
+    as_variables,
+    find,
+    flat_params,
+    floating,
+    layer_of,
+    layers_of,
+    require,
+)
+from rnn_jax.layers import Bidirectional, Stacked
+from rnn_jax.types import Array, Carry, LSTMState
+
+GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
+ACTIVATIONS = {"simple_rnn": ("tanh", "relu"), "lstm": ("tanh",), "gru": ("tanh",)}
+
+_KEY = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(_reverse)?")
+
+
+class _Layout(NamedTuple):
+    """What keys and shapes tell of a layer."""
+
+    layers: int
+    bidirectional: bool
+    bias: bool
+    in_features: int
+    hidden: int
+    projection: int | None
+
+
+def from_torch(state_dict: Mapping[str, Any], kind: str = "lstm") -> tuple[Stacked, dict[str, Any]]:
+    """The module that computes what a recurrent layer of PyTorch does, and its variables.
+
+    Args:
+      state_dict: the layer's `state_dict()`: torch tensors, or anything else that NumPy takes as an array.
+        The number of layers, directions, biases and projection (`proj_size`) are read off it.
+      kind: "lstm", "gru", "rnn_tanh" or "rnn_relu".
+
+    Returns:
+      A `Stacked` with an `RNN` or `Bidirectional` for each layer, and its variables: copies in the types
+      that came, as NumPy arrays where JAX would cut the type (float64 while `jax_enable_x64` is off).
+      PyTorch's dropout between layers is no weight: give it to a `Stacked` of the same layers.
+
+    Raises:
+      ValueError: an unknown kind; a key that is missing, unknown or of a wrong shape, named with the shape
+        that came and the one expected.
+
+    >>> state_dict = {"weight_ih_l0": np.zeros((20, 3)), "weight_hh_l0": np.zeros((20, 5))}
+    >>> module, variables = from_torch(state_dict, kind="lstm")
+    >>> module.layers[0].cell.spec.hidden, variables["params"]["layers_0"]["kernel"].shape
+    (5, (3, 20))
+    """
+    if kind not in GATES:
+        raise ValueError(f"kind must be one of {', '.join(GATES)}, got {kind!r}")
+    arrays = {key: floating(f"state_dict: {key!r}", value) for key, value in state_dict.items()}
+    shapes = {key: array.shape for key, array in arrays.items()}
+    layout = _read_layout(shapes, GATES[kind])
+    module = _module(kind, layout)
+    entries = list(_entries(module, layout.in_features))
+    expected = {key: shape for key, _, shape in entries}
+    for key in expected | shapes:
+        if shapes.get(key) != expected.get(key):
+            raise ValueError(
+                f"state_dict: {key!r} must have shape {expected.get(key, 'none (it is unexpected)')}, "
+                f"got {shapes.get(key, 'none (it is missing)')}"
+            )
+    return module, as_variables({path: arrays[key].T for key, path, _ in entries})
+
+
+def to_torch(module: Module, variables: Any) -> dict[str, np.ndarray]:
+    """The state dict of the recurrent layer of PyTorch that computes what the module does.
+
+    Args:
+      module: layers of one kind, width and direction, with no option that PyTorch lacks.
+      variables: the module's variables, or a tree like them, such as their gradients.
+
+    Returns:
+      NumPy arrays by PyTorch's keys; `torch.from_numpy` takes each. Where the cells have a bias but no
+      recurrent bias, PyTorch's second bias is zero.
+
+    Raises:
+      ValueError: PyTorch has no such layer; the message names the option.
+    """
+    _check_convertible(module)
+    params = flat_params(variables)
+    state_dict = {}
+    for key, path, _ in _entries(module, in_features=0):
+        if path[-1] == "recurrent_bias" and path not in params:
+            state_dict[key] = np.zeros_like(find(params, (*path[:-1], "bias")))
+        else:
+            state_dict[key] = np.array(find(params, path).T, order="C")
+    return state_dict
+
+
+def carry_from_torch(module: Module, h0: Any, c0: Any = None) -> Carry:
+    """PyTorch's states as the module's carry, for `initial`.
+
+    Args:
+      module: what `from_torch` returned.
+      h0: float[layers * directions, batch, features].
+      c0: float[layers * directions, batch, hidden]; for an LSTM, and for it alone.
+
+    Raises:
+      ValueError: a state that is missing, superfluous or of a wrong shape.
+    """
+    members = module.members()
+    spec = members[0].cell.spec
+    if (c0 is not None) != (spec.kind == "lstm"):
+        given = ("None", "given") if c0 is None else ("given", "None")
+        raise ValueError(f"c0 must be {given[1]} with a cell {spec.kind}, it is {given[0]}")
+    h0 = _checked_state("h0", h0, (len(members), None, spec.features))
+    if c0 is None:
+        return _nested(module, iter(h0))
+    c0 = _checked_state("c0", c0, (len(members), h0.shape[1], spec.hidden))
+    return _nested(module, map(LSTMState, h0, c0))
+
+
+def carry_to_torch(module: Module, carry: Carry) -> tuple[Array, Array | None]:
+    """The module's carry as PyTorch's states `h_n` and `c_n`; the latter None where there is none.
+
+    Args:
+      module: what `from_torch` returned.
+      carry: what its call returned first.
+
+    Returns:
+      float[layers * directions, batch, features], and float[layers * directions, batch, hidden] or None.
+    """
+    carries = list(_flat(module, carry))
+    if isinstance(carries[0], LSTMState):
+        return jnp.stack([c.hidden for c in carries]), jnp.stack([c.cell for c in carries])
+    return jnp.stack(carries), None
+
+
+def _module(kind: str, layout: _Layout) -> Stacked:
+    options = {"use_bias": layout.bias, "recurrent_bias": layout.bias, "initializer": "torch"}
+    if kind == "lstm":
+        cell = lstm(layout.hidden, projection=layout.projection, **options)
+    elif kind == "gru":
+        cell = gru(layout.hidden, **options)
+    else:
+        cell = simple_rnn(layout.hidden, activation=kind.removeprefix("rnn_"), **options)
+    cells = [cell] * (2 if layout.bidirectional else 1)
+    return Stacked([layer_of(cells, merge="concat") for _ in range(layout.layers)])
+
+
+def _entries(module: Module, in_features: int) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
+    """(PyTorch's key, our path, PyTorch's shape) of each array of the state dict, in PyTorch's order."""
+    for n, directions in enumerate(layers_of(module)):
+        spec = directions[0][0].cell.spec
+        rows = spec.gates * spec.hidden
+        names = [
+            ("weight_ih", "kernel", (rows, in_features)),
+            ("weight_hh", "recurrent_kernel", (rows, spec.features)),
+        ]
+        if spec.use_bias:
+            names += [("bias_ih", "bias", (rows,)), ("bias_hh", "recurrent_bias", (rows,))]
+        if spec.features != spec.hidden or getattr(spec, "projection", None):
+            names += [("weight_hr", "projection_kernel", (spec.features, spec.hidden))]
+        for (_, path), suffix in zip(directions, ("", "_reverse"), strict=False):
+            for theirs, ours, shape in names:
+                yield f"{theirs}_l{n}{suffix}", (*path, ours), shape
+        in_features = spec.features * len(directions)
+
+
+def _read_layout(shapes: Mapping[str, tuple[int, ...]], gates: int) -> _Layout:
+    """Reads the layer off keys and shapes; where shapes disagree, as most have it, so that the check that
+    follows blames the odd one."""
+    parts = {}
+    for key in shapes:
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise ValueError(
+                f"state_dict: {key!r}, of shape {shapes[key]}, is unexpected: keys must be those of the "
+                "recurrent layer alone, such as 'weight_ih_l0', without a prefix"
+            )
+        parts[key] = (match[1], int(match[2]), match[3] is not None)
+
+    def sizes(axis: int, *keys: str) -> list[int]:
+        """How long this axis is in the arrays that have it, of these names or keys."""
+        found = [shapes[key] for key in shapes if key in keys or parts[key][0] in keys]
+        return [shape[axis] for shape in found if len(shape) > axis]
+
+    projections = sizes(0, "weight_hr")
+    rows = sizes(0, "weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    if not projections:
+        rows += [gates * hidden for hidden in sizes(1, "weight_hh")]
+    in_features = sizes(1, "weight_ih_l0", "weight_ih_l0_reverse")
+    if not rows or not in_features or _commonest(rows) % gates:
+        raise ValueError(
+            f"state_dict: 'weight_ih_l0' must have shape ({gates} * hidden, in_features), "
+            f"got {shapes.get('weight_ih_l0', 'none (it is missing)')}"
+        )
+    return _Layout(
+        layers=1 + max(layer for _, layer, _ in parts.values()),
+        bidirectional=any(reverse for _, _, reverse in parts.values()),
+        bias=any(name.startswith("bias") for name, _, _ in parts.values()),
+        in_features=_commonest(in_features),
+        hidden=_commonest(rows) // gates,
+        projection=_commonest(projections) if projections else None,
+    )
+
+
+def _commonest(sizes: Iterable[int]) -> int:
+    return Counter(sizes).most_common(1)[0][0]
+
+
+def _check_convertible(module: Module) -> None:
+    layers = layers_of(module)
+    first = layers[0][0][0].cell
+    if first.spec.activation not in ACTIVATIONS[first.spec.kind]:
+        raise ValueError(
+            f"activation must be {' or '.join(map(repr, ACTIVATIONS[first.spec.kind]))} in a cell to "
+            f"convert, got {first.spec.activation!r}"
+        )
+    alike = {
+        name: getattr(first.spec, name)
+        for name in ("kind", "hidden", "projection", "use_bias", "activation")
+        if hasattr(first.spec, name)
+    }
+    for n, directions in enumerate(layers):
+        if len(directions) != len(layers[0]):
+            raise ValueError(
+                f"layers must all have as many directions, layer {n} has {len(directions)}"
+            )
+        for layer, _ in directions:
+            require(layer.cell, recurrent_activation="sigmoid", reset_after=True, **alike)
+    for layer in module.layers if isinstance(module, Stacked) else [module]:
+        if isinstance(layer, Bidirectional) and layer.merge != "concat":
+            raise ValueError(f"merge must be 'concat' in a module to convert, got {layer.merge!r}")
+        if getattr(layer, "reverse", False):
+            raise ValueError("reverse must be False in a module to convert, got True")
+
+
+def _checked_state(name: str, state: Any, shape: tuple[int, int | None, int]) -> Array:
+    state = jnp.asarray(state if isinstance(state, jax.Array) else floating(name, state))
+    if state.ndim != 3 or any(want not in (None, got) for want, got in zip(shape, state.shape)):
+        wanted = f"({shape[0]}, {'batch' if shape[1] is None else shape[1]}, {shape[2]})"
+        raise ValueError(
+            f"{name} must have shape [layers * directions, batch, features] = {wanted}, got {state.shape}"
+        )
+    return state
+
+
+def _nested(module: Module, carries: Iterator[Carry]) -> Carry:
+    """A carry of the module, from those of its RNN layers in order."""
+    if isinstance(module, Stacked):
+        return tuple(_nested(layer, carries) for layer in module.layers)
+    if isinstance(module, Bidirectional):
+        return next(carries), next(carries)
+    return next(carries)
+
+
+def _flat(module: Module, carry: Carry) -> Iterator[Carry]:
+    """Undoes `_nested`."""
+    if isinstance(module, Stacked):
+        for layer, layer_carry in zip(module.layers, carry, strict=True):
+            yield from _flat(layer, layer_carry)
+    elif isinstance(module, Bidirectional):
+        yield from carry
+    else:
+        yield carry
