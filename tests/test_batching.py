@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from rnn_jax.data.batching import Examples, assemble, padded_share, plan, widths
+from rnn_jax.data.batching import (
+    Examples,
+    assemble,
+    assemble_run,
+    padded_share,
+    plan,
+    runs,
+    widths,
+)
 from rnn_jax.data.text import Ragged
 
 WIDTHS = (4, 8, 12)
@@ -20,11 +28,12 @@ LENGTHS = np.array([0, 1, 4, 5, 8, 9, 12, 3, 2, 7, 12, 4, 4, 6])
     st.integers(0, 2**40),
     st.integers(0, 99),
     st.booleans(),
+    st.integers(1, 4),
 )
 @hypothesis.settings(max_examples=100, deadline=None)
-def test_every_row_once_at_its_own_width(lengths, batch_size, seed, epoch, shuffle):
+def test_every_row_once_at_its_own_width(lengths, batch_size, seed, epoch, shuffle, run):
     lengths = np.array(lengths, np.int64)
-    batches = plan(lengths, batch_size, WIDTHS, seed, epoch, shuffle)
+    batches = plan(lengths, batch_size, WIDTHS, seed, epoch, shuffle, run)
     rows = [row for _, members in batches for row in members]
     assert sorted(rows) == list(range(len(lengths)))
     for width, members in batches:
@@ -74,6 +83,17 @@ def test_shuffling_mixes_rows_within_a_width_and_the_widths_themselves():
     assert any(len(set(np.diff(rows))) > 1 for _, rows in batches)
 
 
+def test_runs_hold_one_width_and_leave_no_batch_out():
+    lengths = np.tile([2, 6, 10], 40)
+    batches = plan(lengths, 4, WIDTHS, seed=5, run=3)
+    for start in (0, 1, 17, len(batches) - 1, len(batches)):
+        parts = list(runs(batches, start, longest=3))
+        assert [batch for part in parts for batch in part] == batches[start:]
+        assert all(1 <= len(part) <= 3 for part in parts)
+        assert all(len({width for width, _ in part}) == 1 for part in parts)
+    assert len(list(runs(batches, 0, longest=3))) < len(batches) / 2
+
+
 def test_plan_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="largest width 12"):
         plan(np.array([3, 13]), 2, WIDTHS)
@@ -94,6 +114,19 @@ def test_assemble():
         assemble(examples, 2, np.array([2]), 4)
     with pytest.raises(ValueError, match="at most batch_size 1"):
         assemble(examples, 4, np.array([2, 0]), 1)
+
+
+def test_assemble_run_stacks_batches_and_fills_up_with_empty_ones():
+    tokens = Ragged(np.array([5, 6, 7], np.int32), np.array([0, 2, 2, 3]))
+    examples = Examples(tokens, np.array([3, 1, 2], np.int32))
+    run = [(4, np.array([2, 0])), (4, np.array([1]))]
+    stacked = assemble_run(examples, run, batch_size=2, count=3)
+    assert [leaf.shape for leaf in stacked] == [(3, 2, 4), (3, 2), (3, 2), (3, 2)]
+    for position, (width, rows) in enumerate(run):
+        for leaf, expected in zip(stacked, assemble(examples, width, rows, 2), strict=True):
+            assert leaf.dtype == expected.dtype
+            np.testing.assert_array_equal(leaf[position], expected)
+    assert not any(leaf[2].any() for leaf in stacked)
 
 
 def test_assemble_without_a_token():

@@ -1,1 +1,1 @@
-"""From stories to batches: sources, vectorizer, buckets. NumPy and the standard library only."""
+"""From stories to batches: sources, vectorizer, buckets. All of it is NumPy, on the host."""

@@ -12,7 +12,9 @@ import numpy as np
 
 from rnn_jax.config import DataConfig, InputError
 from rnn_jax.data import ag_news_subset, bbc_news, csv_folder
-from rnn_jax.data.stories import Splits, cut
+from rnn_jax.data.stories import Splits, Stories, cut
+
+__all__ = ["SOURCES", "Splits", "Stories", "classes", "load"]
 
 SOURCES: dict[str, types.ModuleType] = {
     "bbc_news": bbc_news,
