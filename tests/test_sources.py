@@ -8,6 +8,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import hypothesis
@@ -373,6 +374,16 @@ def test_ag_news_without_network_names_the_ways_out(answers, tmp_path, monkeypat
         assert time.monotonic() - start < 15
     assert "\n" not in str(error.value)
     assert 1 <= ag_news_subset.PATIENCE <= 15
+
+
+def test_a_server_is_out_of_reach_when_the_answer_takes_too_long(monkeypatch):
+    requests = pytest.importorskip("requests")
+    answer = threading.Event()
+    monkeypatch.setattr(requests, "get", lambda *_, **__: answer.wait(30))
+    start = time.monotonic()
+    assert not ag_news_subset.reachable("https://example.org", patience=0.2)
+    assert time.monotonic() - start < 10
+    answer.set()
 
 
 def test_classes_are_known_without_data():

@@ -51,6 +51,15 @@ def test_no_text_at_all():
     assert encoded.ids.dtype == np.int32
 
 
+def test_arguments_out_of_bounds_are_named():
+    with pytest.raises(ValueError, match="tokens must be one of words, characters, not 'bytes'"):
+        Vectorizer.fit(["a"], "bytes")
+    with pytest.raises(ValueError, match="vocab_size must be at least 3, not 2"):
+        Vectorizer.fit(["a"], vocab_size=2)
+    with pytest.raises(ValueError, match="max_length must be at least 1, not 0"):
+        Vectorizer.fit(["a"]).encode(["a"], 0)
+
+
 def test_rows_by_index():
     encoded = Vectorizer.fit(["a b"]).encode(["a", "b a"], 5)
     assert encoded[-1].tolist() == encoded[1].tolist() == [2, 3]

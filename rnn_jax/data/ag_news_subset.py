@@ -100,7 +100,7 @@ def reachable(url: str, patience: float | None = None) -> bool:
         try:
             with requests.get(url, stream=True, timeout=patience) as response:
                 answers.append(response.ok)
-        except requests.RequestException:
+        except Exception:  # a proxy's address that cannot be parsed, too, means: no answer
             answers.append(False)
 
     thread = threading.Thread(target=ask, daemon=True)

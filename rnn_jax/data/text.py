@@ -103,8 +103,13 @@ class Vectorizer:
         """The vocabulary of some texts: commonest words first, ties in falling lexicographic order.
 
         Raises:
-          InputError: the texts have no word at all, or words of more than 200 MB.
+          ValueError: an unknown kind of tokens, or a vocab_size without room for a word.
+          InputError: the texts have no word at all, or words that are too long to be any.
         """
+        if tokens not in SPLITTERS:
+            raise ValueError(f"tokens must be one of {', '.join(SPLITTERS)}, not {tokens!r}")
+        if vocab_size <= len(SPECIAL):
+            raise ValueError(f"vocab_size must be at least 3, not {vocab_size}")
         counts = collections.Counter(itertools.chain.from_iterable(map(SPLITTERS[tokens], texts)))
         # Bytes of UTF-8 sort as the characters that they stand for, so both splitters agree.
         ranked = sorted(counts, key=lambda word: (counts[word], word), reverse=True)
@@ -127,6 +132,8 @@ class Vectorizer:
 
     def encode(self, texts: Iterable[str], max_length: int) -> Ragged:
         """The ids of each text's first `max_length` tokens; without any, its row is empty."""
+        if max_length < 1:
+            raise ValueError(f"max_length must be at least 1, not {max_length}")
         split, find = SPLITTERS[self.tokens], self._ids.get
         rows = [split(text)[:max_length] for text in texts]
         offsets = np.zeros(len(rows) + 1, np.int64)
