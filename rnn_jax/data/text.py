@@ -134,12 +134,13 @@ class Vectorizer:
         """The ids of each text's first `max_length` tokens; without any, its row is empty."""
         if max_length < 1:
             raise ValueError(f"max_length must be at least 1, not {max_length}")
-        split, find = SPLITTERS[self.tokens], self._ids.get
-        rows = [split(text)[:max_length] for text in texts]
+        split, find, unknown = SPLITTERS[self.tokens], self._ids.get, itertools.repeat(UNKNOWN)
+        rows = [
+            np.fromiter(map(find, split(text)[:max_length], unknown), np.int32) for text in texts
+        ]
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
-        tokens = itertools.chain.from_iterable(rows)
-        ids = np.fromiter(map(find, tokens, itertools.repeat(UNKNOWN)), np.int32, offsets[-1])
+        ids = np.concatenate([np.zeros(0, np.int32), *rows])
         return Ragged(ids, offsets)
 
     def to_json(self) -> str:
