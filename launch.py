@@ -198,10 +198,10 @@ def _summary(config) -> int:
 def _train(values: flags.FlagValues, config, workdir: str) -> int:
     from rnn_jax.display import Display
     from rnn_jax.interrupts import Interrupted
-    from rnn_jax.train import train
+    from rnn_jax import train
 
     try:
-        result = train(config, workdir, overwrite=values.overwrite, display=Display())
+        result = train.run(config, workdir, overwrite=values.overwrite, display=Display())
     except Interrupted as interrupted:
         # stdout's last line is the result's; this is none.
         print(

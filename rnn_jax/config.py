@@ -255,10 +255,13 @@ def from_dict(values: dict[str, Any]) -> Config:
     """
     if not isinstance(values, dict) or not isinstance(values.get("experiment", ""), str):
         raise InputError("a config must be a JSON object with the experiment's name")
+    known = [field.name for field in dataclasses.fields(Config)]
     changes = {}
     for section, group in values.items():
         if section == "experiment":
             continue
+        if section not in known:
+            raise InputError(f"unknown config section {section!r}{nearest(section, known)}")
         if not isinstance(group, dict):
             raise InputError(f"config section {section!r} must be a JSON object")
         changes |= {f"{section}.{name}": value for name, value in group.items()}

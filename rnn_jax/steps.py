@@ -85,7 +85,7 @@ def make_train_step(
         if in_part:
             real = (reads.rows < task.vocab_size)[:, None]
             grads = _where_marked(task.is_table, lambda grad: jnp.where(real, grad, 0), grads)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         new = optax.apply_updates(params, updates), opt_state
 

@@ -76,7 +76,7 @@ def prepare(config: Config, vectorizer: text.Vectorizer | None = None) -> Data:
     )
 
 
-def train(
+def run(
     config: Config,
     path: str | os.PathLike,
     *,
@@ -128,7 +128,7 @@ def train(
                 f"continuing the run in {folder}: {progress.epoch} epochs and "
                 f"{progress.batch} batches are done"
             )
-        return _run(job, state, best, progress)
+        return _until_finished(job, state, best, progress)
 
 
 class _Job(NamedTuple):
@@ -189,7 +189,7 @@ def _prepare_job(config: Config, folder: pathlib.Path, display: Display, request
     )
 
 
-def _run(job: _Job, state: TrainState, best: Params | None, progress: Progress) -> Result:
+def _until_finished(job: _Job, state: TrainState, best: Params | None, progress: Progress) -> Result:
     """From wherever `progress` stands to the tested, reported end."""
     config, scalars = job.config.train, workdir.Scalars(job.folder, progress.history)
 
@@ -237,12 +237,12 @@ def _train_epoch(
     began = time.perf_counter() - progress.seconds
     with job.display.start(title, len(examples), done) as shown:
         size = config.steps_per_call
-        for run in batching.runs(plan, progress.batch, size):
-            batches = batching.assemble_run(examples, run, config.batch_size, size)
-            state = job.train_steps(state, batches, np.int32(len(run)))
-            done += sum(len(rows) for _, rows in run)
+        for entries in batching.runs(plan, progress.batch, size):
+            batches = batching.assemble_run(examples, entries, config.batch_size, size)
+            state = job.train_steps(state, batches, np.int32(len(entries)))
+            done += sum(len(rows) for _, rows in entries)
             seconds = time.perf_counter() - began
-            progress = progress._replace(batch=progress.batch + len(run), seconds=seconds)
+            progress = progress._replace(batch=progress.batch + len(entries), seconds=seconds)
             if shown.due():
                 sums = _finite_sums(job, state, progress)
                 shown.show(done, job.task.means(sums))

@@ -1,0 +1,67 @@
+"""What all tests share: the CPU, caches of their own, a small data set, the program as a function."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import tempfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+# The user's cache of compiled programs is neither read nor written.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rnn_jax_tests_")
+
+CLASSES = ("animals", "weather")
+STORIES = {
+    "animals": ("the cat sleeps", "a dog and a cat play in the garden all day"),
+    "weather": ("rain again", "wind and rain, later sun over the hills in the north"),
+}
+
+
+@pytest.fixture(scope="session")
+def csv_folder(tmp_path_factory) -> pathlib.Path:
+    """A data set in the csv layout: 40 training and 10 test stories of two classes."""
+    folder = tmp_path_factory.mktemp("csv")
+    for name, count in (("train", 40), ("test", 10)):
+        rows = []
+        for index in range(count):
+            label = index % 2
+            title, text = STORIES[CLASSES[label]]
+            # Told apart by their words, of many lengths, no two alike.
+            rows.append(f'"{label + 1}","{title} {name}{index}","{text} {"so " * (index % 7)}"\n')
+        (folder / f"{name}.csv").write_text("".join(rows), encoding="utf-8")
+    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture()
+def launch(capsys, monkeypatch):
+    """`launch(*arguments) -> (exit code, standard output, standard error)`, in this process."""
+    monkeypatch.chdir(ROOT)
+    import launch as program
+
+    monkeypatch.setattr(program, "_use_compilation_cache", lambda: None)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = program.main(["launch.py", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture()
+def small(csv_folder, tmp_path):
+    """Flags of a run that takes a second or two."""
+    return [
+        "--config.data.source=csv",
+        f"--config.data.data_dir={csv_folder}",
+        "--config.data.vocab_size=100",
+        "--config.data.max_length=16",
+        "--config.train.epochs=2",
+        "--config.train.batch_size=4",
+        f"--workdir={tmp_path / 'run'}",
+    ]

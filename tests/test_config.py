@@ -1,0 +1,52 @@
+import dataclasses
+import json
+
+import pytest
+
+from rnn_jax import config as config_lib
+from rnn_jax.config import Config, InputError
+
+
+def test_every_option_has_help_and_a_legal_default():
+    config_lib.check(Config())
+    for name, field, _ in config_lib.options(Config()):
+        assert field.metadata["help"], name
+
+
+def test_a_config_survives_json():
+    config = config_lib.replace(
+        Config(experiment="x"), {"train.epochs": 3, "model.masked": False, "data.field": "title"}
+    )
+    assert config_lib.from_dict(json.loads(json.dumps(config_lib.to_dict(config)))) == config
+
+
+def test_replace_changes_nothing_else():
+    changed = config_lib.replace(Config(), {"optimizer.clip_norm": 5.0})
+    assert config_lib.differences(Config(), changed) == ["optimizer.clip_norm: 1.0 -> 5.0"]
+    assert dataclasses.replace(Config(), optimizer=changed.optimizer) == changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.hiden": 3}, "did you mean 'model.hidden'"),
+        ({"model.hidden": 0}, "--config.model.hidden must be at least 1, not 0"),
+        ({"model.hidden": "8"}, "must be of type int, not '8'"),
+        ({"model.hidden": True}, "must be of type int, not True"),
+        ({"model.dropout": 1.0}, "must be below 1.0"),
+        ({"model.cell": "elman"}, "must be one of simple_rnn, lstm, gru"),
+        ({"optimizer.learning_rate": float("nan")}, "must be a finite number"),
+        ({"optimizer.learning_rate": float("inf")}, "must be a finite number"),
+    ],
+)
+def test_illegal_values_are_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        config_lib.replace(Config(), changes)
+
+
+@pytest.mark.parametrize(
+    "values", [[], {"data": 3}, {"nothing": {}}, {"data": {"nothing": 1}}, {"experiment": 3}]
+)
+def test_a_config_file_of_another_shape_is_refused(values):
+    with pytest.raises(InputError):
+        config_lib.from_dict(values)

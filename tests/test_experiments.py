@@ -1,0 +1,36 @@
+"""Every experiment, shrunk, through the real loop on the embedded corpus."""
+
+import importlib
+import json
+import pathlib
+
+import pytest
+
+from rnn_jax import config as config_lib
+
+NAMES = sorted(
+    file.stem for file in (pathlib.Path(__file__).parent.parent / "experiments").glob("*.py")
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_is_named_after_its_file_and_its_docstring_says_how(name):
+    module = importlib.import_module(f"experiments.{name}")
+    config = module.get_config()
+    config_lib.check(config)
+    assert config.experiment == name
+    assert f"python launch.py --experiment={name}" in module.__doc__
+    assert "accuracy" in module.__doc__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shrunken_run(launch, tmp_path, name):
+    code, out, err = launch(
+        f"--experiment={name}", f"--workdir={tmp_path}", "--config.data.take=20",
+        "--config.data.max_length=8", "--config.data.vocab_size=60", "--config.train.epochs=1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert out.splitlines()[-1].endswith("(bbc_news, 20 examples)")
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["split"] for record in records] == ["train", "validation", "test"]
+    assert records[0]["examples"] == 20

@@ -1,0 +1,220 @@
+"""The program as its users meet it: commands, exit codes, one line for each mistake."""
+
+import io
+import json
+import sys
+
+import pytest
+
+
+def assert_refused(result, *words):
+    """One clear line on standard error, exit code 2, nothing on standard output."""
+    code, out, err = result
+    assert code == 2, err
+    assert out == ""
+    assert err.count("\n") == 1, err
+    for word in words:
+        assert str(word) in err
+
+
+@pytest.fixture()
+def trained(launch, small):
+    """Flags of a finished run of `masked_rnn`, and its folder's flag."""
+    code, out, err = launch("--experiment=masked_rnn", *small)
+    assert code == 0, err
+    return small, small[-1], out
+
+
+def test_help_shows_every_option_and_exits_with_0(launch):
+    from rnn_jax.config import Config, options
+
+    code, out, _ = launch("--experiment=bilstm", "--help")
+    assert code == 0
+    for name, field, _ in options(Config()):
+        assert f"--config.{name}" in out.replace("--[no]", "--")
+        assert field.metadata["help"].split()[0] in out
+    assert "(default: '128')" in out  # the experiment's own value
+
+
+def test_experiments_are_listed_with_what_they_are(launch):
+    code, out, _ = launch("--list_experiments")
+    assert code == 0
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "bilstm", "char_rnn", "gru", "lstm", "masked_rnn", "simple_rnn",
+    ]  # fmt: skip
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "total"),
+    [
+        ("simple_rnn", "1,281,364"),
+        ("masked_rnn", "1,281,364"),
+        ("lstm", "1,282,372"),
+        ("gru", "1,281,812"),
+        ("bilstm", "2,758,148"),
+    ],
+)
+def test_summary_has_the_course_s_parameter_counts(launch, experiment, total):
+    # Four classes, and neither stories nor network.
+    code, out, _ = launch(
+        f"--experiment={experiment}", "--mode=summary", "--config.data.source=ag_news_subset"
+    )
+    assert code == 0
+    assert out.splitlines()[-1].split() == ["total", total]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], ["--experiment is missing", "bilstm"]),
+        (["--experiment=bilsm"], ["unknown experiment 'bilsm'", "did you mean 'bilstm'"]),
+        (["--experiment=../launch"], ["unknown experiment '../launch'"]),
+        (["--experiment=bilstm", "--config.model.hiden=3"], ["did you mean 'config.model.hidden'"]),
+        (["--experiment=bilstm", "--config.model.hidden=many"], ["config.model.hidden", "many"]),
+        (["--experiment=bilstm", "--config.model.hidden=-3"], ["at least 1, not -3"]),
+        (["--experiment=bilstm", "--config.model.cell=elman"], ["config.model.cell", "gru"]),
+        (["--experiment=bilstm", "--config.data.take=-1"], ["config.data.take", "at least 0"]),
+        (["--experiment=bilstm", "--config.optimizer.learning_rate=nan"], ["finite"]),
+        (["--experiment=bilstm", "--mode=trian"], ["mode", "train"]),
+        (["--experiment=bilstm", "train"], ["unexpected argument 'train'"]),
+        (["--experiment=bilstm", "--config.data.source=csv"], ["data_dir"]),
+    ],
+)
+def test_bad_flags(launch, tmp_path, flags, words):
+    assert_refused(launch(*flags, f"--workdir={tmp_path / 'run'}"), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_data_names_file_and_line(launch, small, csv_folder, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    flags = ["--experiment=masked_rnn", *small, f"--config.data.data_dir={folder}"]
+    assert_refused(launch(*flags), folder / "train.csv")
+    (folder / "test.csv").write_text((csv_folder / "test.csv").read_text())
+    (folder / "train.csv").write_text('"1","a","b"\n"1","only a title"\n')
+    assert_refused(launch(*flags), folder / "train.csv", "2")
+    (folder / "train.csv").write_text('"1","a","b"\n"0","a","b"\n')
+    assert_refused(launch(*flags), folder / "train.csv", "2", "label")
+    (folder / "train.csv").write_text("")
+    assert_refused(launch(*flags), folder / "train.csv")
+
+
+def test_a_run_s_last_line_and_its_files(trained, tmp_path):
+    _, _, out = trained
+    folder = tmp_path / "run"
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    test = records[-1]
+    assert out.splitlines()[-1] == (
+        f"test accuracy {test['accuracy']:.4f}  loss {test['loss']:.4f}  (csv, 10 examples)"
+    )
+    assert [(record["epoch"], record["split"]) for record in records[:4]] == [
+        (1, "train"), (1, "validation"), (2, "train"), (2, "validation"),
+    ]  # fmt: skip
+    assert all(record["gradient_norm"] > 0 for record in records if record["split"] == "train")
+    content = json.loads((folder / "config.json").read_text())
+    assert content["config"]["experiment"] == "masked_rnn"
+    assert content["classes"] == ["animals", "weather"]
+    assert {"jax", "device", "threads"} <= set(content["environment"])
+    assert "animals" in (folder / "report.html").read_text()
+    assert list((folder / "tensorboard").iterdir())
+    assert "plain" not in out
+    assert "%|" not in out  # no bar where there is no terminal
+
+
+def test_the_same_command_again_prints_the_result_again(launch, trained, tmp_path):
+    flags, _, out = trained
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    code, again, _ = launch("--experiment=masked_rnn", *flags)
+    assert code == 0
+    assert again.splitlines()[-1] == out.splitlines()[-1]
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_another_config_or_experiment_is_refused_and_overwrite_begins_anew(
+    launch, trained, tmp_path
+):
+    flags, _, _ = trained
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    other = ["--config.train.seed=1", "--config.model.hidden=5"]
+    assert_refused(
+        launch("--experiment=masked_rnn", *flags, *other),
+        "train.seed: 0 -> 1", "model.hidden: 16 -> 5", "--workdir", "--overwrite",
+    )  # fmt: skip
+    assert_refused(launch("--experiment=simple_rnn", *flags), "'masked_rnn', not 'simple_rnn'")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == metrics
+    code, _, _ = launch("--experiment=masked_rnn", *flags, *other, "--overwrite")
+    assert code == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 5
+
+
+def test_evaluate_gives_the_run_s_own_test_figures(launch, trained):
+    _, workdir, out = trained
+    code, again, _ = launch("--experiment=masked_rnn", "--mode=evaluate", workdir)
+    assert code == 0
+    assert again.strip() == out.splitlines()[-1]
+    assert_refused(
+        launch("--experiment=lstm", "--mode=evaluate", workdir), "'masked_rnn'", "'lstm'"
+    )
+    assert_refused(
+        launch("--mode=evaluate", workdir, "--config.model.hidden=3"), "--config.model.hidden"
+    )
+
+
+def test_predict_answers_in_json(launch, trained, monkeypatch):
+    _, workdir, _ = trained
+    code, out, _ = launch("--mode=predict", workdir, "--text=the cat and the dog")
+    assert code == 0
+    alone = json.loads(out)
+    assert alone["label"] in ("animals", "weather")
+    assert sum(alone["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert max(alone["probabilities"], key=alone["probabilities"].get) == alone["label"]
+
+    lines = b"the cat and the dog\n\n\xff\xfe wind\n!?\nrain again"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    code, out, _ = launch("--mode=predict", workdir)
+    assert code == 0
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert answers[0] == alone
+    assert [sorted(answer) for answer in answers] == [
+        ["label", "probabilities"], ["error"], *[["label", "probabilities"]] * 3,
+    ]  # fmt: skip
+    assert_refused(launch("--mode=predict", workdir, "--text= "), "--text is empty")
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "predict"])
+def test_a_folder_without_a_trained_run_is_refused(launch, small, tmp_path, mode):
+    flags = ["--experiment=masked_rnn", f"--mode={mode}", f"--workdir={tmp_path}", "--text=a"]
+    assert_refused(launch(*flags), tmp_path, "no run")
+    from rnn_jax import workdir
+    from rnn_jax.config import Config
+
+    with workdir.claim(tmp_path, Config(experiment="masked_rnn"), ("a", "b")):
+        pass
+    assert_refused(launch(*flags), tmp_path, "no checkpoint")
+
+
+def test_running_out_of_memory_proposes_a_smaller_batch(launch, small, monkeypatch):
+    import jax
+
+    from rnn_jax import train
+
+    def fail(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(train, "run", fail)
+    code, out, err = launch("--experiment=masked_rnn", *small)
+    assert (code, out) == (1, "")
+    assert err == "launch.py: out of memory; try a smaller --config.train.batch_size\n"
+
+
+def test_other_errors_keep_their_traceback(launch, small, monkeypatch):
+    from rnn_jax import train
+
+    def fail(*arguments, **options):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(train, "run", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        launch("--experiment=masked_rnn", *small)

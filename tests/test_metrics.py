@@ -1,0 +1,36 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax import metrics
+
+
+def test_sums_of_parts_divide_to_the_mean_of_the_whole():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(7, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, 7)
+    tokens = rng.integers(1, 9, 7)
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(7), labels]
+
+    def sums(rows, fill):
+        """The rows as a batch filled up with rows that must not count."""
+        pad = lambda values: np.concatenate(
+            [values[rows], np.resize(values, (fill, *values.shape[1:]))]
+        )
+        bad = pad(logits)
+        bad[len(rows) :] = np.nan
+        weights = np.array([1.0] * len(rows) + [0.0] * fill, np.float32)
+        return metrics.classification(bad, pad(labels), weights, pad(tokens))
+
+    total = metrics.add(sums(np.arange(5), 0), sums(np.arange(5, 7), 3))
+    means = metrics.classification_means(jax.device_get(total))
+    np.testing.assert_allclose(means["loss"], losses.mean(), rtol=1e-6)
+    assert means["accuracy"] == (logits.argmax(1) == labels).mean()
+    assert (total["examples"], total["tokens"]) == (7, tokens.sum())
+
+
+def test_no_examples_have_no_mean():
+    empty = metrics.classification(
+        jnp.ones((2, 3)), jnp.zeros(2, int), jnp.zeros(2), jnp.ones(2, int)
+    )
+    assert all(np.isnan(value) for value in metrics.classification_means(empty).values())

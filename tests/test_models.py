@@ -1,0 +1,118 @@
+"""What holds for every network: padding and neighbours change nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnn_jax import models, tasks
+from rnn_jax.config import Config, DataConfig, ModelConfig
+from rnn_jax.data import batching, text
+from rnn_jax.types import Batch
+
+POOLINGS = ("last", "mean", "max")
+CLASSES = 3
+
+
+def model_and_variables(**options):
+    config = ModelConfig(**{"hidden": 4, "embedding_size": 5, "layers": 2} | options)
+    model = models.classifier(config, vocab_size=20, classes=CLASSES)
+    variables = model.init(jax.random.key(0), jnp.ones((1, 3), jnp.int32), jnp.array([3]))
+    return model, variables
+
+
+@pytest.mark.parametrize("cell", ["simple_rnn", "lstm", "gru"])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_padding_changes_no_bit_of_a_masked_model(cell, pooling):
+    model, variables = model_and_variables(cell=cell, bidirectional=True, pooling=pooling)
+    lengths = jnp.array([6, 2, 0, 5])
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, 20, (4, 6))
+    in_padding = np.arange(6) >= np.asarray(lengths)[:, None]
+
+    @jax.jit
+    def of_tokens(params, tokens):
+        loss = lambda params: (model.apply({"params": params}, tokens, lengths) ** 2).sum()
+        return model.apply({"params": params}, tokens, lengths), jax.grad(loss)(params)
+
+    @jax.jit
+    def of_vectors(params, vectors):
+        apply = lambda p, v: model.apply({"params": p}, v, lengths, method="classify")
+        grads = jax.grad(lambda p, v: (apply(p, v) ** 2).sum(), argnums=(0, 1))(params, vectors)
+        return apply(params, vectors), grads
+
+    params = variables["params"]
+    clean = of_tokens(params, jnp.asarray(np.where(in_padding, 0, tokens)))
+    assert np.isfinite(clean[0]).all()
+    jax.tree.map(np.testing.assert_array_equal, clean, of_tokens(params, jnp.asarray(tokens)))
+
+    vectors = rng.normal(size=(4, 6, 5)).astype(np.float32)
+    fill = lambda value: jnp.asarray(np.where(in_padding[..., None], value, vectors))
+    clean = of_vectors(params, fill(0.0))
+    for garbage in (np.nan, np.inf, 1e30):
+        jax.tree.map(np.testing.assert_array_equal, clean, of_vectors(params, fill(garbage)))
+    assert not np.asarray(clean[1][1])[in_padding].any()
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_an_unmasked_model_reads_its_padding(pooling):
+    model, variables = model_and_variables(masked=False, pooling=pooling)
+    logits = [
+        model.apply(variables, jnp.array([[3, 4, *[0] * more]]), jnp.array([2])) for more in (0, 3)
+    ]
+    assert (logits[0] != logits[1]).any()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_text_s_prediction_does_not_depend_on_its_neighbours(masked):
+    config = Config(
+        data=DataConfig(vocab_size=20, max_length=40),
+        model=ModelConfig(cell="lstm", hidden=4, embedding_size=5, masked=masked),
+    )
+    task = tasks.classification(config, ("a", "b"))
+    params = task.init(jax.random.key(1))
+    rng = np.random.default_rng(2)
+    rows = [rng.integers(1, 20, length) for length in (0, 3, 8, 9, 25, 40, 1, 3)]
+    offsets = np.cumsum([0, *map(len, rows)])
+    ids = text.Ragged(np.concatenate(rows).astype(np.int32), offsets)
+    examples = batching.Examples(ids, np.zeros(len(rows), np.int32))
+    widths = batching.widths(config.data.max_length)
+    evaluate = jax.jit(task.evaluate)
+
+    def predictions(batch_size):
+        found = {}
+        for width, members in batching.plan(examples.lengths, batch_size, widths, shuffle=False):
+            batch = batching.assemble(examples, width, members, batch_size)
+            _, outputs = evaluate(params, batch)
+            found |= dict(zip(members.tolist(), np.asarray(outputs), strict=False))
+        return np.stack([found[row] for row in range(len(rows))])
+
+    alone = predictions(1)
+    assert len({output.tobytes() for output in alone}) == len(rows)
+    np.testing.assert_allclose(predictions(3), alone, atol=1e-6)
+    np.testing.assert_allclose(predictions(8), alone, atol=1e-6)
+
+
+def test_one_hot_tokens_go_straight_into_the_cell():
+    model, variables = model_and_variables(embedding_size=0, layers=1)
+    assert set(variables["params"]) == {"recurrent", "head"}
+    vectors = model.apply(variables, jnp.array([[2, 0]]), method="embed")
+    np.testing.assert_array_equal(vectors, jax.nn.one_hot(jnp.array([[2, 0]]), 20))
+    kernel = variables["params"]["recurrent"]["layers_0"]["kernel"]
+    assert kernel.shape == (20, 16)
+
+
+def test_dropout_is_noise_for_training_alone():
+    config = Config(
+        data=DataConfig(vocab_size=20),
+        model=ModelConfig(cell="gru", hidden=4, embedding_size=5, layers=2, dropout=0.5),
+    )
+    task = tasks.classification(config, ("a", "b"))
+    params = task.init(jax.random.key(0))
+    batch = Batch(
+        jnp.ones((2, 3), jnp.int32), jnp.array([3, 2]), jnp.array([0, 1]), jnp.ones(2)
+    )  # fmt: skip
+    losses = [float(task.loss(params, batch, jax.random.key(seed))[0]) for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+    once, again = (task.evaluate(params, batch)[1] for _ in range(2))
+    np.testing.assert_array_equal(once, again)

@@ -1,0 +1,160 @@
+"""A training step: what it changes, what it must not, and the rule of touched rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rnn_jax import optimizer, steps, tasks
+from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, replace
+from rnn_jax.types import Batch
+
+VOCABULARY = 12
+CONFIG = Config(
+    experiment="test",
+    data=DataConfig(vocab_size=VOCABULARY),
+    model=ModelConfig(cell="gru", hidden=3, embedding_size=4),
+)
+BATCH = Batch(
+    tokens=jnp.array([[3, 5, 3, 0], [7, 3, 0, 0], [0, 0, 0, 0]], jnp.int32),
+    lengths=jnp.array([3, 2, 0], jnp.int32),
+    labels=jnp.array([1, 0, 0], jnp.int32),
+    weights=jnp.array([1, 1, 0], jnp.float32),
+)
+TOUCHED = [3, 5, 7]
+
+
+def setup(config=CONFIG, **options):
+    task = tasks.classification(config, ("a", "b"))
+    transformation = optimizer.make(config.optimizer, total_steps=10)
+    step = jax.jit(steps.make_train_step(task, transformation, seed=0, **options))
+    return task, step, steps.init_state(task, transformation, seed=0)
+
+
+def table(params):
+    return np.asarray(params["embedding"]["embedding"])
+
+
+def reference_touched(task, config, state, batch):
+    """The rule of `rnn_jax.touched`, on whole arrays: the dense gradient without the padding row, the
+    dense optimizer, and then every row that no token reads put back as it was, running means too."""
+    grads = jax.grad(lambda params: task.loss(params, batch, jax.random.key(0))[0])(state.params)
+    grads["embedding"]["embedding"] = grads["embedding"]["embedding"].at[0].set(0)
+    transformation = optimizer.make(config.optimizer, total_steps=10)
+    updates, opt_state = transformation.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    is_touched = np.isin(np.arange(VOCABULARY), np.asarray(batch.tokens)) & (
+        np.arange(VOCABULARY) > 0
+    )
+    put_back = lambda after, before: (
+        jnp.where(is_touched[:, None], after, before) if after.shape == (VOCABULARY, 4) else after
+    )
+    new = jax.tree.map(put_back, (params, opt_state), (state.params, state.opt_state))
+    return *new, optax.tree.norm(grads)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("clip_norm", [0.0, 1e-3])
+def test_touched_rows_follow_their_rule(masked, clip_norm):
+    config = replace(
+        CONFIG,
+        {
+            "model.masked": masked,
+            "optimizer.clip_norm": clip_norm,
+            "optimizer.weight_decay": 0.1,
+            "optimizer.learning_rate": 0.1,
+        },
+    )
+    task, step, state = setup(config, embedding_update="touched")
+    second = BATCH._replace(
+        tokens=jnp.array([[9, 3, 1, 11], [2, 2, 2, 2], [0, 0, 0, 0]], jnp.int32)
+    )
+    second = second._replace(lengths=jnp.array([4, 4, 0], jnp.int32))
+    for batch in (BATCH, second, BATCH):
+        params, opt_state, norm = reference_touched(task, config, state, batch)
+        before, state = state, step(state, batch)
+        jax.tree.map(
+            lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-7),
+            (state.params, state.opt_state),
+            (params, opt_state),
+        )
+        measured = state.sums["gradient_norm"] - before.sums["gradient_norm"]
+        np.testing.assert_allclose(measured, norm, rtol=1e-4)
+
+
+def test_a_touched_step_leaves_all_other_rows_alone():
+    _, step, state = setup(embedding_update="touched")
+    before, after = table(state.params), table(step(state, BATCH).params)
+    assert np.flatnonzero((before != after).any(axis=1)).tolist() == TOUCHED
+
+
+@pytest.mark.parametrize("embedding_update", ["dense", "touched"])
+def test_a_step_changes_every_parameter_and_rows_of_weight_zero_change_nothing(embedding_update):
+    _, step, state = setup(embedding_update=embedding_update)
+    after = step(state, BATCH)
+    for path, (before, now) in jax.tree_util.tree_leaves_with_path(
+        jax.tree.map(lambda *pair: pair, state.params, after.params),
+        is_leaf=lambda leaf: isinstance(leaf, tuple),
+    ):
+        assert (before != now).any(), path
+    filler = BATCH._replace(labels=BATCH.labels.at[2].set(1))
+    jax.tree.map(np.testing.assert_array_equal, after, step(state, filler))
+    assert (int(after.sums["examples"]), int(after.sums["tokens"])) == (2, 5)
+
+
+def poisoned(task):
+    """The task, with a loss that is NaN for batches whose first label is 1."""
+
+    def loss(params, batch, key):
+        value, sums = task.loss(params, batch, key)
+        return jnp.where(batch.labels[0] == 1, jnp.nan, value), sums
+
+    return task._replace(loss=loss)
+
+
+@pytest.mark.parametrize("embedding_update", ["dense", "touched"])
+def test_a_step_that_is_not_finite_is_skipped_or_ends_all_further_steps(embedding_update):
+    task = poisoned(tasks.classification(CONFIG, ("a", "b")))
+    transformation = optimizer.make(CONFIG.optimizer, total_steps=10)
+    start = steps.init_state(task, transformation, seed=0)
+    good = BATCH._replace(labels=jnp.array([0, 1, 0], jnp.int32))
+    make = lambda stop: jax.jit(
+        steps.make_train_step(
+            task, transformation, 0, stop_at_non_finite=stop, embedding_update=embedding_update
+        )
+    )
+    once = make(True)(start, good)
+
+    stopped = make(True)(make(True)(once, BATCH), good)
+    assert (int(stopped.sums["skipped"]), int(stopped.step)) == (1, 1)
+    for name in ("params", "opt_state"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(stopped, name), getattr(once, name))
+
+    skipped = make(False)(once, BATCH)
+    jax.tree.map(np.testing.assert_array_equal, skipped.params, once.params)
+    assert (int(skipped.sums["skipped"]), int(skipped.sums["updates"]), int(skipped.step)) == (
+        1,
+        1,
+        2,
+    )
+    assert np.isfinite(skipped.sums["loss"])
+    assert (table(make(False)(skipped, good).params) != table(once.params)).any()
+
+
+def test_several_steps_in_one_call_are_the_same_steps():
+    config = replace(CONFIG, {"model.dropout": 0.5})
+    task = tasks.classification(config, ("a", "b"))
+    transformation = optimizer.make(OptimizerConfig(), total_steps=10)
+    step = steps.make_train_step(task, transformation, seed=1)
+    state = steps.init_state(task, transformation, seed=1)
+    other = BATCH._replace(labels=jnp.array([0, 0, 0], jnp.int32))
+    one_by_one = state
+    for batch in (BATCH, other, BATCH):
+        one_by_one = jax.jit(step)(one_by_one, batch)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), BATCH, other, BATCH, other)
+    together = jax.jit(steps.make_train_steps(step))(state, stacked, jnp.int32(3))
+    assert int(together.step) == 3
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), together, one_by_one
+    )

@@ -1,0 +1,126 @@
+"""The loop on real, if few, stories: it learns, stops early, resumes as if nothing had happened."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import rnn_jax
+from rnn_jax import checkpoint, steps, train, workdir
+from rnn_jax.config import Config, InputError, replace
+from rnn_jax.interrupts import Interrupted, Request
+
+
+@pytest.fixture()
+def config(csv_folder):
+    changes = {
+        "data.source": "csv",
+        "data.data_dir": str(csv_folder),
+        "data.vocab_size": 100,
+        "data.max_length": 16,
+        "model.cell": "gru",
+        "model.hidden": 4,
+        "model.embedding_size": 8,
+        "model.dropout": 0.2,
+        "optimizer.learning_rate": 0.02,
+        "train.epochs": 3,
+        "train.batch_size": 4,
+        "train.steps_per_call": 2,
+    }
+    return replace(Config(experiment="test"), changes)
+
+
+def without_times(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def test_it_learns_and_counts_every_example_once(config, tmp_path):
+    result = train.run(replace(config, {"train.epochs": 8}), tmp_path)
+    trained = [record for record in result.history if record["split"] == "train"]
+    assert [record["examples"] for record in trained] == [36] * len(trained)
+    assert trained[-1]["loss"] < 0.5 * trained[0]["loss"]
+    assert result.history[-1]["split"] == "test"
+    assert result.history[-1]["accuracy"] == 1.0
+    assert result.history[-1]["examples"] == 10
+
+
+def test_the_parameters_that_stay_are_those_of_the_lowest_validation_loss(config, tmp_path):
+    # A huge step size: the loss leaps about, so that the best epoch is not the last.
+    changes = {"optimizer.learning_rate": 0.5, "train.epochs": 12, "train.patience": 2}
+    result = train.run(replace(config, changes), tmp_path)
+    losses = [record["loss"] for record in result.history if record["split"] == "validation"]
+    best = int(np.argmin(losses)) + 1
+    assert len(losses) == best + 2 < 12
+    assert result.history[-1]["epoch"] == best
+    found = checkpoint.newest(tmp_path / workdir.CHECKPOINTS)
+    assert (found.progress.best_epoch, found.progress.finished) == (best, True)
+    params = rnn_jax.load(tmp_path).run.params
+    jax.tree.map(np.testing.assert_array_equal, params, result.params)
+
+
+def test_a_run_that_is_interrupted_again_and_again_gives_the_same_bits(
+    config, tmp_path, monkeypatch
+):
+    undisturbed = train.run(config, tmp_path / "a")
+
+    # Every call of the loop's question "was there a signal?" is answered with yes in its turn.
+    asked = 0
+
+    def signal_at(number):
+        def get(self):
+            nonlocal asked
+            asked += 1
+            return 2 if asked >= number else None
+
+        return property(get, lambda self, value: None)
+
+    stops = 0
+    for number in [1, 2, 3, 4, 6, 9, 5, 7, 8, 10**6]:
+        asked = 0
+        monkeypatch.setattr(Request, "signal", signal_at(number), raising=False)
+        try:
+            result = train.run(config, tmp_path / "b")
+        except Interrupted:
+            stops += 1
+            before = without_times(tmp_path / "b")
+            assert before == without_times(tmp_path / "a")[: len(before)]
+    assert stops >= 5
+    assert without_times(tmp_path / "a") == without_times(tmp_path / "b")
+    jax.tree.map(np.testing.assert_array_equal, undisturbed.params, result.params)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_recorded(config, tmp_path):
+    config = replace(config, {"optimizer.learning_rate": 1e38, "optimizer.clip_norm": 0.0})
+    with pytest.raises(train.RunError, match=r"step \d+ has a loss or gradient"):
+        train.run(config, tmp_path / "stop")
+    failure = json.loads((tmp_path / "stop" / "failure.json").read_text())
+    assert failure["epoch"] == 1
+    assert 1 <= len(failure["examples"]) <= 4
+    result = train.run(replace(config, {"train.non_finite": "skip"}), tmp_path / "skip")
+    skipped = [record["skipped"] for record in result.history if record["split"] == "train"]
+    assert skipped[-1] > 0
+
+
+def test_two_runs_cannot_share_a_folder(config, tmp_path):
+    with (
+        workdir.claim(tmp_path, config, ("a", "b")),
+        pytest.raises(InputError, match="another process"),
+    ):
+        train.run(config, tmp_path)
+
+
+def test_the_epoch_s_loss_is_the_mean_over_examples(config, tmp_path, monkeypatch):
+    # Without updates the loss of an epoch is that of the initial parameters on all examples: batches
+    # of one width are four at most, and 36 stories leave partial ones.
+    config = replace(
+        config, {"optimizer.learning_rate": 0.0, "model.dropout": 0.0, "train.epochs": 1}
+    )
+    record = train.run(config, tmp_path).history[0]
+    data = train.prepare(config)
+    job = train.tasks.classification(config, data.classes)
+    params = steps.init_state(job, train.optimizer.make(config.optimizer, 1), 0).params
+    alone, _ = train.evaluate_split(job, params, data.train, 36, (16,))
+    assert record["loss"] == pytest.approx(alone["loss"], rel=1e-6)
+    assert record["accuracy"] == alone["accuracy"]
