@@ -1,0 +1,196 @@
+"""Seconds per epoch of whole trainings, beside Keras, PyTorch and stock Flax.
+
+    python benchmarks/epoch.py --source=csv --data_dir=DIR
+    python benchmarks/epoch.py --source=csv --data_dir=DIR --seeds 0 1 2 --json=epoch.json
+
+Each experiment is trained on the same ids, from the same kind of start, with the same batch size,
+loss and Adam, by processes that take turns: one epoch each, round after round, the others at rest.
+After every epoch the test stories are judged, outside of the clock. The first round, in which
+programs are compiled, is reported apart.
+
+rnn_jax is the training that `launch.py` runs: batching on the host and checkpoints are in its time.
+Each peer runs as its documentation shows it, and with its best settings on rnn_jax's batches, which
+it is handed ready-made (see `peer_workers/`). No peer clips gradients, though rnn_jax does.
+Threads are each library's default for the processors that it may use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import pathlib
+import sys
+import tempfile
+from typing import Any, NamedTuple
+
+import numpy as np
+import peers
+import tables
+
+from rnn_jax import config as config_lib
+from rnn_jax.config import Config
+from rnn_jax.data import batching
+from rnn_jax.train import prepare
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+EXPERIMENTS = ("simple_rnn", "masked_rnn", "lstm", "bilstm")
+
+
+class Entrant(NamedTuple):
+    """One way to run the training.
+
+    title: what the tables call it.
+    library: "rnn_jax", "flax", "keras" or "torch".
+    variant: which of the worker's settings.
+    changes: options of the config that differ.
+    """
+
+    title: str
+    library: str
+    variant: str = ""
+    changes: tuple[tuple[str, Any], ...] = ()
+
+
+ENTRANTS = (
+    Entrant("rnn_jax", "rnn_jax"),
+    Entrant("rnn_jax, dense Adam", "rnn_jax", "", (("optimizer.embedding_update", "dense"),)),
+    Entrant("Keras, as documented", "keras", "documentation"),
+    Entrant("Keras, best settings", "keras", "buckets"),
+    Entrant("PyTorch, as documented", "torch", "documentation"),
+    Entrant("PyTorch, best settings", "torch", "buckets"),
+    Entrant("PyTorch, best settings, SparseAdam", "torch", "sparse"),
+    Entrant("stock Flax, as documented", "flax", "documentation"),
+    Entrant("stock Flax, best settings", "flax", "buckets"),
+)
+
+
+def experiment_config(name: str, arguments: argparse.Namespace, seed: int) -> Config:
+    """An experiment on the chosen data: all training stories, judged on the test's every epoch."""
+    config = importlib.import_module(f"experiments.{name}").get_config()
+    return config_lib.replace(
+        config,
+        {
+            "data.source": arguments.source,
+            "data.data_dir": arguments.data_dir,
+            "data.take": arguments.take,
+            "data.validation": "test",
+            "train.epochs": arguments.rounds,
+            "train.patience": 0,
+            "train.seed": seed,
+        },
+    )
+
+
+def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
+    """Writes the ids and the batches of every epoch; returns the numbers of classes and stories."""
+    data = prepare(config)
+    arrays = {}
+    for split in ("train", "test"):
+        examples = getattr(data, split)
+        arrays |= {
+            f"{split}_ids": examples.tokens.ids,
+            f"{split}_offsets": examples.tokens.offsets,
+            f"{split}_labels": examples.labels,
+        }
+    size, widths = config.train.batch_size, batching.widths(config.data.max_length)
+    plans = {"test": batching.plan(data.test.lengths, size, widths, shuffle=False)}
+    for epoch in range(config.train.epochs):
+        plans[str(epoch)] = batching.plan(
+            data.train.lengths, size, widths, config.train.seed, epoch,
+            run=config.train.steps_per_call,
+        )  # fmt: skip
+    for name, plan in plans.items():
+        arrays |= {
+            f"plan_{name}_widths": np.array([width for width, _ in plan]),
+            f"plan_{name}_counts": np.array([len(rows) for _, rows in plan]),
+            f"plan_{name}_rows": np.concatenate([rows for _, rows in plan]),
+        }
+    np.savez(path, **arrays)
+    return len(data.classes), len(data.train)
+
+
+def measure(entrants: list[Entrant], config: Config) -> list[dict[str, Any]]:
+    """All rounds of one experiment with one seed: a record for each entrant and epoch."""
+    records = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        arrays = pathlib.Path(folder) / "data.npz"
+        classes, stories = export(config, arrays)
+        workers = []
+        for entrant in entrants:
+            own = config_lib.replace(config, dict(entrant.changes))
+            python = (
+                sys.executable if entrant.library == "rnn_jax" else peers.ensure(entrant.library)
+            )
+            worker = peers.Worker(f"{entrant.library}_worker.py", python)
+            workers.append(stack.enter_context(worker))
+            job = {
+                "data": str(arrays),
+                "classes": classes,
+                "variant": entrant.variant,
+                "config": config_lib.to_dict(own),
+            }
+            worker.ask(job)
+        for epoch in range(config.train.epochs):
+            for entrant, worker in zip(entrants, workers, strict=True):
+                answer = worker.ask({"epoch": epoch})
+                record = {
+                    "experiment": config.experiment,
+                    "seed": config.train.seed,
+                    "epoch": epoch,
+                    "entrant": entrant.title,
+                    "stories": stories,
+                }
+                records.append(record | answer)
+                print(tables.progress(records[-1]), file=sys.stderr, flush=True)
+    return records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", default="csv", help="as --config.data.source")
+    parser.add_argument("--data_dir", default="", help="as --config.data.data_dir")
+    parser.add_argument("--take", type=int, default=0, help="as --config.data.take")
+    parser.add_argument("--experiments", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
+    parser.add_argument("--rounds", type=int, default=6, help="epochs; the first compiles")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--entrants",
+        nargs="+",
+        help="words: only entrants with one of them in their title (rnn_jax takes part always)",
+    )
+    parser.add_argument("--processors", type=int, help="how many each process may use (Linux)")
+    parser.add_argument("--json", type=pathlib.Path, help="where every epoch's record goes")
+    arguments = parser.parse_args()
+    if arguments.rounds < 2:
+        parser.error("--rounds must be at least 2: the first one compiles")
+    if arguments.processors:
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, allowed[: arguments.processors])  # workers inherit it
+    words = arguments.entrants or [""]
+    entrants = [
+        entrant
+        for entrant in ENTRANTS
+        if entrant.title == "rnn_jax" or any(word in entrant.title for word in words)
+    ]
+    sys.path.insert(0, str(ROOT))  # for experiments
+
+    print(tables.machine(), flush=True)
+    records = []
+    for name in arguments.experiments:
+        found = []
+        for seed in arguments.seeds:
+            found += measure(entrants, experiment_config(name, arguments, seed))
+            records_so_far = records + found
+            if arguments.json:
+                arguments.json.write_text(json.dumps(records_so_far, indent=1) + "\n")
+        records += found
+        print(tables.experiment(name, found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

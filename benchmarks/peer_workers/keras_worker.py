@@ -1,0 +1,103 @@
+"""Trains with Keras on TensorFlow: a worker of `epoch.py`.
+
+documentation: `fit` on a `tf.data` pipeline that shuffles and pads each batch to its longest text.
+buckets: `fit` on rnn_jax's batches, ready-made, many steps an execution.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import serving
+import tensorflow as tf
+
+STEPS = 32  # an execution
+
+
+def build(job: serving.Job) -> keras.Model:
+    """The job's model, of the layers that a user would take."""
+    model = job.model
+    layer = {
+        "simple_rnn": keras.layers.SimpleRNN,
+        "lstm": keras.layers.LSTM,
+        "gru": keras.layers.GRU,
+    }[model["cell"]]
+    uniform = keras.initializers.RandomUniform(-0.05, 0.05)
+    stack = [
+        keras.layers.Embedding(
+            job.vocab_size, model["embedding_size"], uniform, mask_zero=model["masked"]
+        )
+    ]
+    for index in range(model["layers"]):
+        sequences = index < model["layers"] - 1 or model["pooling"] != "last"
+        rnn = layer(model["hidden"], return_sequences=sequences)
+        stack.append(keras.layers.Bidirectional(rnn) if model["bidirectional"] else rnn)
+    if model["pooling"] != "last":
+        stack.append(
+            {"mean": keras.layers.GlobalAveragePooling1D, "max": keras.layers.GlobalMaxPooling1D}[
+                model["pooling"]
+            ]()
+        )
+    return keras.Sequential([keras.Input((None,), dtype="int32"), *stack, _head(job.classes)])
+
+
+def _head(classes: int) -> keras.layers.Layer:
+    return keras.layers.Dense(classes)
+
+
+class Trainer:
+    def __init__(self, job: serving.Job):
+        self.job = job
+        keras.utils.set_random_seed(job.seed)
+        self.model = build(job)
+        adam = job.optimizer
+        self.model.compile(
+            optimizer=keras.optimizers.Adam(
+                adam["learning_rate"], adam["b1"], adam["b2"], adam["epsilon"]
+            ),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            steps_per_execution=1 if job.own_batches else STEPS,
+        )
+        self.own = self._pipeline() if job.own_batches else None
+        self.test = job.test_batches()
+
+    def _pipeline(self) -> tf.data.Dataset:
+        train = self.job.train
+        texts = tf.RaggedTensor.from_row_splits(train.ids, train.offsets)
+        return (
+            tf.data.Dataset.from_tensor_slices((texts, train.labels))
+            .shuffle(len(train), seed=self.job.seed)
+            .batch(self.job.batch_size)
+            .map(lambda texts, labels: (texts.to_tensor(), labels), tf.data.AUTOTUNE)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def prepare(self, epoch: int) -> tf.data.Dataset:
+        if self.job.own_batches:
+            return self.own
+        return _dataset(self.job.batches(epoch))
+
+    def train(self, prepared: tf.data.Dataset) -> None:
+        self.model.fit(prepared, epochs=1, verbose=0)
+
+    def evaluate(self) -> float:
+        return self.model.evaluate(_dataset(self.test), verbose=0, return_dict=True)["accuracy"]
+
+    def cells(self, prepared: tf.data.Dataset) -> int:
+        return sum(int(tf.size(tokens)) for tokens, _ in prepared)
+
+
+def _dataset(batches: list[serving.Batch]) -> tf.data.Dataset:
+    signature = (tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32))
+    pairs = [(batch.tokens, batch.labels) for batch in batches]
+    dataset = tf.data.Dataset.from_generator(lambda: iter(pairs), output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(pairs))).prefetch(8)
+
+
+if __name__ == "__main__":
+    serving.serve(Trainer)
