@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rnn_jax.kernels import scan
+from rnn_jax.kernels import fused, scan
 
-KERNELS: dict[str, Callable] = {"scan": scan.unroll}
+KERNELS: dict[str, Callable] = {"scan": scan.unroll, "fused": fused.unroll}
 
 
 def get(name: str) -> Callable:

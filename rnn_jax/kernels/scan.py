@@ -72,8 +72,9 @@ def _unroll_one(direction: Direction, inputs, mask, resets, remat_chunk) -> tupl
 
 def _in_chunks(run, carry, whole, time: int, size: int, reverse: bool) -> tuple[Carry, Array]:
     """`run` over stretches of `size` steps, and over the remainder (the latest steps) by itself."""
-    full = time // size * size
-    chunks = jax.tree.map(lambda x: x[:full].reshape(-1, size, *x.shape[1:]), whole)
+    count = time // size
+    full = count * size
+    chunks = jax.tree.map(lambda x: x[:full].reshape(count, size, *x.shape[1:]), whole)
     rest = jax.tree.map(lambda x: x[full:], whole)
     last = None
     if full < time and reverse:

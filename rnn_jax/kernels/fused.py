@@ -1,0 +1,298 @@
+"""A kernel with a gradient rule of its own, for training: one loop forwards, one backwards.
+
+What autodiff makes of a scan adds the step's share to the recurrent kernel's gradient in each step
+and computes transcendental functions again. Here the forward loop saves the gates; what the
+backward loop multiplies with comes from them for all steps at once; that loop holds one product and
+a few multiplications; and each parameter's gradient is one product over all steps after it. Every
+direction of an unroll runs in the same two loops.
+
+What it needs to know of a cell is a `fused_rule.Rule`. Reverse-mode differentiation only.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.affine import compute_dtype, state_dtype
+from rnn_jax.kernels import fused_gru, fused_lstm, fused_simple_rnn
+from rnn_jax.kernels.fused_rule import Rule, Weights
+from rnn_jax.masking import starts, zero_masked
+from rnn_jax.types import Array, Carry, Cell, Direction, hidden_state
+
+RULES: dict[str, Callable[..., Rule]] = {
+    "simple_rnn": fused_simple_rnn.rule,
+    "lstm": fused_lstm.rule,
+    "gru": fused_gru.rule,
+}
+
+_SCALED = {"kernel", "recurrent_kernel", "bias", "recurrent_bias"}  # by gate, in the last axis
+
+
+class Operands(NamedTuple):
+    """What one direction's loop reads; all arrays time-major.
+
+    projected: [time, batch, gates * hidden].
+    weights: the recurrent ones.
+    initial: the carry before the first step.
+    fresh: the carry after a reset, or None where there are none.
+    """
+
+    projected: Array
+    weights: Weights
+    initial: Carry
+    fresh: Carry
+
+
+class Steps(NamedTuple):
+    """Which steps count, for one direction.
+
+    valid: bool[time, batch, 1], or None where all are.
+    restart: bool[time, batch, 1], true where the carry starts anew; or None.
+    """
+
+    valid: Array | None
+    restart: Array | None
+
+
+def unroll(
+    directions: tuple[Direction, ...],
+    inputs: Array,
+    *,
+    lengths: Array | None,
+    mask: Array | None,
+    resets: Array | None,
+    remat_chunk: int | None,
+) -> tuple[tuple[Carry, Array], ...]:
+    """Runs all directions in one loop; `rnn_jax.kernels` has the contract.
+
+    Raises:
+      ValueError: remat_chunk is given, or a cell or one of its options has no rule here.
+    """
+    del lengths  # the mask says the same
+    if remat_chunk is not None:
+        raise ValueError(
+            f"kernel 'fused' does not support remat_chunk, got {remat_chunk}: use kernel 'scan'"
+        )
+    for direction in directions:
+        _check(_spec(direction.cell))
+    if inputs.shape[1] == 0:
+        return tuple(_nothing(direction, inputs.shape[0]) for direction in directions)
+    inputs = jnp.swapaxes(inputs, 0, 1)
+    operands, steps = [], []
+    for direction in directions:
+        operands.append(_operands(direction, inputs, resets is not None))
+        restart = None if resets is None else starts(resets, direction.reverse)
+        steps.append(Steps(_flags(mask), _flags(restart)))
+    walks = tuple((_spec(direction.cell), direction.reverse) for direction in directions)
+    results = []
+    for direction, (carry, hidden) in zip(
+        directions, _recurrences(walks, tuple(operands), tuple(steps)), strict=True
+    ):
+        outputs = hidden.astype(compute_dtype(_spec(direction.cell), direction.params))
+        results.append((carry, zero_masked(jnp.swapaxes(outputs, 0, 1), mask)))
+    return tuple(results)
+
+
+def _spec(cell: Cell) -> Any:
+    """The options; a learned initial carry changes nothing here, since a kernel is given it."""
+    spec = cell.spec
+    if isinstance(spec, tuple) and spec[0] == "learnable_initial":
+        spec = spec[1]
+    return spec
+
+
+def _check(spec: Any) -> None:
+    kind = getattr(spec, "kind", None)
+    if kind not in RULES:
+        raise ValueError(
+            f"kernel 'fused' supports the cells {', '.join(sorted(RULES))}, got "
+            f"{spec!r}: use kernel 'scan'"
+        )
+    for option, values in RULES[kind](spec).options.items():
+        value = getattr(spec, option)
+        if value not in values:
+            raise ValueError(
+                f"kernel 'fused' supports {kind} with {option}="
+                f"{' or '.join(map(repr, values))}, got {value!r}: use kernel 'scan'"
+            )
+
+
+def _nothing(direction: Direction, batch: int) -> tuple[Carry, Array]:
+    """What no step at all returns."""
+    dtype = compute_dtype(_spec(direction.cell), direction.params)
+    return direction.initial, jnp.zeros((batch, 0, _spec(direction.cell).features), dtype)
+
+
+def _flags(flags: Array | None) -> Array | None:
+    """bool[batch, time] -> bool[time, batch, 1], ready to meet features."""
+    return None if flags is None else flags.T[:, :, None]
+
+
+def _operands(direction: Direction, inputs: Array, has_resets: bool) -> Operands:
+    cell, params, _, initial, noise = direction
+    spec = _spec(cell)
+    rule = _rule(spec)
+    scale = jnp.repeat(jnp.array(rule.scales), spec.hidden)
+    scaled = {
+        name: params[name] * scale.astype(params[name].dtype) for name in _SCALED & set(params)
+    }
+    noise = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), noise)
+    projected, keep = cell.project(scaled, inputs, noise)
+    bias = scaled.get("recurrent_bias")
+    if bias is not None and not rule.separate_bias:
+        projected, bias = projected + bias.astype(projected.dtype), None
+    kernel = scaled["recurrent_kernel"].astype(compute_dtype(spec, params))
+    if keep is not None:
+        keep = keep[0].astype(state_dtype(spec, params)) / (1 - spec.recurrent_dropout)
+    fresh = cell.initial_carry(params, inputs.shape[1]) if has_resets else None
+    return Operands(projected, Weights(kernel, bias, keep), initial, fresh)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _recurrences(walks, operands, steps):
+    """(final carry, hidden states [time, batch, features]) of each direction.
+
+    walks: (spec, reverse) of each.
+    """
+    return _forward(walks, operands, steps, record=lambda state, saved: hidden_state(state))
+
+
+def _recurrences_forward(walks, operands, steps):
+    results = _forward(walks, operands, steps, record=lambda state, saved: (state, saved))
+    outputs = tuple((carry, hidden_state(states)) for carry, (states, _) in results)
+    return outputs, (operands, steps, tuple(kept for _, kept in results))
+
+
+def _forward(walks, operands, steps, record):
+    """The loop forwards. `record(state, saved)` says what of each step is stacked over time."""
+    time = operands[0].projected.shape[0]
+    prepared = [
+        _rule(spec).prepare(spec, each.weights)
+        for (spec, _), each in zip(walks, operands, strict=True)
+    ]
+
+    def step(walk, prepared, operand, flags, state, t):
+        spec, _ = walk
+        projected, valid, restart = _at((operand.projected, *flags), t)
+        if restart is not None:
+            state = _select(restart, operand.fresh, state)
+        after, saved = _rule(spec).forward(spec, prepared, state, projected)
+        if valid is not None:
+            after = _select(valid, after, state)
+        return after, record(after, saved)
+
+    parts = tuple(zip(walks, prepared, operands, steps, strict=True))
+    return _loop(step, parts, tuple(each.initial for each in operands), time, backwards=False)
+
+
+def _recurrences_backward(walks, residuals, d_outputs):
+    operands, steps, kept = residuals
+    parts, d_carries, before = [], [], []
+    for walk, operand, flags, (states, saved), (d_carry, d_hidden) in zip(
+        walks, operands, steps, kept, d_outputs, strict=True
+    ):
+        spec, reverse = walk
+        rule = _rule(spec)
+        met = _entering(states, operand, flags.restart, reverse)
+        factors = rule.factors(spec, operand.weights, saved, met, states)
+        prepared = rule.prepare_backward(spec, operand.weights)
+        parts.append((walk, prepared, factors, d_hidden, flags))
+        d_fresh = None if flags.restart is None else jax.tree.map(jnp.zeros_like, d_carry)
+        d_carries.append((d_carry, d_fresh))
+        before.append(met)
+
+    def step(walk, prepared, factors, d_hidden, flags, loop, t):
+        spec, _ = walk
+        d_state, d_fresh = loop
+        factors, d_output, valid, restart = _at((factors, d_hidden, *flags), t)
+        d_state = _add_hidden(d_state, d_output)
+        d_before, d_saved = _rule(spec).backward(spec, prepared, factors, d_state)
+        if valid is not None:
+            d_before = _select(valid, d_before, d_state)
+            d_saved = _select(valid, d_saved, jax.tree.map(jnp.zeros_like, d_saved))
+        if restart is not None:
+            none = jax.tree.map(jnp.zeros_like, d_before)
+            d_fresh = jax.tree.map(jnp.add, d_fresh, _select(restart, d_before, none))
+            d_before = _select(restart, none, d_before)
+        return (d_before, d_fresh), d_saved
+
+    time = operands[0].projected.shape[0]
+    d_operands = []
+    for (spec, _), operand, (_, saved), met, part, ((d_initial, d_fresh), d_saved) in zip(
+        walks, operands, kept, before, parts,
+        _loop(step, tuple(parts), tuple(d_carries), time, backwards=True), strict=True,
+    ):  # fmt: skip
+        d_projected, d_weights = _rule(spec).gradients(
+            spec, operand.weights, saved, met, part[2], d_saved
+        )
+        d_projected = d_projected.astype(operand.projected.dtype)
+        d_operands.append(Operands(d_projected, d_weights, d_initial, d_fresh))
+    return tuple(d_operands), None
+
+
+_recurrences.defvjp(_recurrences_forward, _recurrences_backward)
+
+
+def _rule(spec) -> Rule:
+    return RULES[spec.kind](spec)
+
+
+def _loop(step, parts, carries, time: int, backwards: bool):
+    """Runs `step(*part, carry, t) -> (carry, kept)` of every part over time, in one loop.
+
+    A part's first entry is its walk, (spec, reverse); `backwards` turns all of them round.
+
+    Returns:
+      (final carry, kept stacked over time) of each part.
+    """
+
+    def buffer(part, carry):
+        shapes = jax.eval_shape(lambda carry: step(*part, carry, 0)[1], carry)
+        return jax.tree.map(lambda leaf: jnp.zeros((time, *leaf.shape), leaf.dtype), shapes)
+
+    def body(n, loop):
+        after = []
+        for part, (carry, buffers) in zip(parts, loop, strict=True):
+            t = time - 1 - n if part[0][1] != backwards else n
+            carry, kept = step(*part, carry, t)
+            buffers = jax.tree.map(
+                lambda whole, one, t=t: jax.lax.dynamic_update_index_in_dim(whole, one, t, 0),
+                buffers, kept,
+            )  # fmt: skip
+            after.append((carry, buffers))
+        return tuple(after)
+
+    loop = tuple((carry, buffer(part, carry)) for part, carry in zip(parts, carries, strict=True))
+    return jax.lax.fori_loop(0, time, body, loop)
+
+
+def _at(tree: Any, t: Array) -> Any:
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, 0, keepdims=False), tree)
+
+
+def _select(condition: Array, chosen: Any, otherwise: Any) -> Any:
+    """`chosen` in the rows where `condition` bool[batch, 1] holds, `otherwise` elsewhere."""
+    return jax.tree.map(functools.partial(jnp.where, condition), chosen, otherwise)
+
+
+def _entering(states: Carry, operands: Operands, restart: Array | None, reverse: bool) -> Carry:
+    """The states that each step met, given those that it left."""
+
+    def shifted(after, initial):
+        pieces = [after[1:], initial[None]] if reverse else [initial[None], after[:-1]]
+        return jnp.concatenate(pieces)
+
+    met = jax.tree.map(shifted, states, operands.initial)
+    return met if restart is None else _select(restart, operands.fresh, met)
+
+
+def _add_hidden(d_state: Carry, d_hidden: Array) -> Carry:
+    """The state's gradient, with that of the output, which is its hidden state."""
+    if hasattr(d_state, "hidden"):
+        return d_state._replace(hidden=d_state.hidden + d_hidden)
+    return d_state + d_hidden

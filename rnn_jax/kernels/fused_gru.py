@@ -1,0 +1,143 @@
+"""The GRU in the fused kernel: all that a step does backwards is proportional to `d_h`."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from rnn_jax.kernels.fused_rule import (
+    Rule,
+    Weights,
+    given,
+    kept,
+    outer,
+    product,
+    sigmoid_of,
+    sigmoid_slope,
+    tanh_slope,
+    transposed,
+)
+from rnn_jax.types import Array
+
+
+def _after_forward(spec, weights: Weights, h: Array, projected: Array):
+    sums = product(kept(h, weights.keep), weights.kernel)
+    x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
+    h_rz, h_n = _split_n(spec, sums)
+    if weights.bias is not None:
+        bias_rz, bias_n = _split_n(spec, weights.bias.astype(sums.dtype))
+        h_rz, h_n = h_rz + bias_rz, h_n + bias_n
+    rz = jnp.tanh(x_rz + h_rz)
+    r, z = jnp.split(rz, 2, axis=-1)
+    n = jnp.tanh(x_n + sigmoid_of(r) * h_n)
+    return n + sigmoid_of(z) * (h - n), (rz, n, h_n)
+
+
+def _after_factors(spec, weights, saved, before, after):
+    rz, n, h_n = saved
+    r, z = jnp.split(rz, 2, axis=-1)
+    by_n = sigmoid_of(-z) * tanh_slope(n)
+    by_sum = [by_n * h_n * sigmoid_slope(r), (before - n) * sigmoid_slope(z), by_n * sigmoid_of(r)]
+    return jnp.concatenate(by_sum, axis=-1), sigmoid_of(z), by_n
+
+
+def _after_backward(spec, prepared, factors, d_h):
+    kernel, keep = prepared
+    by_sum, z, _ = factors
+    d_sums = by_sum * jnp.concatenate([d_h, d_h, d_h], axis=-1)
+    return d_h * z + kept(product(d_sums, kernel), keep), (d_sums, d_h)
+
+
+def _after_gradients(spec, weights: Weights, saved, before, factors, d_saved):
+    d_sums, d_h = d_saved
+    d_projected = jnp.concatenate([_split_n(spec, d_sums)[0], d_h * factors[2]], axis=-1)
+    d_bias = None
+    if weights.bias is not None:
+        d_bias = jnp.sum(d_sums, axis=(0, 1)).astype(weights.bias.dtype)
+    d_kernel = outer(kept(before, weights.keep), d_sums, weights.kernel)
+    return d_projected, Weights(d_kernel, d_bias)
+
+
+def _before_forward(spec, prepared, h: Array, projected: Array):
+    kernel_rz, kernel_n, keep = prepared
+    sums = product(kept(h, keep), kernel_rz)
+    x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
+    rz = jnp.tanh(x_rz + sums)
+    r, z = jnp.split(rz, 2, axis=-1)
+    n = jnp.tanh(x_n + product(kept(sigmoid_of(r) * h, keep), kernel_n))
+    return n + sigmoid_of(z) * (h - n), (rz, n)
+
+
+def _before_factors(spec, weights, saved, before, after):
+    rz, n = saved
+    r, z = jnp.split(rz, 2, axis=-1)
+    by_n, by_r, by_z = sigmoid_of(-z) * tanh_slope(n), sigmoid_slope(r), sigmoid_slope(z)
+    return by_n, before * by_r, (before - n) * by_z, sigmoid_of(r), sigmoid_of(z)
+
+
+def _before_backward(spec, prepared, factors, d_h):
+    transposed_rz, transposed_n, keep = prepared
+    by_n, by_r, by_z, r, z = factors
+    d_n = d_h * by_n
+    d_reset = kept(product(d_n, transposed_n), keep)
+    d_rz = jnp.concatenate([d_reset * by_r, d_h * by_z], axis=-1)
+    d_before = d_h * z + d_reset * r + kept(product(d_rz, transposed_rz), keep)
+    return d_before, (d_rz, d_n)
+
+
+def _before_gradients(spec, weights: Weights, saved, before, factors, d_saved):
+    d_rz, d_n = d_saved
+    kernel_rz, kernel_n = _split_n(spec, weights.kernel)
+    d_kernel = [
+        outer(kept(before, weights.keep), d_rz, kernel_rz),
+        outer(kept(factors[3] * before, weights.keep), d_n, kernel_n),
+    ]
+    d_projected = jnp.concatenate([d_rz, d_n], axis=-1)
+    return d_projected, Weights(jnp.concatenate(d_kernel, axis=-1))
+
+
+def _split_n(spec, gates: Array) -> list[Array]:
+    """The gates r and z together, and the new state."""
+    return jnp.split(gates, [2 * spec.hidden], axis=-1)
+
+
+def _before_prepared(spec, weights: Weights):
+    return (*_split_n(spec, weights.kernel), weights.keep)
+
+
+def _before_transposed(spec, weights: Weights):
+    return (*(kernel.T for kernel in _split_n(spec, weights.kernel)), weights.keep)
+
+
+_COMMON = {
+    "options": {
+        "activation": ("tanh",),
+        "recurrent_activation": ("sigmoid",),
+        "layer_norm": (False,),
+    },
+    "scales": (0.5, 0.5, 1.0),
+}
+RESET_AFTER = Rule(
+    **_COMMON,
+    separate_bias=True,
+    prepare=given,
+    forward=_after_forward,
+    factors=_after_factors,
+    prepare_backward=transposed,
+    backward=_after_backward,
+    gradients=_after_gradients,
+)
+RESET_BEFORE = Rule(
+    **_COMMON,
+    separate_bias=False,
+    prepare=_before_prepared,
+    forward=_before_forward,
+    factors=_before_factors,
+    prepare_backward=_before_transposed,
+    backward=_before_backward,
+    gradients=_before_gradients,
+)
+
+
+def rule(spec) -> Rule:
+    """The rule for the cell's variant."""
+    return RESET_AFTER if spec.reset_after else RESET_BEFORE

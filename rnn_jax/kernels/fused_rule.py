@@ -1,0 +1,109 @@
+"""What the fused kernel needs to know of a cell: how its steps run forwards and backwards.
+
+All arrays are time-major. A rule computes its sigmoids as `(tanh(x / 2) + 1) / 2`, so that one tanh
+serves all gates of a step; `scales` asks for their halved pre-activations, which halving the
+parameters' columns once gives exactly.
+
+The names in the equations are those of `rnn_jax.cells`; `d_x` is the gradient with respect to `x`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from rnn_jax.types import Array, Carry, hidden_state
+
+
+class Weights(NamedTuple):
+    """What a step needs beside its inputs and state.
+
+    kernel: the recurrent kernel [features, gates * hidden], its sigmoid columns halved.
+    bias: the recurrent bias [gates * hidden] where it cannot join the projected inputs, or None.
+    keep: [batch, features], recurrent dropout's factor for the hidden state; or None.
+    """
+
+    kernel: Array
+    bias: Array | None = None
+    keep: Array | None = None
+
+
+class Rule(NamedTuple):
+    """How one kind of cell runs forwards and backwards.
+
+    options: the values that the rule needs the spec's options to have.
+    scales: for each gate, by what its columns of the parameters are multiplied first.
+    separate_bias: whether the recurrent bias stays apart from the projection.
+    prepare: `(spec, weights) -> anything`, what the forward loop takes in the weights' place.
+    forward: `(spec, prepared, state, projected_t) -> (state, saved_t)`.
+    factors: `(spec, weights, saved, before, after) -> factors`, for all steps at once: all that the
+      backward loop multiplies with. before, after: the states that each step met and left.
+    prepare_backward: `(spec, weights) -> anything`, as `prepare`.
+    backward: `(spec, prepared, factors_t, d_state) -> (d_state, d_saved_t)`, no more than products
+      and multiplications.
+    gradients: `(spec, weights, saved, before, factors, d_saved) -> (d_projected, d_weights)`, for
+      all steps at once.
+    """
+
+    options: dict[str, tuple]
+    scales: tuple[float, ...]
+    separate_bias: bool
+    prepare: Callable[..., Any]
+    forward: Callable[..., tuple[Carry, Any]]
+    factors: Callable[..., Any]
+    prepare_backward: Callable[..., Any]
+    backward: Callable[..., tuple[Carry, Any]]
+    gradients: Callable[..., tuple[Array, Weights]]
+
+
+def sigmoid_of(tanh: Array) -> Array:
+    """`sigmoid(x)`, given `tanh(x / 2)`."""
+    return tanh * 0.5 + 0.5
+
+
+def sigmoid_slope(tanh: Array) -> Array:
+    """The derivative of `sigmoid(x)` with respect to `x / 2`, given `tanh(x / 2)`."""
+    return 0.5 - 0.5 * tanh * tanh
+
+
+def tanh_slope(tanh: Array) -> Array:
+    """The derivative of `tanh(x)`, given itself."""
+    return 1 - tanh * tanh
+
+
+def product(values: Array, kernel: Array) -> Array:
+    """`values @ kernel` in the kernel's type, sums in float32 at least."""
+    sums = jnp.promote_types(kernel.dtype, jnp.float32)
+    return jnp.matmul(values.astype(kernel.dtype), kernel, preferred_element_type=sums)
+
+
+def outer(values: Array, d_sums: Array, kernel: Array) -> Array:
+    """The gradient of all steps' `values @ kernel` with respect to the kernel, as one product."""
+    dtype, sums = kernel.dtype, jnp.promote_types(kernel.dtype, jnp.float32)
+    gradient = jnp.einsum(
+        "tbi,tbj->ij", values.astype(dtype), d_sums.astype(dtype), preferred_element_type=sums
+    )
+    return gradient.astype(dtype)
+
+
+def kept(values: Array, keep: Array | None) -> Array:
+    """The values after dropout."""
+    return values if keep is None else values * keep
+
+
+def given(spec, weights: Weights) -> Weights:
+    """`Rule.prepare` where there is nothing to prepare."""
+    return weights
+
+
+def transposed(spec, weights: Weights) -> tuple[Array, Array | None]:
+    """`Rule.prepare_backward` for one product: the transposed kernel, and dropout's factor."""
+    return weights.kernel.T, weights.keep
+
+
+def sum_gradients(spec, weights: Weights, saved, before, factors, d_sums):
+    """`Rule.gradients` where all gates read `x_t W + h_{t-1} U` and nothing else."""
+    h = kept(hidden_state(before), weights.keep)
+    return d_sums, Weights(outer(h, d_sums, weights.kernel))

@@ -1,0 +1,56 @@
+"""The simple RNN in the fused kernel: a step saves nothing but the state that it leaves."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from rnn_jax.affine import ACTIVATIONS
+from rnn_jax.kernels.fused_rule import (
+    Rule,
+    Weights,
+    given,
+    kept,
+    product,
+    sigmoid_of,
+    sum_gradients,
+    tanh_slope,
+    transposed,
+)
+from rnn_jax.types import Array
+
+# The derivative given the activation's value; for a sigmoid, with respect to half its argument.
+_SLOPES = {
+    "tanh": tanh_slope,
+    "relu": lambda h: (h > 0).astype(h.dtype),
+    "sigmoid": lambda h: 2 * h * (1 - h),
+    "identity": jnp.ones_like,
+}
+
+
+def _forward(spec, weights: Weights, h: Array, projected: Array):
+    sums = product(kept(h, weights.keep), weights.kernel)
+    sums = projected.astype(sums.dtype) + sums
+    if spec.activation == "sigmoid":
+        return sigmoid_of(jnp.tanh(sums)), ()
+    return ACTIVATIONS[spec.activation](sums), ()
+
+
+def _backward(spec, prepared, slope, d_h):
+    kernel, keep = prepared
+    d_sums = d_h * slope
+    return kept(product(d_sums, kernel), keep), d_sums
+
+
+def rule(spec) -> Rule:
+    """The rule for the cell's activation."""
+    return Rule(
+        options={"activation": tuple(_SLOPES), "layer_norm": (False,)},
+        scales=(0.5 if spec.activation == "sigmoid" else 1.0,),
+        separate_bias=False,
+        prepare=given,
+        forward=_forward,
+        factors=lambda spec, weights, saved, before, after: _SLOPES[spec.activation](after),
+        prepare_backward=transposed,
+        backward=_backward,
+        gradients=sum_gradients,
+    )
