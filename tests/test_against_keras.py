@@ -1,4 +1,4 @@
-"""Outputs, final states and all gradients against those that Keras computed (`references/record.py`)."""
+"""Outputs, final states and all gradients against Keras (recorded by `references/record.py`)."""
 
 import jax
 import numpy as np
@@ -9,9 +9,12 @@ from rnn_jax import interop
 from rnn_jax.layers import Bidirectional
 from rnn_jax.types import LSTMState
 
+# float64 shows that the equations agree; float32 adds rounding, which is worst in the deepest.
+CASES = [(name, "float64") for name in names("keras")]
+CASES += [(name, "float32") for name in names("keras") if "stack" in name]
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", names("keras"))
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_numbers_are_those_of_keras(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         compare(Case("keras", name, dtype))
@@ -19,7 +22,7 @@ def test_numbers_are_those_of_keras(name, dtype):
 
 def compare(case):
     module, variables = convert(case)
-    mask = case["mask"] if "mask" in case else None
+    mask = case.get("mask")
     masked = np.zeros(case["inputs"].shape[:2], bool) if mask is None else ~mask
     steps = {"mask": mask}
     if case.config["mask"] == "padded":
@@ -38,8 +41,8 @@ def compare(case):
     cotangent = (carry_of(module, case, "cotangent"), above)
     result, gradients = run(variables, inputs, carry_of(module, case, "initial"), cotangent)
     carry, outputs = result
-    # At masked steps Keras' Bidirectional has zeros, as we do; other layers repeat the step before, from
-    # zeros on.
+    # At masked steps Keras' Bidirectional has zeros, as we do; its other layers repeat the output
+    # before, which is zero at first.
     ours = outputs if case.config["merge"] else filled_forward(outputs, masked)
     case.agree("outputs", ours, case["outputs"])
     assert not np.any(np.asarray(outputs)[masked])
@@ -48,7 +51,9 @@ def compare(case):
     variables_gradient, inputs_gradient, initial_gradient = gradients
     case.agree("gradient of inputs", inputs_gradient, case["gradient/inputs"])
     agree_lists(case, "gradient/initial", lists_of(module, initial_gradient))
-    agree_lists(case, "gradient/weights", stacked(case, interop.to_keras(module, variables_gradient)))
+    agree_lists(
+        case, "gradient/weights", stacked(case, interop.to_keras(module, variables_gradient))
+    )
 
 
 def convert(case):

@@ -1,4 +1,4 @@
-"""Outputs, final states and all gradients against those that PyTorch computed (`references/record.py`)."""
+"""Outputs, final states and all gradients against PyTorch (recorded by `references/record.py`)."""
 
 import jax
 import numpy as np
@@ -7,9 +7,12 @@ from references.stored import Case, names
 
 from rnn_jax import interop
 
+# float64 shows that the equations agree; float32 adds rounding, which is worst in the deepest.
+CASES = [(name, "float64") for name in names("torch")]
+CASES += [(name, "float32") for name in names("torch") if "-3-" in name]
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", names("torch"))
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_numbers_are_those_of_torch(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         compare(Case("torch", name, dtype))
@@ -52,7 +55,8 @@ def compare(case):
 
 def states(case, prefix, suffix=""):
     """The arrays h and c (where there is one) below `prefix`, as keyword arguments."""
-    return {f"{s}{suffix}": case[f"{prefix}/{s}"] for s in "hc" if f"{prefix}/{s}" in case}
+    group = case.group(prefix)
+    return {state + suffix: group[state] for state in "hc" if state in group}
 
 
 def agree_states(case, prefix, module, carry):

@@ -1,4 +1,4 @@
-"""What both frameworks' conversions share: walking a module, checking arrays, taking them over whole."""
+"""What both conversions share: walking a module, checking arrays, taking them over whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = ("simple_rnn", "lstm", "gru")
 
 
 def layers_of(module: Module) -> list[list[tuple[RNN, Path]]]:
-    """The RNN layers of a module with their parameters' paths: one list for each layer of the stack.
+    """The RNN layers of a module with their parameters' paths: a list for each layer of the stack.
 
     Raises:
       ValueError: a module, layer or cell that no other framework has.
@@ -39,7 +39,8 @@ def _directions(layer: Any, path: Path) -> list[tuple[RNN, Path]]:
         members = [(layer, path)]
     else:
         raise ValueError(
-            f"module must be an RNN, a Bidirectional or a Stacked of these, got {type(layer).__name__}"
+            "module must be an RNN, a Bidirectional or a Stacked of these, "
+            f"got {type(layer).__name__}"
         )
     for member, _ in members:
         if getattr(member.cell.spec, "kind", None) not in KINDS:
@@ -58,7 +59,7 @@ def layer_of(cells: list[Cell], merge: str) -> RNN | Bidirectional:
 
 
 def require(cell: Cell, **options: Any) -> None:
-    """Raises ValueError, naming the option, unless the cell has these values, where it has the option."""
+    """Raises ValueError, naming the option, unless each that the cell has is of this value."""
     for name, value in options.items():
         got = getattr(cell.spec, name, value)
         if got != value:

@@ -1,14 +1,14 @@
 """Keras' recurrent layers: `SimpleRNN`, `LSTM` and `GRU`, alone, in `Bidirectional`, or stacked.
 
 Keras keeps its matrices as we do, [features, gates * hidden]. Its LSTM's gates i, f, c, o are our
-i, f, g, o; its GRU's z, r, h are our z, r, n, so that the first two thirds change places. There is one
-bias, but for the GRU with the reset after the product: its bias [2, 3 * hidden] holds our `bias` and
-`recurrent_bias`.
+i, f, g, o; its GRU's z, r, h are our z, r, n, so that the first two thirds change places. There is
+one bias, but for the GRU with the reset after the product, whose bias [2, 3 * hidden] holds our
+`bias` and `recurrent_bias`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.interop.arrays import (
     Module,
     as_variables,
+    find,
     flat_params,
     floating,
     layer_of,
@@ -48,9 +49,9 @@ def from_keras(
       reset_after: the GRU's option. The bias' shape tells it; without a bias it must be given.
 
     Returns:
-      An `RNN` or `Bidirectional`, or for a list of lists a `Stacked` of them; and its variables: copies in
-      the types that came, as NumPy arrays where JAX would cut the type (float64 while `jax_enable_x64` is
-      off). Activations are Keras' defaults.
+      An `RNN` or `Bidirectional`, or for a list of lists a `Stacked` of them; and its variables:
+      copies in the types that came, as NumPy arrays where JAX would cut the type (float64 while
+      `jax_enable_x64` is off). Activations are Keras' defaults.
 
     Raises:
       ValueError: an unknown option, or an array that is missing, superfluous or of a wrong shape.
@@ -89,9 +90,9 @@ def to_keras(module: Module, variables: Any) -> list[np.ndarray] | list[list[np.
       variables: the module's variables, or a tree like them, such as their gradients.
 
     Returns:
-      A list of NumPy arrays; for a `Stacked`, a list of such lists, one for each layer. Where Keras has
-      one bias and the cell has two, it is their sum. Activations, the merge mode and `reset_after` are no
-      weights: give them to the layer of Keras.
+      A list of NumPy arrays; for a `Stacked`, a list of such lists, one for each layer. Where Keras
+      has one bias and the cell has two, it is their sum. Activations, the merge mode and
+      `reset_after` are no weights: give them to the layer of Keras.
 
     Raises:
       ValueError: Keras has no such layer; the message names the option.
@@ -101,8 +102,10 @@ def to_keras(module: Module, variables: Any) -> list[np.ndarray] | list[list[np.
     for directions in layers_of(module):
         weights.append([])
         for layer, path in directions:
-            own = {key[-1]: array for key, array in params.items() if key[:-1] == path}
-            weights[-1] += _to_arrays(layer.cell, own)
+            require(layer.cell, projection=None)
+            weights[-1] += _to_arrays(
+                layer.cell, lambda name, path=path: find(params, (*path, name))
+            )
     return weights if isinstance(module, Stacked) else weights[0]
 
 
@@ -112,8 +115,8 @@ def _directions(name: str, weights: Sequence[Any], bidirectional: bool):
     counts = (4, 6) if bidirectional else (2, 3)
     if len(arrays) not in counts:
         raise ValueError(
-            f"{name} must hold {counts[0]} or {counts[1]} arrays with bidirectional={bidirectional}, "
-            f"got {len(arrays)}"
+            f"{name} must hold {counts[0]} or {counts[1]} arrays with "
+            f"bidirectional={bidirectional}, got {len(arrays)}"
         )
     if not bidirectional:
         return [((), arrays)]
@@ -153,23 +156,16 @@ def _from_arrays(
     return factory(hidden, use_bias=use_bias), params
 
 
-def _to_arrays(cell: Cell, params: dict[str, np.ndarray]) -> Arrays:
+def _to_arrays(cell: Cell, param: Callable[[str], np.ndarray]) -> Arrays:
     spec = cell.spec
-    require(cell, projection=None)
-    for key in ("kernel", "recurrent_kernel", *(["bias"] if spec.use_bias else [])):
-        if key not in params:
-            raise ValueError(f"variables: the {key} of a {spec.kind} is missing")
-    if spec.kind == "gru":
-        params = {key: _swap_gates(array) for key, array in params.items()}
-    arrays = [np.array(params["kernel"]), np.array(params["recurrent_kernel"])]
-    if not spec.use_bias:
-        return arrays
-    bias = params["bias"]
-    recurrent_bias = params.get("recurrent_bias")
-    if getattr(spec, "reset_after", False):
-        second = np.zeros_like(bias) if recurrent_bias is None else recurrent_bias
-        return [*arrays, np.stack([bias, second])]
-    return [*arrays, np.array(bias) if recurrent_bias is None else bias + recurrent_bias]
+    arrays = [param("kernel"), param("recurrent_kernel")]
+    if spec.use_bias:
+        biases = [param(name) for name in ("bias", "recurrent_bias")[: 1 + spec.recurrent_bias]]
+        if getattr(spec, "reset_after", False):
+            arrays.append(np.stack([*biases, np.zeros_like(biases[0])][:2]))
+        else:
+            arrays.append(sum(biases[1:], start=biases[0]))
+    return [_swap_gates(array) if spec.kind == "gru" else np.array(array) for array in arrays]
 
 
 def _swap_gates(array: np.ndarray) -> np.ndarray:

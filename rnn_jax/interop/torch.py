@@ -1,7 +1,7 @@
 """PyTorch's recurrent layers: `torch.nn.RNN`, `LSTM` and `GRU`, with all their options.
 
-PyTorch keeps each matrix transposed, [gates * hidden, features]. Its gates stand in the order that ours
-have, i, f, g, o and r, z, n; its two biases are our `bias` and `recurrent_bias`.
+PyTorch keeps each matrix transposed, [gates * hidden, features]. Its gates stand in the order that
+ours have, i, f, g, o and r, z, n; its two biases are our `bias` and `recurrent_bias`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 import jax
@@ -51,18 +52,19 @@ def from_torch(state_dict: Mapping[str, Any], kind: str = "lstm") -> tuple[Stack
     """The module that computes what a recurrent layer of PyTorch does, and its variables.
 
     Args:
-      state_dict: the layer's `state_dict()`: torch tensors, or anything else that NumPy takes as an array.
-        The number of layers, directions, biases and projection (`proj_size`) are read off it.
+      state_dict: the layer's `state_dict()`: torch tensors, or anything else that NumPy takes as an
+        array. Layers, directions, biases and projection (`proj_size`) are read off it.
       kind: "lstm", "gru", "rnn_tanh" or "rnn_relu".
 
     Returns:
-      A `Stacked` with an `RNN` or `Bidirectional` for each layer, and its variables: copies in the types
-      that came, as NumPy arrays where JAX would cut the type (float64 while `jax_enable_x64` is off).
-      PyTorch's dropout between layers is no weight: give it to a `Stacked` of the same layers.
+      A `Stacked` with an `RNN` or `Bidirectional` for each layer, and its variables: copies in the
+      types that came, as NumPy arrays where JAX would cut the type (float64 while `jax_enable_x64`
+      is off). PyTorch's dropout between layers is no weight: give it to a `Stacked` of the same
+      layers.
 
     Raises:
-      ValueError: an unknown kind; a key that is missing, unknown or of a wrong shape, named with the shape
-        that came and the one expected.
+      ValueError: an unknown kind; a key that is missing, unknown or of a wrong shape, named with
+        the shape that came and the one expected.
 
     >>> state_dict = {"weight_ih_l0": np.zeros((20, 3)), "weight_hh_l0": np.zeros((20, 5))}
     >>> module, variables = from_torch(state_dict, kind="lstm")
@@ -79,9 +81,13 @@ def from_torch(state_dict: Mapping[str, Any], kind: str = "lstm") -> tuple[Stack
     expected = {key: shape for key, _, shape in entries}
     for key in expected | shapes:
         if shapes.get(key) != expected.get(key):
+            # Without any weight_hr, a projection shows in the width of weight_hh alone.
+            unprojected = kind == "lstm" and layout.projection is None and "weight_hh" in key
             raise ValueError(
-                f"state_dict: {key!r} must have shape {expected.get(key, 'none (it is unexpected)')}, "
-                f"got {shapes.get(key, 'none (it is missing)')}"
+                f"state_dict: {key!r} must have shape "
+                f"{expected.get(key, 'none (the key is unexpected)')}, "
+                f"got {shapes.get(key, 'none (the key is missing)')}"
+                + (" (unless 'weight_hr_l0' is missing)" if unprojected else "")
             )
     return module, as_variables({path: arrays[key].T for key, path, _ in entries})
 
@@ -94,21 +100,19 @@ def to_torch(module: Module, variables: Any) -> dict[str, np.ndarray]:
       variables: the module's variables, or a tree like them, such as their gradients.
 
     Returns:
-      NumPy arrays by PyTorch's keys; `torch.from_numpy` takes each. Where the cells have a bias but no
-      recurrent bias, PyTorch's second bias is zero.
+      NumPy arrays by PyTorch's keys; `torch.from_numpy` takes each. Where the cells have a bias but
+      no recurrent bias, PyTorch's second bias is zero.
 
     Raises:
       ValueError: PyTorch has no such layer; the message names the option.
     """
     _check_convertible(module)
     params = flat_params(variables)
-    state_dict = {}
-    for key, path, _ in _entries(module, in_features=0):
-        if path[-1] == "recurrent_bias" and path not in params:
-            state_dict[key] = np.zeros_like(find(params, (*path[:-1], "bias")))
-        else:
-            state_dict[key] = np.array(find(params, path).T, order="C")
-    return state_dict
+    for layer, path in chain(*layers_of(module)):
+        if layer.cell.spec.use_bias and not layer.cell.spec.recurrent_bias:
+            params[*path, "recurrent_bias"] = np.zeros_like(find(params, (*path, "bias")))
+    entries = _entries(module, in_features=0)
+    return {key: np.array(find(params, path).T, order="C") for key, path, _ in entries}
 
 
 def carry_from_torch(module: Module, h0: Any, c0: Any = None) -> Carry:
@@ -122,7 +126,7 @@ def carry_from_torch(module: Module, h0: Any, c0: Any = None) -> Carry:
     Raises:
       ValueError: a state that is missing, superfluous or of a wrong shape.
     """
-    members = module.members()
+    members = [layer for layer, _ in chain(*layers_of(module))]
     spec = members[0].cell.spec
     if (c0 is not None) != (spec.kind == "lstm"):
         given = ("None", "given") if c0 is None else ("given", "None")
@@ -142,7 +146,8 @@ def carry_to_torch(module: Module, carry: Carry) -> tuple[Array, Array | None]:
       carry: what its call returned first.
 
     Returns:
-      float[layers * directions, batch, features], and float[layers * directions, batch, hidden] or None.
+      float[layers * directions, batch, features], and for an LSTM the cell states,
+      float[layers * directions, batch, hidden].
     """
     carries = list(_flat(module, carry))
     if isinstance(carries[0], LSTMState):
@@ -163,7 +168,7 @@ def _module(kind: str, layout: _Layout) -> Stacked:
 
 
 def _entries(module: Module, in_features: int) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
-    """(PyTorch's key, our path, PyTorch's shape) of each array of the state dict, in PyTorch's order."""
+    """(PyTorch's key, our path, PyTorch's shape) of each array, in PyTorch's order."""
     for n, directions in enumerate(layers_of(module)):
         spec = directions[0][0].cell.spec
         rows = spec.gates * spec.hidden
@@ -173,7 +178,7 @@ def _entries(module: Module, in_features: int) -> Iterator[tuple[str, Path, tupl
         ]
         if spec.use_bias:
             names += [("bias_ih", "bias", (rows,)), ("bias_hh", "recurrent_bias", (rows,))]
-        if spec.features != spec.hidden or getattr(spec, "projection", None):
+        if getattr(spec, "projection", None):
             names += [("weight_hr", "projection_kernel", (spec.features, spec.hidden))]
         for (_, path), suffix in zip(directions, ("", "_reverse"), strict=False):
             for theirs, ours, shape in names:
@@ -182,15 +187,17 @@ def _entries(module: Module, in_features: int) -> Iterator[tuple[str, Path, tupl
 
 
 def _read_layout(shapes: Mapping[str, tuple[int, ...]], gates: int) -> _Layout:
-    """Reads the layer off keys and shapes; where shapes disagree, as most have it, so that the check that
-    follows blames the odd one."""
+    """Reads the layer off keys and shapes.
+
+    Where they disagree it goes by most of them: the check that follows then blames the odd one.
+    """
     parts = {}
     for key in shapes:
         match = _KEY.fullmatch(key)
         if match is None:
             raise ValueError(
-                f"state_dict: {key!r}, of shape {shapes[key]}, is unexpected: keys must be those of the "
-                "recurrent layer alone, such as 'weight_ih_l0', without a prefix"
+                f"state_dict: {key!r}, of shape {shapes[key]}, is unexpected: keys must be those "
+                "of the recurrent layer alone, such as 'weight_ih_l0', without a prefix"
             )
         parts[key] = (match[1], int(match[2]), match[3] is not None)
 
@@ -207,11 +214,13 @@ def _read_layout(shapes: Mapping[str, tuple[int, ...]], gates: int) -> _Layout:
     if not rows or not in_features or _commonest(rows) % gates:
         raise ValueError(
             f"state_dict: 'weight_ih_l0' must have shape ({gates} * hidden, in_features), "
-            f"got {shapes.get('weight_ih_l0', 'none (it is missing)')}"
+            f"got {shapes.get('weight_ih_l0', 'none (the key is missing)')}"
         )
+    numbers = {layer for _, layer, _ in parts.values()}
+    backward = sum(reverse for _, _, reverse in parts.values())
     return _Layout(
-        layers=1 + max(layer for _, layer, _ in parts.values()),
-        bidirectional=any(reverse for _, _, reverse in parts.values()),
+        layers=next(n for n in count(1) if n not in numbers),
+        bidirectional=backward > len(parts) // 4,
         bias=any(name.startswith("bias") for name, _, _ in parts.values()),
         in_features=_commonest(in_features),
         hidden=_commonest(rows) // gates,
@@ -226,10 +235,11 @@ def _commonest(sizes: Iterable[int]) -> int:
 def _check_convertible(module: Module) -> None:
     layers = layers_of(module)
     first = layers[0][0][0].cell
-    if first.spec.activation not in ACTIVATIONS[first.spec.kind]:
+    activations = ACTIVATIONS[first.spec.kind]
+    if first.spec.activation not in activations:
         raise ValueError(
-            f"activation must be {' or '.join(map(repr, ACTIVATIONS[first.spec.kind]))} in a cell to "
-            f"convert, got {first.spec.activation!r}"
+            f"activation must be {' or '.join(map(repr, activations))} in a cell to convert, "
+            f"got {first.spec.activation!r}"
         )
     alike = {
         name: getattr(first.spec, name)
@@ -252,10 +262,13 @@ def _check_convertible(module: Module) -> None:
 
 def _checked_state(name: str, state: Any, shape: tuple[int, int | None, int]) -> Array:
     state = jnp.asarray(state if isinstance(state, jax.Array) else floating(name, state))
-    if state.ndim != 3 or any(want not in (None, got) for want, got in zip(shape, state.shape)):
+    if state.ndim != 3 or any(
+        want not in (None, n) for want, n in zip(shape, state.shape, strict=True)
+    ):
         wanted = f"({shape[0]}, {'batch' if shape[1] is None else shape[1]}, {shape[2]})"
         raise ValueError(
-            f"{name} must have shape [layers * directions, batch, features] = {wanted}, got {state.shape}"
+            f"{name} must have shape [layers * directions, batch, features] = {wanted}, "
+            f"got {state.shape}"
         )
     return state
 

@@ -41,8 +41,9 @@ class Case:
         array = self._entries[entry]
         return array.astype(self.dtype) if array.dtype.kind == "f" else array
 
-    def __contains__(self, entry: str) -> bool:
-        return entry in self._entries
+    def get(self, entry: str) -> np.ndarray | None:
+        """The entry, or None where the case has none of this name."""
+        return self[entry] if entry in self._entries else None
 
     def group(self, prefix: str) -> dict[str, np.ndarray]:
         """The entries below `prefix`, such as "weights", by what follows it."""
@@ -70,4 +71,6 @@ def assert_agree(what: str, actual: Any, expected: Any, dtype: str) -> None:
     assert actual.shape == expected.shape, f"{what}: {actual.shape}, not {expected.shape}"
     scale = max(1.0, np.abs(expected).max())
     worst = np.abs(actual - expected).max() / scale
-    assert worst <= TOLERANCES[dtype], f"{what}: off by {worst:.2e} of {scale:.2e}"  # fails on NaN too
+    assert worst <= TOLERANCES[dtype], (
+        f"{what}: off by {worst:.2e} of {scale:.2e}"
+    )  # fails on NaN too
