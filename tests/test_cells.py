@@ -52,7 +52,7 @@ def double(tree):
 
 def case(cell, batch=3, time=6, in_features=2):
     """Parameters, inputs and an initial carry, all different from entry to entry."""
-    params = double(cell.init(KEY, in_features))
+    params = double(jax.jit(cell.init, static_argnums=1)(KEY, in_features))
     inputs = np.random.default_rng(1).normal(size=(batch, time, in_features))
     return params, inputs, double(cell.initial_carry(params, batch))
 
