@@ -20,7 +20,9 @@ class InputError(ValueError):
     """
 
 
-def option(default: Any, help: str, *, minimum=None, below=None, choices=None) -> Any:
+def option(
+    default: Any, help: str, *, minimum=None, below=None, choices=None, fixed: bool = True
+) -> Any:
     """A config field: its default, its meaning, and what values it takes.
 
     Args:
@@ -29,8 +31,12 @@ def option(default: Any, help: str, *, minimum=None, below=None, choices=None) -
       minimum: the smallest legal number.
       below: the number that every legal value is smaller than.
       choices: the legal strings.
+      fixed: False for an option that changes no number of a run, so that a run may go on with another
+        value.
     """
-    metadata = {"help": help, "minimum": minimum, "below": below, "choices": choices}
+    metadata = {
+        "help": help, "minimum": minimum, "below": below, "choices": choices, "fixed": fixed,
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -47,6 +53,7 @@ class DataConfig:
     data_dir: str = option(
         "",
         "folder of the data: for ag_news_subset TFDS' own (empty: its default), for csv the folder",
+        fixed=False,  # what is in it counts, and a run knows that by its digest
     )
     field: str = option(
         "text",
@@ -57,7 +64,10 @@ class DataConfig:
         "words", "what a token is: words or characters", choices=("words", "characters")
     )
     vocab_size: int = option(
-        20_000, "tokens in the vocabulary, the padding and unknown ones among them", minimum=3
+        20_000,
+        "tokens in the vocabulary, the padding and unknown ones among them",
+        minimum=3,
+        below=2**24 + 1,
     )
     vocab_field: str = option(
         "title",
@@ -67,7 +77,9 @@ class DataConfig:
     vocab_texts: int = option(
         2_000, "how many training texts the vocabulary is fitted on (0: all of them)", minimum=0
     )
-    max_length: int = option(200, "tokens of a text that are read; the rest is cut off", minimum=1)
+    max_length: int = option(
+        200, "tokens of a text that are read; the rest is cut off", minimum=1, below=2**24
+    )
     take: int = option(0, "stories of each split that are used (0: all of them)", minimum=0)
     validation: str = option(
         "split",
@@ -88,19 +100,26 @@ class ModelConfig:
     """The network."""
 
     cell: str = option("lstm", "the recurrent cell", choices=("simple_rnn", "lstm", "gru"))
-    hidden: int = option(64, "units of each layer and direction", minimum=1)
-    layers: int = option(1, "recurrent layers, one on the other", minimum=1)
+    hidden: int = option(64, "units of each layer and direction", minimum=1, below=2**20)
+    layers: int = option(1, "recurrent layers, one on the other", minimum=1, below=1000)
     bidirectional: bool = option(False, "read each text in both directions")
     embedding_size: int = option(
         64,
         "features of a token's learned vector (0: one-hot tokens go straight into the cell)",
         minimum=0,
+        below=2**20,
     )
     masked: bool = option(True, "skip padding; otherwise the cell reads it like any token")
     pooling: str = option(
         "last",
         "what the classifier sees of the steps' outputs: the last, their mean or their maximum",
         choices=("last", "mean", "max"),
+    )
+    kernel: str = option(
+        "fused",
+        "how the recurrence is computed: scan (the reference) or fused (the same numbers within "
+        "rounding, with a gradient rule of its own)",
+        choices=("scan", "fused"),
     )
     dropout: float = option(
         0.0,
@@ -144,12 +163,13 @@ class OptimizerConfig:
 class TrainConfig:
     """How long and in which steps."""
 
-    epochs: int = option(10, "passes over the training stories, at most", minimum=1)
-    batch_size: int = option(32, "stories in a step", minimum=1)
+    epochs: int = option(10, "passes over the training stories, at most", minimum=1, below=2**31)
+    batch_size: int = option(32, "stories in a step", minimum=1, below=2**20)
     steps_per_call: int = option(
         8,
         "steps that the device takes before it reports back (several cost one dispatch)",
         minimum=1,
+        below=2**16,
     )
     patience: int = option(
         3,
@@ -163,7 +183,19 @@ class TrainConfig:
         choices=("stop", "skip"),
     )
     checkpoint_minutes: float = option(
-        5.0, "minutes between checkpoints; each epoch ends with one as well", minimum=0.0
+        5.0,
+        "minutes between checkpoints (0: none by the clock); epochs end with one as well, unless "
+        "that would take more than a hundredth of the time",
+        minimum=0.0,
+        fixed=False,
+    )
+    checkpoint_steps: int = option(
+        0, "steps between checkpoints (0: none by the step)", minimum=0, fixed=False
+    )
+    check_numerics: bool = option(
+        False,
+        "look at every layer's outputs at every step, and stop at the first that are not finite (slow)",
+        fixed=False,
     )
 
 
@@ -268,7 +300,16 @@ def from_dict(values: dict[str, Any]) -> Config:
     return replace(Config(experiment=values.get("experiment", "")), changes)
 
 
-def differences(one: Config, other: Config) -> list[str]:
-    """One readable line for each option in which the two configs differ."""
-    names = zip(options(one), options(other), strict=True)
-    return [f"{name}: {a!r} -> {b!r}" for (name, _, a), (_, _, b) in names if a != b]
+def differences(one: Config, other: Config, fixed_only: bool = False) -> list[str]:
+    """One readable line for each option in which the two configs differ.
+
+    Args:
+      one: a config.
+      other: another.
+      fixed_only: pass over options that change no number of a run.
+    """
+    return [
+        f"{name}: {before!r} -> {after!r}"
+        for (name, field, before), (_, _, after) in zip(options(one), options(other), strict=True)
+        if before != after and (field.metadata["fixed"] or not fixed_only)
+    ]

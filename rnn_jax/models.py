@@ -84,7 +84,7 @@ def classifier(config: ModelConfig, vocab_size: int, classes: int) -> SequenceCl
     """The classifier that a config describes."""
 
     def layer() -> nn.Module:
-        rnn = lambda: layers.RNN(CELLS[config.cell](config.hidden))
+        rnn = lambda: layers.RNN(CELLS[config.cell](config.hidden), kernel=config.kernel)
         return layers.Bidirectional(rnn(), rnn()) if config.bidirectional else rnn()
 
     stack = layers.Stacked([layer() for _ in range(config.layers)], dropout=config.dropout)
