@@ -21,31 +21,33 @@ def test_numbers_are_those_of_torch(name, dtype):
 def compare(case):
     kind = case.config["kind"].removesuffix("_projected")
     module, variables = interop.from_torch(case.group("weights"), kind)
-    initial = interop.carry_from_torch(module, **states(case, "initial", "0"))
-    cotangent = interop.carry_from_torch(module, **states(case, "cotangent", "0"))
-
     lengths = case["lengths"]
-    padding = np.arange(case["inputs"].shape[1]) >= lengths[:, None]
+    padding = (np.arange(case["inputs"].shape[1]) >= lengths[:, None])[..., None]
     garbage = np.resize(np.array([np.nan, np.inf, -np.inf, 1e30], case.dtype), case["inputs"].shape)
-    inputs = np.where(padding[..., None], garbage, case["inputs"])
+    inputs = np.where(padding, garbage, case["inputs"])
     # What arrives at outputs in the padding has to be dropped, since these are constant.
-    above = case["cotangent/outputs"] + 1e3 * padding[..., None].astype(case.dtype)
+    above = case["cotangent/outputs"] + 1e3 * padding.astype(case.dtype)
 
     @jax.jit
     def run(variables, inputs, initial, cotangent):
         def forward(variables, inputs, initial):
-            return module.apply(variables, inputs, lengths=lengths, initial=initial)
+            initial = interop.carry_from_torch(module, *initial)
+            carry, outputs = module.apply(variables, inputs, lengths=lengths, initial=initial)
+            return outputs, interop.carry_to_torch(module, carry)
 
         result, pull_back = jax.vjp(forward, variables, inputs, initial)
         return result, pull_back(cotangent)
 
-    (carry, outputs), gradients = run(variables, inputs, initial, (cotangent, above))
+    result, gradients = run(
+        variables, inputs, states(case, "initial"), (above, states(case, "cotangent"))
+    )
+    outputs, final = result
     case.agree("outputs", outputs, case["outputs"])
-    agree_states(case, "final", module, carry)
+    agree_states(case, "final", final)
 
     variables_gradient, inputs_gradient, initial_gradient = gradients
     case.agree("gradient of inputs", inputs_gradient, case["gradient/inputs"])
-    agree_states(case, "gradient/initial", module, initial_gradient)
+    agree_states(case, "gradient/initial", initial_gradient)
     state_dict = interop.to_torch(module, variables_gradient)
     expected = case.group("gradient/weights")
     assert state_dict.keys() == expected.keys()
@@ -53,16 +55,13 @@ def compare(case):
         case.agree(f"gradient of {key}", gradient, expected[key])
 
 
-def states(case, prefix, suffix=""):
-    """The arrays h and c (where there is one) below `prefix`, as keyword arguments."""
-    group = case.group(prefix)
-    return {state + suffix: group[state] for state in "hc" if state in group}
+def states(case, prefix):
+    """PyTorch's h and c below `prefix`; no c where there is none."""
+    return case[f"{prefix}/h"], case.get(f"{prefix}/c")
 
 
-def agree_states(case, prefix, module, carry):
-    h, c = interop.carry_to_torch(module, carry)
-    expected = states(case, prefix)
-    case.agree(f"{prefix} h", h, expected["h"])
-    assert (c is not None) == ("c" in expected)
-    if c is not None:
-        case.agree(f"{prefix} c", c, expected["c"])
+def agree_states(case, prefix, actual):
+    for state, array, expected in zip("hc", actual, states(case, prefix), strict=True):
+        assert (array is None) == (expected is None)
+        if expected is not None:
+            case.agree(f"{prefix} {state}", array, expected)
