@@ -33,6 +33,7 @@ import tables
 from rnn_jax import config as config_lib
 from rnn_jax.config import Config
 from rnn_jax.data import batching
+from rnn_jax.data.text import UNKNOWN
 from rnn_jax.train import prepare
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -90,9 +91,12 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
     arrays = {}
     for split in ("train", "test"):
         examples = getattr(data, split)
+        ids, offsets = examples.tokens.ids, examples.tokens.offsets
+        # A text without words becomes one unknown word: the peers' layers take no empty rows.
+        empty = examples.lengths == 0
         arrays |= {
-            f"{split}_ids": examples.tokens.ids,
-            f"{split}_offsets": examples.tokens.offsets,
+            f"{split}_ids": np.insert(ids, offsets[:-1][empty], UNKNOWN),
+            f"{split}_offsets": offsets + np.append(0, np.cumsum(empty)),
             f"{split}_labels": examples.labels,
         }
     size, widths = config.train.batch_size, batching.widths(config.data.max_length)

@@ -28,7 +28,6 @@ class Classifier(nn.Module):
     def __call__(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
         """int32[batch, time], int32[batch] -> float32[batch, classes]."""
         model = self.model
-        lengths = jnp.maximum(lengths, 1)  # there is no step of an empty text to take
         seq_lengths = lengths if model["masked"] else None
         embed = nn.Embed(self.vocab_size, model["embedding_size"], embedding_init=_uniform)
         outputs = embed(tokens)

@@ -1,7 +1,8 @@
 """Trains with Keras on TensorFlow: a worker of `epoch.py`.
 
 documentation: `fit` on a `tf.data` pipeline that shuffles and pads each batch to its longest text.
-buckets: `fit` on rnn_jax's batches, ready-made, many steps an execution.
+buckets: `fit` on rnn_jax's batches, ready-made, many steps an execution, compiled by XLA, which
+  takes long and then runs up to twice as fast; Keras' own choice here is not to.
 """
 
 from __future__ import annotations
@@ -42,11 +43,8 @@ def build(job: serving.Job) -> keras.Model:
                 model["pooling"]
             ]()
         )
-    return keras.Sequential([keras.Input((None,), dtype="int32"), *stack, _head(job.classes)])
-
-
-def _head(classes: int) -> keras.layers.Layer:
-    return keras.layers.Dense(classes)
+    head = keras.layers.Dense(job.classes)
+    return keras.Sequential([keras.Input((None,), dtype="int32"), *stack, head])
 
 
 class Trainer:
@@ -54,17 +52,18 @@ class Trainer:
         self.job = job
         keras.utils.set_random_seed(job.seed)
         self.model = build(job)
-        adam = job.optimizer
         self.model.compile(
             optimizer=keras.optimizers.Adam(
-                adam["learning_rate"], adam["b1"], adam["b2"], adam["epsilon"]
+                *(job.optimizer[name] for name in ("learning_rate", "b1", "b2", "epsilon"))
             ),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            steps_per_execution=1 if job.own_batches else STEPS,
+            loss=keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction="mean_with_sample_weight"
+            ),
+            weighted_metrics=["accuracy"],
+            **({} if job.own_batches else {"steps_per_execution": STEPS, "jit_compile": True}),
         )
         self.own = self._pipeline() if job.own_batches else None
-        self.test = job.test_batches()
+        self.test = _dataset(job.test_batches(fill=not job.own_batches))
 
     def _pipeline(self) -> tf.data.Dataset:
         train = self.job.train
@@ -80,23 +79,27 @@ class Trainer:
     def prepare(self, epoch: int) -> tf.data.Dataset:
         if self.job.own_batches:
             return self.own
-        return _dataset(self.job.batches(epoch))
+        return _dataset(self.job.batches(epoch, fill=True))
 
     def train(self, prepared: tf.data.Dataset) -> None:
         self.model.fit(prepared, epochs=1, verbose=0)
 
     def evaluate(self) -> float:
-        return self.model.evaluate(_dataset(self.test), verbose=0, return_dict=True)["accuracy"]
+        return self.model.evaluate(self.test, verbose=0, return_dict=True)["accuracy"]
 
     def cells(self, prepared: tf.data.Dataset) -> int:
-        return sum(int(tf.size(tokens)) for tokens, _ in prepared)
+        return sum(int(tf.size(batch[0])) for batch in prepared)
 
 
 def _dataset(batches: list[serving.Batch]) -> tf.data.Dataset:
-    signature = (tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32))
-    pairs = [(batch.tokens, batch.labels) for batch in batches]
-    dataset = tf.data.Dataset.from_generator(lambda: iter(pairs), output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(pairs))).prefetch(8)
+    signature = (
+        tf.TensorSpec([None, None], tf.int32),
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([None], tf.float32),
+    )
+    entries = [(batch.tokens, batch.labels, batch.weights) for batch in batches]
+    dataset = tf.data.Dataset.from_generator(lambda: iter(entries), output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(entries))).prefetch(8)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Texts as ids: row i is `ids[offsets[i] : offsets[i + 1]]`."""
+    """Texts as ids: row i is `ids[offsets[i] : offsets[i + 1]]`, never empty."""
 
     ids: np.ndarray
     offsets: np.ndarray
@@ -52,10 +52,14 @@ class Split(NamedTuple):
         return np.split(self.ids, self.offsets[1:-1])
 
     def batch(self, rows: np.ndarray, width: int, fill: int = 0) -> Batch:
-        """Some texts, padded to `width`, and with empty rows to at least `fill` rows."""
+        """Some texts, padded to `width`, and with rows of weight 0 to at least `fill` rows.
+
+        Those have one token, since means over no step are no numbers in Keras and PyTorch.
+        """
         count = max(len(rows), fill)
         tokens = np.zeros((count, width), np.int32)
-        lengths, labels = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        tokens[len(rows) :, 0] = 1
+        lengths, labels = np.ones(count, np.int32), np.zeros(count, np.int32)
         weights = np.zeros(count, np.float32)
         weights[: len(rows)] = 1
         lengths[: len(rows)], labels[: len(rows)] = self.lengths[rows], self.labels[rows]
@@ -107,7 +111,7 @@ class Job:
             return [self.test.batch(rows, width, fill) for width, rows in self.plan("test")]
         starts = range(0, len(self.test), self.batch_size)
         rows = [np.arange(len(self.test))[start : start + self.batch_size] for start in starts]
-        return [self.test.batch(part, max(self.test.lengths[part].max(), 1), fill) for part in rows]
+        return [self.test.batch(part, self.test.lengths[part].max(), fill) for part in rows]
 
     def _split(self, name: str) -> Split:
         return Split(*(self._arrays[f"{name}_{field}"] for field in Split._fields))

@@ -116,7 +116,7 @@ class Trainer:
 
         def collate(batch):
             rows, labels = zip(*batch, strict=True)
-            lengths = torch.tensor([max(len(row), 1) for row in rows])
+            lengths = torch.tensor([len(row) for row in rows])
             tokens = packing.pad_sequence(rows, batch_first=True)
             return tokens, lengths, torch.tensor(labels)
 
@@ -126,9 +126,7 @@ class Trainer:
 
     def _tensors(self, batch: serving.Batch) -> tuple[torch.Tensor, ...]:
         order = slice(None) if self.job.own_batches else np.argsort(-batch.lengths, kind="stable")
-        # An empty text is read as one word of padding: packed sequences have no empty rows.
-        arrays = batch.tokens, np.maximum(batch.lengths, 1), batch.labels
-        return tuple(torch.from_numpy(array[order].astype(np.int64)) for array in arrays)
+        return tuple(torch.from_numpy(array[order].astype(np.int64)) for array in batch[:3])
 
     def prepare(self, epoch: int):
         if self.job.own_batches:
