@@ -7,6 +7,7 @@ import pytest
 
 from rnn_jax import masking
 from rnn_jax.cells import gru, lstm, simple_rnn
+from rnn_jax.heads import Head
 from rnn_jax.layers import MERGES, RNN, Bidirectional, Stacked
 from rnn_jax.types import LSTMState
 from rnn_jax.unrolling import unroll
@@ -143,6 +144,20 @@ def test_final_output_is_the_last_one(cell, reverse):
     walked = outputs[:, ::-1] if reverse else outputs
     last = masking.last_valid(walked, HOLES[:, ::-1] if reverse else HOLES)
     close(layer.final_output(carry), last)
+
+
+def test_head_maps_each_step():
+    head = Head(features=3, activation="tanh")
+    variables = start(head)
+    dense = jax.tree.map(np.asarray, variables["params"]["dense"])
+    expected = np.tanh(INPUTS @ dense["kernel"] + dense["bias"])
+    close(head.apply(variables, INPUTS), expected)
+    dirty = np.where(HOLES[..., None], INPUTS, np.float32(np.nan))
+    close(head.apply(variables, dirty, mask=HOLES), expected * HOLES[..., None])
+    gradient = jax.grad(lambda x: head.apply(variables, x, mask=HOLES).sum())(dirty)
+    assert np.isfinite(gradient).all()
+    with pytest.raises(ValueError, match="activation must be a function or one of tanh"):
+        Head(3, activation="tahn")
 
 
 def test_streaming_a_stack():
