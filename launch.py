@@ -5,13 +5,17 @@ Run from the repository's root. `--experiment=NAME --help` shows every field of 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import json
 import logging
 import os
 import pathlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -20,7 +24,6 @@ MODES = ("train", "summary", "evaluate", "predict")
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 def experiments() -> dict[str, str]:
@@ -123,9 +126,11 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        return run(argv)
-    except KeyboardInterrupt:
-        return _fail("stopped before there was anything to save", EXIT_INTERRUPTED)
+        with _terminable():
+            return run(argv)
+    except KeyboardInterrupt as stop:  # while a run goes on, it answers signals itself
+        number = stop.args[0] if stop.args else signal.SIGINT
+        return _fail("stopped; whatever was saved before stays", 128 + number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
         return EXIT_FAILED
@@ -134,6 +139,23 @@ def main(argv: list[str]) -> int:
         if message is None:
             raise
         return _fail(*message)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM end the program as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def explain(error: Exception) -> tuple[str, int] | None:

@@ -1,9 +1,16 @@
 """Checkpoints that are whole or do not count.
 
-A checkpoint is a folder `checkpoints/<number>` with the arrays as orbax writes them (`state`, and `best`:
-the parameters with the best validation loss so far), `progress.json`, and `digests.json` with the
-SHA-256 of every file. The digests are written last and verified before use, so that neither a kill in
-the middle of a write nor a flipped bit can pass for a checkpoint. Nothing is unpickled.
+A checkpoint is a folder `checkpoints/<number>`:
+
+    state/            all that a step changes, as orbax writes arrays
+    best/             the parameters with the lowest validation loss so far (missing before there are any)
+    progress.json     where the run stood, with the records of metrics.jsonl
+    config.json, vocabulary.json   copies of the run folder's, so that a checkpoint needs nothing else
+    digests.json      the SHA-256 of every other file, written last and verified before use
+
+It is written as `<number>.part` and renamed when all of it is on the disk, so a kill at any moment leaves
+either a checkpoint or a `.part` that the next write clears away. A folder that has its final name but not
+its digests is damaged: it is never used, and never deleted. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -12,22 +19,36 @@ import concurrent.futures
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
+import re
 import shutil
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from rnn_jax import files
+from rnn_jax.config import InputError
 from rnn_jax.types import Params
 
 log = logging.getLogger(__name__)
 
+FORMAT = 1  # of progress.json; another number means another version's checkpoint
 DIGESTS = "digests.json"
 PROGRESS = "progress.json"
+MAX_DIGESTS = 2**24  # bytes
+MAX_PROGRESS = 2**28
+MAX_COUNT = 2**53  # beyond it JSON's numbers are no longer exact everywhere
+
+_NAME = re.compile(r"(\d{6,12})(\.part|\.damaged)?")
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written; the ones before it stay."""
 
 
 class Progress(NamedTuple):
@@ -50,6 +71,38 @@ class Progress(NamedTuple):
     finished: bool = False
     history: tuple[dict[str, Any], ...] = ()
 
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **self._asdict()})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Progress:
+        """What `to_json` wrote.
+
+        Raises:
+          ValueError: the text is anything else.
+        """
+        try:
+            fields = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
+            raise ValueError(f"no JSON object with format {FORMAT}")
+        if set(fields) != set(cls._fields):
+            raise ValueError(f"expected the fields {', '.join(cls._fields)}")
+        for name in ("epoch", "batch", "best_epoch"):
+            if type(fields[name]) is not int or not 0 <= fields[name] <= MAX_COUNT:
+                raise ValueError(f"{name} is no count")
+        if not _is_finite(fields["seconds"]) or fields["seconds"] < 0:
+            raise ValueError("seconds is no duration")
+        if not (fields["best_loss"] is None or _is_finite(fields["best_loss"])):
+            raise ValueError("best_loss is no number")
+        if type(fields["finished"]) is not bool:
+            raise ValueError("finished is neither true nor false")
+        history = fields["history"]
+        if not isinstance(history, list) or not all(map(_is_record, history)):
+            raise ValueError("history is no list of records")
+        return cls(**fields | {"history": tuple(history)})
+
 
 class Found(NamedTuple):
     """A complete checkpoint: where it is, and where the run stood."""
@@ -61,12 +114,24 @@ class Found(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run folder, written one at a time in the background."""
 
-    def __init__(self, folder: str | os.PathLike, keep: int = 2):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        companions: Mapping[str, str] | None = None,
+        keep: int = 3,
+        start: Progress | None = None,
+    ):
         """Args:
         folder: where they are; made when the first is written.
-        keep: how many complete ones stay.
+        companions: file name -> text; what each checkpoint holds a copy of.
+        keep: how many complete ones stay, two or more. Each has the best parameters in it, so the best
+          need no checkpoint of their own.
+        start: where the newest one stands, if there is one.
         """
         self.folder = pathlib.Path(folder).absolute()
+        self.progress = start or Progress()  # where the newest one stands
+        self.cost = 0.0  # seconds that the last one took, in the background or not
+        self._companions = dict(companions or {})
         self._keep = keep
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: concurrent.futures.Future | None = None
@@ -76,19 +141,21 @@ class Checkpoints:
         """Copies the arrays and writes them in the background; waits for the one before.
 
         Raises:
-          OSError: the write before this one failed.
+          CheckpointError: the write before this one failed.
         """
         self.wait()
+        began = time.monotonic()
         # A copy: training may donate the buffers to its next step before they are written.
         arrays = jax.tree.map(lambda leaf: np.array(leaf), {"state": state, "best": best})
+        self.progress = progress
         self._saved_at = time.monotonic()
-        self._pending = self._thread.submit(self._write, arrays, progress)
+        self._pending = self._thread.submit(self._write, arrays, progress, began)
 
     def wait(self) -> None:
         """Returns when everything is written.
 
         Raises:
-          OSError: a write failed.
+          CheckpointError: a write failed.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
@@ -98,40 +165,78 @@ class Checkpoints:
         """Seconds since the last save, or since the start."""
         return time.monotonic() - self._saved_at
 
-    def _write(self, arrays: dict[str, Any], progress: Progress) -> None:
+    def _write(self, arrays: dict[str, Any], progress: Progress, began: float) -> None:
+        try:
+            self._write_parts(arrays, progress)
+        except (
+            Exception
+        ) as error:  # orbax wraps the file system's errors in whatever its layers raise
+            raise CheckpointError(
+                getattr(error, "errno", None), f"{_first_line(error)}", str(self.folder)
+            ) from error
+        finally:
+            self.cost = time.monotonic() - began
+
+    def _write_parts(self, arrays: dict[str, Any], progress: Progress) -> None:
         import orbax.checkpoint as ocp  # late: it takes a second to import
 
-        complete = [path for path in _paths(self.folder) if (path / DIGESTS).exists()]
-        numbers = [int(path.name) for path in _paths(self.folder)]
-        path = self.folder / f"{max(numbers, default=0) + 1:06d}"
-        path.mkdir(parents=True)
+        for path in _paths(self.folder, ".part"):
+            shutil.rmtree(path)  # a write that a kill cut short
+        number = max((number for number, _ in _entries(self.folder)), default=0) + 1
+        path = self.folder / f"{number:06d}"
+        part = path.with_name(path.name + ".part")
+        part.mkdir(parents=True)
         with ocp.StandardCheckpointer() as checkpointer:
             for name, tree in arrays.items():
                 if tree is not None:
-                    checkpointer.save(path / name, tree)
-        files.write_atomically(path / PROGRESS, json.dumps(progress._asdict()))
-        files.write_atomically(path / DIGESTS, json.dumps(_digests(path), indent=1))
-        for old in set(_paths(self.folder)) - {path, *complete[1 - self._keep :]}:
+                    checkpointer.save(part / name, tree)
+        for name, text in {**self._companions, PROGRESS: progress.to_json()}.items():
+            files.write_atomically(part / name, text)
+        files.write_atomically(part / DIGESTS, json.dumps(_digests(part), indent=1))
+        part.rename(path)
+        files.sync_folder(self.folder)
+        # One without digests would be damage that nobody has looked at yet: it stays.
+        complete = [old for old in _paths(self.folder) if (old / DIGESTS).exists()]
+        for old in complete[: -self._keep]:
             shutil.rmtree(old)
 
 
 def newest(folder: pathlib.Path, set_aside: bool = False) -> Found | None:
-    """The newest checkpoint whose every file has the digest it was written with, or None.
+    """The newest checkpoint whose every file has the digest it was written with; None if none was written.
 
     Args:
       folder: where the checkpoints are.
       set_aside: rename a damaged one, so that it is kept for whoever wants to look into it, but neither
         read nor counted again.
+
+    Raises:
+      InputError: there are checkpoints but all are damaged, or the newest is another version's.
     """
     for path in reversed(_paths(folder)):
-        problem = verify(path)
-        if not problem:
-            fields = json.loads((path / PROGRESS).read_text())
-            return Found(path, Progress(**fields | {"history": tuple(fields["history"])}))
-        log.warning("checkpoint %s is not used: %s", path, problem)
-        if set_aside and (path / DIGESTS).exists():
-            path.rename(path.with_name(path.name + ".damaged"))
+        if problem := verify(path):
+            log.warning("checkpoint %s is not used: %s", path, problem)
+            if set_aside:
+                path.rename(path.with_name(path.name + ".damaged"))
+            continue
+        try:
+            content = files.read_bounded(path / PROGRESS, MAX_PROGRESS)
+            return Found(path, Progress.from_json(content))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"checkpoint {path} was not written by this version of rnn_jax ({PROGRESS}: {error}); "
+                "choose another --workdir, or --overwrite"
+            ) from error
+    if _paths(folder) or _paths(folder, ".damaged"):
+        raise InputError(
+            f"every checkpoint in {folder} is damaged, and none is used; put a good copy back, choose "
+            "another --workdir, or begin anew with --overwrite"
+        )
     return None
+
+
+def holds(path: pathlib.Path, name: str) -> bool:
+    """Whether the checkpoint at `path` has a tree of this name."""
+    return (path / name).is_dir()
 
 
 def restore(path: pathlib.Path, name: str, like: Any) -> Any:
@@ -143,44 +248,108 @@ def restore(path: pathlib.Path, name: str, like: Any) -> Any:
       like: a tree of arrays or `jax.ShapeDtypeStruct`s with the shapes to expect.
 
     Raises:
-      ValueError: the shapes or names do not fit.
+      InputError: the checkpoint holds other arrays.
     """
     import orbax.checkpoint as ocp  # late: it takes a second to import
 
-    like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-    with ocp.StandardCheckpointer() as checkpointer:
-        arrays = checkpointer.restore(path / name, like)
+    path = (path / name).absolute()
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            _check_fit(checkpointer.metadata(path), like)
+            hosted = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+            arrays = checkpointer.restore(path, hosted)
+    except Exception as error:  # orbax raises whatever its layers raise
+        raise InputError(
+            f"checkpoint {path} does not hold the arrays that this config and this version of rnn_jax "
+            f"expect ({_first_line(error)}); choose another --workdir"
+        ) from error
     return jax.tree.map(jax.numpy.asarray, arrays)
 
 
 def verify(path: pathlib.Path) -> str:
     """What is wrong with the checkpoint at `path`, or "" if nothing is."""
     try:
-        expected = json.loads((path / DIGESTS).read_text())
+        expected = json.loads(files.read_bounded(path / DIGESTS, MAX_DIGESTS))
     except FileNotFoundError:
-        return "it was never completed"
+        return f"it has no {DIGESTS}"
+    except (OSError, ValueError, RecursionError) as error:
+        return f"its {DIGESTS} cannot be read ({_first_line(error)})"
+    if not isinstance(expected, dict):
+        return f"its {DIGESTS} is no JSON object"
+    try:
+        found = _digests(path)
     except (OSError, ValueError) as error:
-        return f"its {DIGESTS} cannot be read ({error})"
-    found = _digests(path)
-    if not isinstance(expected, dict) or expected != found:
-        names = sorted(
-            name
-            for name in {*found, *(expected if isinstance(expected, dict) else ())}
-            if not isinstance(expected, dict) or expected.get(name) != found.get(name)
-        )
-        return f"damaged files: {', '.join(names)}"
+        return _first_line(error)
+    if expected != found:
+        names = {name for name in {*found, *expected} if expected.get(name) != found.get(name)}
+        return f"damaged files: {', '.join(sorted(names)[:5])}"
     return ""
 
 
-def _paths(folder: pathlib.Path) -> list[pathlib.Path]:
+def _entries(folder: pathlib.Path) -> list[tuple[int, pathlib.Path]]:
+    """(number, path) of whatever has a checkpoint's name, in rising order."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+    matches = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def _paths(folder: pathlib.Path, ending: str = "") -> list[pathlib.Path]:
+    return [path for _, path in _entries(folder) if path.suffix == ending and path.is_dir()]
 
 
 def _digests(path: pathlib.Path) -> dict[str, str]:
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != DIGESTS)
-    return {
-        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
+    found = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_symlink():
+            raise ValueError(f"{file.name} is a link, which no checkpoint has")
+        if file.is_file() and file != path / DIGESTS:
+            with open(file, "rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+            found[file.relative_to(path).as_posix()] = digest
+    return found
+
+
+def _check_fit(metadata: Any, like: Any) -> None:
+    """Compares what the checkpoint says of its arrays with what is expected, before any is read.
+
+    Raises:
+      ValueError: they differ.
+    """
+    held = jax.tree_util.tree_leaves_with_path(getattr(metadata, "item_metadata", metadata))
+    held = {_plain(keys): (tuple(leaf.shape), np.dtype(leaf.dtype)) for keys, leaf in held}
+    expected = {
+        _plain(keys): (tuple(leaf.shape), np.dtype(leaf.dtype))
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(like)
     }
+    for name in sorted({*held, *expected}):
+        if held.get(name) != expected.get(name):
+            raise ValueError(f"{'/'.join(name)}: {held.get(name)} instead of {expected.get(name)}")
+
+
+def _plain(keys: tuple[Any, ...]) -> tuple[str, ...]:
+    """A path in a tree, whether tuples are kept as such or as dictionaries of positions and names."""
+    return tuple(
+        str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
+        for key in keys
+    )
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= MAX_COUNT and math.isfinite(value)
+
+
+def _is_record(record: Any) -> bool:
+    """Whether it is an object of plain values with step, epoch and split."""
+    return (
+        isinstance(record, dict)
+        and all(value is None or type(value) in (int, float, str) for value in record.values())
+        and all(type(record.get(name)) is int for name in ("step", "epoch"))
+        and isinstance(record.get("split"), str)
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    strerror = getattr(error, "strerror", None)
+    return strerror or next(iter(str(error).splitlines()), "") or type(error).__name__

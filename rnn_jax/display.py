@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -24,19 +25,25 @@ class Display:
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
 
     def line(self, text: str) -> None:
-        if not self._quiet:
+        """Prints a line. A reader that has gone away (a closed pipe or terminal) ends no run."""
+        if self._quiet:
+            return
+        try:
             # Clears a bar away, prints, draws it anew.
             with tqdm.tqdm.external_write_mode(file=sys.stdout):
                 print(text, flush=True)
+        except OSError:
+            self._quiet = True
 
     def start(self, title: str, total: int, done: int = 0) -> Pass:
         """A pass over `total` examples, of which `done` were done before an interruption."""
         bar = None
         if self._terminal and not self._quiet:
-            bar = tqdm.tqdm(
-                desc=title, total=total, initial=done, unit="ex", leave=False, dynamic_ncols=True,
-                file=sys.stderr, mininterval=0,
-            )  # fmt: skip
+            with contextlib.suppress(OSError):
+                bar = tqdm.tqdm(
+                    desc=title, total=total, initial=done, unit="ex", leave=False,
+                    dynamic_ncols=True, file=sys.stderr, mininterval=0,
+                )  # fmt: skip
         return Pass(title, total, done, bar, None if bar or self._quiet else self.line)
 
 
@@ -65,8 +72,9 @@ class Pass:
         now = self._looked = time.perf_counter()
         figures = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         if self._bar is not None:
-            self._bar.set_postfix_str(figures, refresh=False)
-            self._bar.update(done - self._done)
+            with contextlib.suppress(OSError):
+                self._bar.set_postfix_str(figures, refresh=False)
+                self._bar.update(done - self._done)
         elif self._line and now - self._printed >= LINE_INTERVAL:
             self._printed = now
             rate = (done - self._began_at) / (now - self._began)
@@ -82,4 +90,5 @@ class Pass:
 
     def __exit__(self, *exception) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError):
+                self._bar.close()

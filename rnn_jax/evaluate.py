@@ -41,17 +41,15 @@ def open_run(path: str | os.PathLike) -> Trained:
       InputError: the folder holds no run, no checkpoint, or something damaged.
     """
     path = pathlib.Path(path)
-    config, classes = workdir.read_config(path)
     found = checkpoint.newest(path / workdir.CHECKPOINTS)
-    if found is None or not found.progress.best_epoch:
+    if found is None or not checkpoint.holds(found.path, "best"):
+        workdir.read_identity(path)  # if there is no run at all, it says so
         raise InputError(
             f"{path} has no checkpoint of a finished epoch yet; train there first (--mode=train)"
         )
-    try:
-        vocabulary = (path / workdir.VOCABULARY).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path / workdir.VOCABULARY}: {error}") from error
-    vectorizer = text.Vectorizer.from_json(vocabulary)
+    # The checkpoint's own copies: they are protected by digests.
+    config, classes, *_ = workdir.read_identity(found.path)
+    vectorizer = text.read_vectorizer(found.path / workdir.VOCABULARY)
     task = tasks.classification(config, classes)
     params = checkpoint.restore(
         found.path, "best", jax.eval_shape(task.init, jax.random.key(config.train.seed))

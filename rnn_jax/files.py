@@ -1,17 +1,57 @@
-"""Writing files so that nobody ever finds half of one."""
+"""Files that nobody ever finds half of, and reads that a hostile file cannot turn against the reader."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import stat
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes `text` (UTF-8): a reader finds the old file or the whole new one, whatever happens."""
+    """Writes `text` (UTF-8): a reader finds the old file or the whole new one, whatever happens.
+
+    Raises:
+      OSError: the disk is full, the folder read-only and so on; the old file is as it was.
+    """
     path = pathlib.Path(path)
     part = path.with_name(path.name + ".part")
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()  # on a full disk it would be in the way of what comes next
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: pathlib.Path) -> None:
+    """Makes renames in a folder outlive a power cut, where the system can."""
+    with contextlib.suppress(OSError):  # not every file system opens folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_bounded(path: str | os.PathLike, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes; no more than that is ever held.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no regular file (a pipe would block, a device never end), or larger.
+    """
+    # Opened without blocking, and asked only then what it is: nobody can swap it in between.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it is larger than {limit} bytes")
+    return content

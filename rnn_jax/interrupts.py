@@ -1,12 +1,18 @@
-"""Ctrl-C and SIGTERM as a request that the loop answers between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that the loop answers between two steps."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
+
+GRACE = 8.0  # seconds that the loop has to answer; who sends SIGTERM often kills after ten
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CLOSE = 0  # no signal has this number
 
 
 class Interrupted(Exception):
@@ -18,31 +24,72 @@ class Interrupted(Exception):
 
 
 class Request:
-    """`signal` is the number of the first signal that came, or None."""
+    """What the loop looks at.
+
+    signal: the number of the first signal that came, or None.
+    answered: set by the loop when it saves on request: from then on time no longer runs against it.
+    """
 
     def __init__(self):
         self.signal: int | None = None
-
-    def receive(self, number: int, frame) -> None:
-        if self.signal is not None:
-            os._exit(128 + number)  # asked twice: at once, whatever is going on
-        self.signal = number
+        self.answered = False
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Request]:
-    """While it is open, SIGINT and SIGTERM are noted instead of obeyed; a second one ends the process.
+def deferred(grace: float = GRACE) -> Iterator[Request]:
+    """While it is open, SIGINT, SIGTERM and SIGHUP are noted instead of obeyed.
 
-    In a thread other than the main one, where Python allows no handlers, signals go on as before.
+    A second one ends the process at once. So does a first one that the loop has not answered after
+    `grace` seconds, say in the middle of a long compilation: what was saved before stays. A thread sees to
+    both, since Python runs no signal handler while a library computes. Signals that were ignored
+    (`nohup`) stay ignored. In a thread other than the main one, where Python allows no handlers,
+    signals go on as before.
     """
     request = Request()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, request.receive) for number in numbers}
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: None) for number in heeded}
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(reader, request, grace), daemon=True)
+    watcher.start()
     try:
         yield request
     finally:
+        signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.write(writer, bytes([_CLOSE]))
+        watcher.join()
+        os.close(reader)
+        os.close(writer)
+
+
+def _watch(reader: int, request: Request, grace: float) -> None:
+    """Reads the numbers of arriving signals from a pipe, until `_CLOSE` comes."""
+    first, deadline = None, 0.0
+    while True:
+        timeout = None if first is None else 0.1
+        if select.select([reader], [], [], timeout)[0]:
+            number = os.read(reader, 1)[0]
+            if number == _CLOSE:
+                return
+            if number in SIGNALS:
+                if first is not None:
+                    os._exit(128 + number)  # asked twice
+                request.signal = first = number
+                deadline = time.monotonic() + grace
+        elif time.monotonic() > deadline and not request.answered:
+            _say(
+                f"stopped by {signal.Signals(first).name} after waiting {grace:g} s for a step to end; "
+                "what was saved before stays: the same command (without --overwrite) continues from there"
+            )
+            os._exit(128 + first)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # nobody may be there to read it
+        os.write(2, f"{line}\n".encode())

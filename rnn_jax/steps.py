@@ -47,6 +47,11 @@ def zero_sums(task: Task) -> Sums:
     return metrics.zeros_like(task.sums) | step_sums
 
 
+def step_key(seed: int, step: Array) -> Array:
+    """The key of a step's noise: it depends on nothing else, so that any step can be computed again."""
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
 def make_train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
@@ -72,7 +77,7 @@ def make_train_step(
     in_part = embedding_update == "touched" and task.is_table is not None
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = step_key(seed, state.step)
         whole = seen = state.params, state.opt_state
         if in_part:
             tables = _table_marks(task, optimizer, state)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import math
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -14,21 +15,38 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rnn_jax import checkpoint, files, interrupts, optimizer, report, steps, summary, tasks, workdir
+from rnn_jax import (
+    checkpoint,
+    failure,
+    files,
+    interrupts,
+    numerics,
+    optimizer,
+    preparation,
+    report,
+    steps,
+    summary,
+    tasks,
+    workdir,
+)
 from rnn_jax import config as config_lib
 from rnn_jax.checkpoint import Checkpoints, Progress
-from rnn_jax.config import Config
-from rnn_jax.data import batching, sources, text
+from rnn_jax.config import Config, InputError
+from rnn_jax.data import batching, sources
 from rnn_jax.display import Display
 from rnn_jax.evaluate import evaluate_split
+from rnn_jax.failure import RunError
 from rnn_jax.interrupts import Interrupted, Request
+from rnn_jax.preparation import Data, prepare
 from rnn_jax.steps import TrainState
 from rnn_jax.tasks import Task
 from rnn_jax.types import Batch, Params
+from rnn_jax.workdir import Claim
 
+__all__ = ["Result", "RunError", "prepare", "run"]
 
-class RunError(RuntimeError):
-    """The run cannot go on; the message is one line that says why and what to do."""
+# A checkpoint that nobody asked for is written if it takes no more than this share of the time.
+SHARE = 0.01
 
 
 class Result(NamedTuple):
@@ -40,40 +58,6 @@ class Result(NamedTuple):
 
     params: Params
     history: tuple[dict[str, Any], ...]
-
-
-class Data(NamedTuple):
-    """The splits as ids, and what they were made from."""
-
-    classes: tuple[str, ...]
-    vectorizer: text.Vectorizer
-    train: batching.Examples
-    validation: batching.Examples
-    test: batching.Examples
-    test_texts: list[str]
-
-
-def prepare(config: Config, vectorizer: text.Vectorizer | None = None) -> Data:
-    """Reads the stories, fits the vocabulary unless one is given, and turns texts into ids.
-
-    Raises:
-      InputError: the data cannot be had or used.
-    """
-    splits = sources.load(config.data)
-    vectorizer = vectorizer or text.fit_vectorizer(splits.train, config.data)
-
-    def examples(stories: sources.Stories) -> batching.Examples:
-        ids = vectorizer.encode(stories.text(config.data.field), config.data.max_length)
-        return batching.Examples(ids, stories.labels)
-
-    return Data(
-        splits.classes,
-        vectorizer,
-        examples(splits.train),
-        examples(splits.validation),
-        examples(splits.test),
-        splits.test.text(config.data.field),
-    )
 
 
 def run(
@@ -96,39 +80,50 @@ def run(
 
     Raises:
       InputError: the config, the data or the folder cannot be used.
-      RunError: the loss or the gradient is no longer finite.
+      RunError: the loss or the gradient is no longer finite, or nothing can be written.
       Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
     config_lib.check(config)
     display = display or Display(quiet=True)
     classes = sources.classes(config.data)
-    with (
-        workdir.claim(path, config, classes, overwrite) as folder,
-        interrupts.deferred() as request,
-    ):
-        found = checkpoint.newest(folder / workdir.CHECKPOINTS, set_aside=True)
+    with workdir.claim(path, config, classes, overwrite) as claimed:
+        folder, found = claimed.folder, claimed.found
         progress = found.progress if found else Progress()
-        workdir.write_history(folder, progress.history)
+        with _writing(folder):
+            workdir.write_history(folder, progress.history)
         if progress.finished:
+            vocabulary = (found.path / workdir.VOCABULARY).read_text(encoding="utf-8")
+            files.write_atomically(folder / workdir.VOCABULARY, vocabulary)
             display.line(f"the run in {folder} is finished; this is its result")
             task = tasks.classification(config, classes)
             shapes = jax.eval_shape(task.init, jax.random.key(config.train.seed))
             return Result(checkpoint.restore(found.path, "best", shapes), progress.history)
 
-        job = _prepare_job(config, folder, display, request)
+        job = _prepare_job(config, claimed, display)
         state, best = steps.init_state(job.task, job.optimizer, config.train.seed), None
         if found:
             state = checkpoint.restore(found.path, "state", state)
-            best = (
-                checkpoint.restore(found.path, "best", state.params)
-                if progress.best_epoch
-                else None
-            )
+            if checkpoint.holds(found.path, "best"):
+                best = checkpoint.restore(found.path, "best", state.params)
             display.line(
                 f"continuing the run in {folder}: {progress.epoch} epochs and "
                 f"{progress.batch} batches are done"
             )
-        return _until_finished(job, state, best, progress)
+        # Only from here on is there anything that a signal could cost.
+        with interrupts.deferred() as request, _writing(folder):
+            return _until_finished(job._replace(request=request), state, best, progress)
+
+
+@contextlib.contextmanager
+def _writing(folder: pathlib.Path) -> Iterator[None]:
+    """Turns a failure to write, and the loop reads nothing, into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write {error.filename or folder} ({error.strerror or error}); what was saved "
+            "before stays: when that is put right, the same command continues from there"
+        ) from error
 
 
 class _Job(NamedTuple):
@@ -141,6 +136,8 @@ class _Job(NamedTuple):
     task: Task
     optimizer: optax.GradientTransformation
     train_steps: Callable[[TrainState, Batch, np.ndarray], TrainState]
+    epoch_batches: int
+    examine: Callable[..., tuple[list[numerics.Stage], numerics.Examination]]
     checkpoints: Checkpoints
     display: Display
     request: Request
@@ -161,13 +158,20 @@ def _plan(config: Config, data: Data, widths: tuple[int, ...], epoch: int) -> ba
     )
 
 
-def _prepare_job(config: Config, folder: pathlib.Path, display: Display, request: Request) -> _Job:
+def _prepare_job(config: Config, claimed: Claim, display: Display) -> _Job:
     data = prepare(config)
-    files.write_atomically(folder / workdir.VOCABULARY, data.vectorizer.to_json())
+    identity = _identify(claimed, preparation.digest(data), display)
+    texts = {
+        workdir.CONFIG: identity.to_json(),
+        workdir.VOCABULARY: data.vectorizer.to_json(),
+    }
+    with _writing(claimed.folder):
+        for name, content in texts.items():
+            files.write_atomically(claimed.folder / name, content)
     task = tasks.classification(config, data.classes)
     widths = batching.widths(config.data.max_length)
-    total_steps = config.train.epochs * len(_plan(config, data, widths, epoch=0))
-    transformation = optimizer.make(config.optimizer, total_steps)
+    epoch_batches = len(_plan(config, data, widths, epoch=0))
+    transformation = optimizer.make(config.optimizer, config.train.epochs * epoch_batches)
     train_step = steps.make_train_step(
         task,
         transformation,
@@ -177,19 +181,56 @@ def _prepare_job(config: Config, folder: pathlib.Path, display: Display, request
     )
     return _Job(
         config=config,
-        folder=folder,
+        folder=claimed.folder,
         data=data,
         widths=widths,
         task=task,
         optimizer=transformation,
         train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
-        checkpoints=Checkpoints(folder / workdir.CHECKPOINTS),
+        epoch_batches=epoch_batches,
+        examine=numerics.examiner(task),
+        checkpoints=Checkpoints(
+            claimed.folder / workdir.CHECKPOINTS,
+            texts,
+            start=claimed.found.progress if claimed.found else None,
+        ),
         display=display,
-        request=request,
+        request=Request(),
     )
 
 
-def _until_finished(job: _Job, state: TrainState, best: Params | None, progress: Progress) -> Result:
+def _identify(claimed: Claim, digest: str, display: Display) -> workdir.Identity:
+    """What config.json is to say, now that the data is known.
+
+    Raises:
+      InputError: the data is another than that of the steps already done.
+    """
+    identity, found = claimed.identity, claimed.found
+    if not found:
+        return identity._replace(data=digest)
+    if identity.data != digest:
+        raise InputError(
+            f"the data is no longer what the run in {claimed.folder} was trained on (other texts, labels "
+            "or classes); put the old data back, choose another --workdir, or --overwrite"
+        )
+    now = workdir.environment()
+    last = identity.continued[-1]["environment"] if identity.continued else identity.environment
+    if now != last:
+        changes = [
+            f"{name} {last.get(name)} -> {now[name]}" for name in now if last.get(name) != now[name]
+        ]
+        display.line(
+            f"the environment is another than before ({', '.join(changes)}): figures may differ from "
+            "those of an undisturbed run by rounding"
+        )
+        entry = {"epoch": found.progress.epoch + 1, "environment": now}
+        identity = identity._replace(continued=(*identity.continued, entry))
+    return identity
+
+
+def _until_finished(
+    job: _Job, state: TrainState, best: Params | None, progress: Progress
+) -> Result:
     """From wherever `progress` stands to the tested, reported end."""
     config, scalars = job.config.train, workdir.Scalars(job.folder, progress.history)
 
@@ -202,8 +243,15 @@ def _until_finished(job: _Job, state: TrainState, best: Params | None, progress:
         while progress.epoch < config.epochs and not _patience_is_over(progress, config.patience):
             state, progress = _train_epoch(job, state, best, progress)
             trained = _train_record(job, state, progress)
-            validated, _ = _measure(job, state, best, progress, state.params, "validation")
-            better = progress.best_loss is None or validated["loss"] < progress.best_loss
+            validated, outputs = _measure(job, state, best, progress, state.params, "validation")
+            if config.non_finite == "stop" and not math.isfinite(validated["loss"]):
+                where = {"step": validated["step"], "epoch": validated["epoch"]}
+                raise failure.validation_failed(
+                    job.folder, where, job.data, validated["loss"], outputs
+                )
+            better = validated["loss"] < (
+                math.inf if progress.best_loss is None else progress.best_loss
+            )
             if better:
                 best = jax.tree.map(jnp.copy, state.params)  # the next step takes state's buffers
                 progress = progress._replace(
@@ -212,7 +260,8 @@ def _until_finished(job: _Job, state: TrainState, best: Params | None, progress:
             progress = record(record(progress, trained), validated)
             progress = progress._replace(epoch=progress.epoch + 1, batch=0, seconds=0.0)
             state = state._replace(sums=steps.zero_sums(job.task))
-            _save(job, state, best, progress)
+            if job.checkpoints.cost <= SHARE * job.checkpoints.age():
+                _save(job, state, best, progress)
             job.display.line(_epoch_line(config.epochs, trained, validated, better))
         if best is None:  # no validation loss was a number
             best = state.params
@@ -237,17 +286,19 @@ def _train_epoch(
     began = time.perf_counter() - progress.seconds
     with job.display.start(title, len(examples), done) as shown:
         size = config.steps_per_call
-        for entries in batching.runs(plan, progress.batch, size):
+        for entries in batching.runs(plan, progress.batch, 1 if config.check_numerics else size):
             batches = batching.assemble_run(examples, entries, config.batch_size, size)
+            if config.check_numerics:
+                _check_numerics(job, state, progress)
             state = job.train_steps(state, batches, np.int32(len(entries)))
             done += sum(len(rows) for _, rows in entries)
             seconds = time.perf_counter() - began
             progress = progress._replace(batch=progress.batch + len(entries), seconds=seconds)
             if shown.due():
-                sums = _finite_sums(job, state, progress)
+                sums = _finite_sums(job, state, best, progress)
                 shown.show(done, job.task.means(sums))
             _between(job, state, best, progress)
-    _finite_sums(job, state, progress)  # waits for the last step
+    _finite_sums(job, state, best, progress)  # waits for the last step
     return state, progress._replace(seconds=time.perf_counter() - began)
 
 
@@ -298,41 +349,79 @@ def _between(job: _Job, state: TrainState, best: Params | None, progress: Progre
       Interrupted: after saving.
     """
     if job.request.signal is not None:
+        job.request.answered = True
         _save(job, state, best, progress)
         job.checkpoints.wait()
         raise Interrupted(job.request.signal)
-    if job.checkpoints.age() >= 60 * job.config.train.checkpoint_minutes:
+    config, checkpoints = job.config.train, job.checkpoints
+    steps_since = _steps(job, progress) - _steps(job, checkpoints.progress)
+    if (config.checkpoint_minutes and checkpoints.age() >= 60 * config.checkpoint_minutes) or (
+        config.checkpoint_steps and steps_since >= config.checkpoint_steps
+    ):
         _save(job, state, best, progress)
 
 
+def _steps(job: _Job, progress: Progress) -> int:
+    return progress.epoch * job.epoch_batches + progress.batch
+
+
 def _save(job: _Job, state: TrainState, best: Params | None, progress: Progress) -> None:
-    _finite_sums(job, state, progress)
+    _finite_sums(job, state, best, progress)
     job.checkpoints.save(state, best, progress)
 
 
-def _finite_sums(job: _Job, state: TrainState, progress: Progress) -> dict[str, Any]:
+def _finite_sums(
+    job: _Job, state: TrainState, best: Params | None, progress: Progress
+) -> dict[str, Any]:
     """The epoch's sums so far.
 
     Raises:
-      RunError: a loss or gradient was not finite and the config says to stop.
+      RunError: a loss or gradient was not finite and the config says to stop. The checkpoint that is
+        written then stands right before that step.
     """
     sums = jax.device_get(state.sums)
     if job.config.train.non_finite == "skip" or not sums["skipped"]:
         return sums
-    plan = job.plan(progress.epoch)
-    position = int(state.step) - progress.epoch * len(plan)
-    failure = {
-        "step": int(state.step),
+    position = int(state.step) - progress.epoch * job.epoch_batches
+    before = progress._replace(batch=position)
+    error = _step_failed(job, before, *_examined(job, state, before))
+    if _steps(job, before) != _steps(job, job.checkpoints.progress):
+        state = state._replace(sums=state.sums | {"skipped": jnp.zeros_like(state.sums["skipped"])})
+        job.checkpoints.save(state, best, before)
+        job.checkpoints.wait()
+    raise error
+
+
+def _check_numerics(job: _Job, state: TrainState, progress: Progress) -> None:
+    """Raises RunError if anything in the step to come is not finite."""
+    stages, examination = _examined(job, state, progress)
+    norms = np.array([examination.loss, examination.gradient])
+    if numerics.first_wrong(stages, examination) or not np.isfinite(norms).all():
+        raise _step_failed(job, progress, stages, examination)
+
+
+def _examined(
+    job: _Job, state: TrainState, progress: Progress
+) -> tuple[list[numerics.Stage], numerics.Examination]:
+    """The step that comes after `progress`, laid open."""
+    width, rows = job.plan(progress.epoch)[progress.batch]
+    batch = batching.assemble(job.data.train, width, rows, job.config.train.batch_size)
+    return job.examine(state.params, batch, steps.step_key(job.config.train.seed, state.step))
+
+
+def _step_failed(
+    job: _Job,
+    progress: Progress,
+    stages: list[numerics.Stage],
+    examination: numerics.Examination,
+) -> RunError:
+    where = {
+        "step": _steps(job, progress),
         "epoch": progress.epoch + 1,
-        "batch": position,
-        "examples": plan[position][1].tolist(),
+        "batch": progress.batch,
     }
-    files.write_atomically(job.folder / workdir.FAILURE, json.dumps(failure, indent=1) + "\n")
-    raise RunError(
-        f"step {failure['step']} has a loss or gradient that is not finite; its examples are in "
-        f"{job.folder / workdir.FAILURE}. A lower --config.optimizer.learning_rate or "
-        "--config.optimizer.clip_norm may help; --config.train.non_finite=skip leaves such steps out"
-    )
+    _, rows = job.plan(progress.epoch)[progress.batch]
+    return failure.step_failed(job.folder, where, job.data, rows, stages, examination)
 
 
 def _patience_is_over(progress: Progress, patience: int) -> bool:

@@ -1,0 +1,182 @@
+"""Where numbers stop being finite: the first layer, the first time step, the example.
+
+A step is walked through once more with the layers' outputs laid open: forwards for the values, backwards
+for the gradients. It costs about what the step itself costs, and is done where a step went wrong, or at
+every step with `--config.train.check_numerics`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rnn_jax.tasks import Task
+from rnn_jax.types import Array, Batch, Params, PRNGKey
+
+
+class Stage(NamedTuple):
+    """What was found at one place of the network.
+
+    name: the layer, such as `recurrent/layers_0 (forward)`.
+    backwards: whether the layer walks time backwards.
+    """
+
+    name: str
+    backwards: bool
+
+
+class Examination(NamedTuple):
+    """A step, laid open; `stages` in the order of computation.
+
+    loss: float32[].
+    gradient: the global norm of the gradient.
+    gradients: the norm of each parameter's gradient, by its path.
+    parameters: the norm of each parameter, by its path.
+    values: for each stage bool[batch, time] (or [batch, 1]), true where its values are not finite.
+    cotangents: the same of the loss' gradient by its values.
+    """
+
+    loss: Array
+    gradient: Array
+    gradients: dict[str, Array]
+    parameters: dict[str, Array]
+    values: list[Array]
+    cotangents: list[Array]
+
+
+class Wrong(NamedTuple):
+    """The first place that is not finite.
+
+    what: "values" or "gradient".
+    layer: the layer whose outputs (or the gradient by them) they are; "inputs" are the first layer's.
+    time_step: counted from 0, in the order in which that layer or gradient is computed; None without time.
+    row: of the batch.
+    """
+
+    what: str
+    layer: str
+    time_step: int | None
+    row: int
+
+
+def examiner(task: Task) -> Callable[[Params, Batch, PRNGKey], tuple[list[Stage], Examination]]:
+    """Returns `(params, batch, key) -> (stages, examination)` for the loss of a task.
+
+    The key is the step's. Rows of weight 0 are never found wrong.
+    """
+    stages: dict[Any, list[Stage]] = {}
+
+    def run(params: Params, batch: Batch, key: PRNGKey) -> Examination:
+        seen: list[tuple[Stage, Array]] = []
+        jax.eval_shape(lambda: seen.extend(_walk(task, params, batch, key)[1]) or 0)
+        probes = [jnp.zeros(values.shape, values.dtype) for _, values in seen]
+        stages[batch.tokens.shape] = [stage for stage, _ in seen]
+
+        def loss(params: Params, probes: list[Array]) -> tuple[Array, list[Array]]:
+            value, seen = _walk(task, params, batch, key, probes)
+            return value, [values for _, values in seen]
+
+        (value, values), (grads, cotangents) = jax.value_and_grad(
+            loss, argnums=(0, 1), has_aux=True
+        )(params, probes)
+        flags = lambda arrays: [_not_finite(array, batch.weights) for array in arrays]
+        return Examination(
+            value, optax.tree.norm(grads), _norms(grads), _norms(params), flags(values),
+            flags(cotangents),
+        )  # fmt: skip
+
+    compiled = jax.jit(run)
+
+    def examine(params: Params, batch: Batch, key: PRNGKey) -> tuple[list[Stage], Examination]:
+        found = jax.device_get(compiled(params, batch, key))
+        return stages[batch.tokens.shape], found
+
+    return examine
+
+
+def first_wrong(stages: list[Stage], examination: Examination) -> Wrong | None:
+    """The first place of a step that is not finite: of its values if there is one, or of its gradient."""
+    for stage, flags in zip(stages, examination.values, strict=True):
+        if flags.any():
+            return _place("values", stage.name, flags, last=stage.backwards)
+    for stage, flags in zip(reversed(stages), reversed(examination.cotangents), strict=True):
+        if flags.any():  # a gradient goes through a layer's steps from the other end
+            return _place("gradient", stage.name, flags, last=not stage.backwards)
+    return None
+
+
+def norms(examination: Examination) -> dict[str, Any]:
+    """Loss and norms as plain numbers for failure.json; what is not finite as a word."""
+    return {
+        "loss": _plain(examination.loss),
+        "gradient_norm": _plain(examination.gradient),
+        "gradient_norms": {name: _plain(norm) for name, norm in examination.gradients.items()},
+        "parameter_norms": {name: _plain(norm) for name, norm in examination.parameters.items()},
+    }
+
+
+def _walk(
+    task: Task, params: Params, batch: Batch, key: PRNGKey, probes: list[Array] | None = None
+) -> tuple[Array, list[tuple[Stage, Array]]]:
+    """The loss, and what each layer put out on the way; with `probes` (zeros) added to it, so that the
+    loss can be differentiated by it."""
+    seen: list[tuple[Stage, Array]] = []
+
+    def note(name: str, values: Array, backwards: bool = False) -> Array:
+        if probes is not None:
+            values = values + probes[len(seen)]
+        seen.append((Stage(name, backwards), values))
+        return values
+
+    def intercept(call, args, kwargs, context):
+        module, name = context.module, "/".join(context.module.path)
+        if context.method_name != "__call__" or not name:
+            return call(*args, **kwargs)
+        if not seen:
+            args = (note("inputs", args[0]), *args[1:])
+        result = call(*args, **kwargs)
+        if not isinstance(result, tuple):
+            return note(name, result)
+        carry, outputs = result
+        if getattr(module, "merge", None) == "concat":  # each direction goes wrong by itself
+            width = module.forward.final_output(carry[0]).shape[-1]
+            ahead = note(f"{name} (forward)", outputs[..., :width])
+            behind = note(f"{name} (backward)", outputs[..., width:], backwards=True)
+            return carry, jnp.concatenate([ahead, behind], axis=-1)
+        return carry, note(name, outputs, backwards=getattr(module, "reverse", False))
+
+    with nn.intercept_methods(intercept):
+        loss, _ = task.loss(params, batch, key)
+    return loss, seen
+
+
+def _not_finite(values: Array, weights: Array) -> Array:
+    flags = ~jnp.isfinite(values).all(axis=-1)
+    flags = flags.reshape(flags.shape[0], -1) & (weights > 0)[:, None]
+    return flags
+
+
+def _place(what: str, layer: str, flags: np.ndarray, last: bool) -> Wrong:
+    times = np.flatnonzero(flags.any(axis=0))
+    time = int(times[-1] if last else times[0])
+    row = int(np.flatnonzero(flags[:, time])[0])
+    return Wrong(what, layer, time if flags.shape[1] > 1 else None, row)
+
+
+def _norms(tree: Params) -> dict[str, Array]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): jnp.linalg.norm(leaf.ravel())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _plain(value: Any) -> float | str:
+    value = float(value)
+    return value if math.isfinite(value) else str(value)
