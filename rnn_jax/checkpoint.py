@@ -130,7 +130,7 @@ class Checkpoints:
         """
         self.folder = pathlib.Path(folder).absolute()
         self.progress = start or Progress()  # where the newest one stands
-        self.cost = 0.0  # seconds that the last one took, in the background or not
+        self._cost = 0.0  # seconds that the last one took, most of them in the background
         self._companions = dict(companions or {})
         self._keep = keep
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -165,6 +165,12 @@ class Checkpoints:
         """Seconds since the last save, or since the start."""
         return time.monotonic() - self._saved_at
 
+    def affordable(self, share: float) -> bool:
+        """Whether one more would take at most this share of the time since the last; none is being
+        written, then."""
+        writing = self._pending is not None and not self._pending.done()
+        return not writing and self._cost <= share * self.age()
+
     def _write(self, arrays: dict[str, Any], progress: Progress, began: float) -> None:
         try:
             self._write_parts(arrays, progress)
@@ -175,7 +181,7 @@ class Checkpoints:
                 getattr(error, "errno", None), f"{_first_line(error)}", str(self.folder)
             ) from error
         finally:
-            self.cost = time.monotonic() - began
+            self._cost = time.monotonic() - began
 
     def _write_parts(self, arrays: dict[str, Any], progress: Progress) -> None:
         import orbax.checkpoint as ocp  # late: it takes a second to import

@@ -260,7 +260,7 @@ def _until_finished(
             progress = record(record(progress, trained), validated)
             progress = progress._replace(epoch=progress.epoch + 1, batch=0, seconds=0.0)
             state = state._replace(sums=steps.zero_sums(job.task))
-            if job.checkpoints.cost <= SHARE * job.checkpoints.age():
+            if job.checkpoints.affordable(SHARE):
                 _save(job, state, best, progress)
             job.display.line(_epoch_line(config.epochs, trained, validated, better))
         if best is None:  # no validation loss was a number
