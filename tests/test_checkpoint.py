@@ -1,11 +1,9 @@
 """Checkpoints are whole or do not count: every damage, and a kill between any two system calls."""
 
 import json
-import resource
 import shutil
-import signal
-import sys
 
+import faults
 import jax
 import numpy as np
 import pytest
@@ -203,39 +201,12 @@ def test_other_shapes_types_or_names_are_refused(two):
             checkpoint.restore(path, "state", bad)
 
 
-class Watch:
-    """Calls `look` at every audited event of the interpreter that touches files below `folder`.
-    What is on the disk there and then is what SIGKILL would leave."""
-
-    def __init__(self):
-        self.look, self.folder = None, ""
-        sys.addaudithook(self.hook)  # for good; without `look` it does nothing
-
-    def hook(self, event, arguments):
-        if self.look is None or event.split(".")[0] not in ("open", "os", "shutil"):
-            return
-        if any(self.folder in str(argument) for argument in arguments):
-            look, self.look = self.look, None
-            try:
-                look()
-            finally:
-                self.look = look
-
-
-@pytest.fixture(scope="module")
-def watch():
-    return Watch()
-
-
-def test_a_kill_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(tmp_path, watch):
+def test_a_kill_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
     folder = tmp_path / "checkpoints"
     write(folder, 1, 2, keep=2)
     seen = []
-    watch.folder, watch.look = str(folder), lambda: seen.append(checkpoint.newest(folder))
-    try:
+    with faults.at_every_moment(folder, lambda: seen.append(checkpoint.newest(folder))):
         write(folder, 3, keep=2)
-    finally:
-        watch.look = None
     epochs = [found.progress.epoch for found in seen]
     assert len(epochs) > 30
     assert set(epochs) == {2, 3}  # while the oldest one is being removed, too
@@ -250,22 +221,11 @@ def test_what_a_kill_left_is_cleared_away_and_never_taken_for_a_checkpoint(copy)
     assert checkpoint.newest(copy).progress.epoch == 4
 
 
-@pytest.fixture
-def full_disk():
-    """`full_disk(bytes)`: no file may grow larger; the system answers as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax' event loop
 @pytest.mark.parametrize("size", [0, 1000])
-def test_a_full_disk_costs_the_checkpoint_that_does_not_fit_and_no_other(copy, full_disk, size):
-    full_disk(size)
-    with pytest.raises(CheckpointError):
+def test_a_full_disk_costs_the_checkpoint_that_does_not_fit_and_no_other(copy, size):
+    with faults.full_disk(size), pytest.raises(CheckpointError):
         write(copy, 3)
-    full_disk(resource.RLIM_INFINITY)
     assert checkpoint.newest(copy).progress.epoch == 2
     write(copy, 4)
     assert checkpoint.newest(copy).progress.epoch == 4
