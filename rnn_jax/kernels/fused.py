@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.affine import compute_dtype, state_dtype
+from rnn_jax.affine import compute_dtype, drop, state_dtype
 from rnn_jax.kernels import fused_gru, fused_lstm, fused_simple_rnn
 from rnn_jax.kernels.fused_rule import Rule, Weights
+from rnn_jax.kernels.products import project
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, hidden_state
 
@@ -141,16 +142,19 @@ def _operands(direction: Direction, inputs: Array, has_resets: bool) -> Operands
     scaled = {
         name: params[name] * scale.astype(params[name].dtype) for name in _SCALED & set(params)
     }
-    noise = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), noise)
-    projected, keep = cell.project(scaled, inputs, noise)
-    bias = scaled.get("recurrent_bias")
-    if bias is not None and not rule.separate_bias:
-        projected, bias = projected + bias.astype(projected.dtype), None
-    kernel = scaled["recurrent_kernel"].astype(compute_dtype(spec, params))
+    dtype, state = compute_dtype(spec, params), state_dtype(spec, params)
+    input_keep, keep = noise if noise is not None else (None, None)
+    if input_keep is not None:
+        inputs = drop(inputs, jnp.swapaxes(input_keep, 0, 1), spec.input_dropout)
     if keep is not None:
-        keep = keep[0].astype(state_dtype(spec, params)) / (1 - spec.recurrent_dropout)
+        keep = keep[:, 0].astype(state) / (1 - spec.recurrent_dropout)
+    bias, recurrent_bias = scaled.get("bias"), scaled.get("recurrent_bias")
+    if recurrent_bias is not None and not rule.separate_bias:
+        bias, recurrent_bias = bias + recurrent_bias, None
+    projected = project(inputs.astype(dtype), scaled["kernel"].astype(dtype), bias)
+    weights = Weights(scaled["recurrent_kernel"].astype(dtype), recurrent_bias, keep)
     fresh = cell.initial_carry(params, inputs.shape[1]) if has_resets else None
-    return Operands(projected, Weights(kernel, bias, keep), initial, fresh)
+    return Operands(projected, weights, initial, fresh)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

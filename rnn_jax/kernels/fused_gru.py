@@ -9,13 +9,12 @@ from rnn_jax.kernels.fused_rule import (
     Weights,
     given,
     kept,
-    outer,
-    product,
+    one_transposed,
     sigmoid_of,
     sigmoid_slope,
     tanh_slope,
-    transposed,
 )
+from rnn_jax.kernels.products import outer, product, transposed
 from rnn_jax.types import Array
 
 
@@ -36,14 +35,14 @@ def _after_factors(spec, weights, saved, before, after):
     rz, n, h_n = saved
     r, z = jnp.split(rz, 2, axis=-1)
     by_n = sigmoid_of(-z) * tanh_slope(n)
-    by_sum = [by_n * h_n * sigmoid_slope(r), (before - n) * sigmoid_slope(z), by_n * sigmoid_of(r)]
-    return jnp.concatenate(by_sum, axis=-1), sigmoid_of(z), by_n
+    by_sum = by_n * h_n * sigmoid_slope(r), (before - n) * sigmoid_slope(z), by_n * sigmoid_of(r)
+    return by_sum, sigmoid_of(z), by_n
 
 
 def _after_backward(spec, prepared, factors, d_h):
     kernel, keep = prepared
     by_sum, z, _ = factors
-    d_sums = by_sum * jnp.concatenate([d_h, d_h, d_h], axis=-1)
+    d_sums = jnp.concatenate([d_h * factor for factor in by_sum], axis=-1)
     return d_h * z + kept(product(d_sums, kernel), keep), (d_sums, d_h)
 
 
@@ -105,7 +104,7 @@ def _before_prepared(spec, weights: Weights):
 
 
 def _before_transposed(spec, weights: Weights):
-    return (*(kernel.T for kernel in _split_n(spec, weights.kernel)), weights.keep)
+    return (*(transposed(kernel) for kernel in _split_n(spec, weights.kernel)), weights.keep)
 
 
 _COMMON = {
@@ -122,7 +121,7 @@ RESET_AFTER = Rule(
     prepare=given,
     forward=_after_forward,
     factors=_after_factors,
-    prepare_backward=transposed,
+    prepare_backward=one_transposed,
     backward=_after_backward,
     gradients=_after_gradients,
 )

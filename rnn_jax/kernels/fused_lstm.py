@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 
 from rnn_jax.kernels.fused_rule import (
@@ -9,14 +11,30 @@ from rnn_jax.kernels.fused_rule import (
     Weights,
     given,
     kept,
-    product,
+    one_transposed,
     sigmoid_of,
     sigmoid_slope,
     sum_gradients,
     tanh_slope,
-    transposed,
 )
+from rnn_jax.kernels.products import product
 from rnn_jax.types import Array, LSTMState
+
+
+class Factors(NamedTuple):
+    """What the backward loop multiplies with; each [time, batch, hidden].
+
+    i, f, g, o: from the cell's gradient (for `o`, the hidden state's) to the gate's.
+    cell: from the hidden state's to the cell's.
+    forget: from the cell's to that of the cell before.
+    """
+
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+    cell: Array
+    forget: Array
 
 
 def _forward(spec, weights: Weights, state: LSTMState, projected: Array):
@@ -31,21 +49,23 @@ def _forward(spec, weights: Weights, state: LSTMState, projected: Array):
 def _factors(spec, weights, gates, before, after):
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     tanh_c = jnp.tanh(after.cell)
-    by_gate = [
-        g * sigmoid_slope(i),
-        before.cell * sigmoid_slope(f),
-        sigmoid_of(i) * tanh_slope(g),
-        tanh_c * sigmoid_slope(o),
-    ]
-    return jnp.concatenate(by_gate, axis=-1), sigmoid_of(o) * tanh_slope(tanh_c), sigmoid_of(f)
+    return Factors(
+        i=g * sigmoid_slope(i),
+        f=before.cell * sigmoid_slope(f),
+        g=sigmoid_of(i) * tanh_slope(g),
+        o=tanh_c * sigmoid_slope(o),
+        cell=sigmoid_of(o) * tanh_slope(tanh_c),
+        forget=sigmoid_of(f),
+    )
 
 
 def _backward(spec, prepared, factors, d_state):
     kernel, keep = prepared
-    by_gate, by_cell, f = factors
-    d_c = d_state.cell + d_state.hidden * by_cell
-    d_gates = by_gate * jnp.concatenate([d_c, d_c, d_c, d_state.hidden], axis=-1)
-    return LSTMState(kept(product(d_gates, kernel), keep), d_c * f), d_gates
+    d_h = d_state.hidden
+    d_c = d_state.cell + d_h * factors.cell
+    by_gate = [d_c * factors.i, d_c * factors.f, d_c * factors.g, d_h * factors.o]
+    d_gates = jnp.concatenate(by_gate, axis=-1)
+    return LSTMState(kept(product(d_gates, kernel), keep), d_c * factors.forget), d_gates
 
 
 RULE = Rule(
@@ -61,7 +81,7 @@ RULE = Rule(
     prepare=given,
     forward=_forward,
     factors=_factors,
-    prepare_backward=transposed,
+    prepare_backward=one_transposed,
     backward=_backward,
     gradients=sum_gradients,
 )

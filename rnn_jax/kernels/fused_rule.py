@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
+from rnn_jax.kernels.products import outer, transposed
 from rnn_jax.types import Array, Carry, hidden_state
 
 
@@ -73,21 +72,6 @@ def tanh_slope(tanh: Array) -> Array:
     return 1 - tanh * tanh
 
 
-def product(values: Array, kernel: Array) -> Array:
-    """`values @ kernel` in the kernel's type, sums in float32 at least."""
-    sums = jnp.promote_types(kernel.dtype, jnp.float32)
-    return jnp.matmul(values.astype(kernel.dtype), kernel, preferred_element_type=sums)
-
-
-def outer(values: Array, d_sums: Array, kernel: Array) -> Array:
-    """The gradient of all steps' `values @ kernel` with respect to the kernel, as one product."""
-    dtype, sums = kernel.dtype, jnp.promote_types(kernel.dtype, jnp.float32)
-    gradient = jnp.einsum(
-        "tbi,tbj->ij", values.astype(dtype), d_sums.astype(dtype), preferred_element_type=sums
-    )
-    return gradient.astype(dtype)
-
-
 def kept(values: Array, keep: Array | None) -> Array:
     """The values after dropout."""
     return values if keep is None else values * keep
@@ -98,9 +82,9 @@ def given(spec, weights: Weights) -> Weights:
     return weights
 
 
-def transposed(spec, weights: Weights) -> tuple[Array, Array | None]:
+def one_transposed(spec, weights: Weights) -> tuple[Array, Array | None]:
     """`Rule.prepare_backward` for one product: the transposed kernel, and dropout's factor."""
-    return weights.kernel.T, weights.keep
+    return transposed(weights.kernel), weights.keep
 
 
 def sum_gradients(spec, weights: Weights, saved, before, factors, d_sums):

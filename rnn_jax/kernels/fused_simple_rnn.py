@@ -10,12 +10,12 @@ from rnn_jax.kernels.fused_rule import (
     Weights,
     given,
     kept,
-    product,
+    one_transposed,
     sigmoid_of,
     sum_gradients,
     tanh_slope,
-    transposed,
 )
+from rnn_jax.kernels.products import product
 from rnn_jax.types import Array
 
 # The derivative given the activation's value; for a sigmoid, with respect to half its argument.
@@ -50,7 +50,7 @@ def rule(spec) -> Rule:
         prepare=given,
         forward=_forward,
         factors=lambda spec, weights, saved, before, after: _SLOPES[spec.activation](after),
-        prepare_backward=transposed,
+        prepare_backward=one_transposed,
         backward=_backward,
         gradients=sum_gradients,
     )
