@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from rnn_jax.affine import compute_dtype, drop, state_dtype
 from rnn_jax.kernels import fused_gru, fused_lstm, fused_simple_rnn
-from rnn_jax.kernels.fused_rule import Rule, Weights
+from rnn_jax.kernels.fused_rule import Context, Rule, Weights
 from rnn_jax.kernels.products import project
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, hidden_state
@@ -163,78 +163,37 @@ def _recurrences(walks, operands, steps):
 
     walks: (spec, reverse) of each.
     """
-    return _forward(walks, operands, steps, record=lambda state, saved: hidden_state(state))
+    return _loop(
+        [
+            _forward_task(*each, record=lambda state, saved: hidden_state(state))
+            for each in zip(walks, operands, steps, strict=True)
+        ]
+    )
 
 
 def _recurrences_forward(walks, operands, steps):
-    results = _forward(walks, operands, steps, record=lambda state, saved: (state, saved))
+    results = _loop(
+        [
+            _forward_task(*each, record=lambda state, saved: (state, saved))
+            for each in zip(walks, operands, steps, strict=True)
+        ]
+    )
     outputs = tuple((carry, hidden_state(states)) for carry, (states, _) in results)
-    return outputs, (operands, steps, tuple(kept for _, kept in results))
-
-
-def _forward(walks, operands, steps, record):
-    """The loop forwards. `record(state, saved)` says what of each step is stacked over time."""
-    time = operands[0].projected.shape[0]
-    prepared = [
-        _rule(spec).prepare(spec, each.weights)
-        for (spec, _), each in zip(walks, operands, strict=True)
-    ]
-
-    def step(walk, prepared, operand, flags, state, t):
-        spec, _ = walk
-        projected, valid, restart = _at((operand.projected, *flags), t)
-        if restart is not None:
-            state = _select(restart, operand.fresh, state)
-        after, saved = _rule(spec).forward(spec, prepared, state, projected)
-        if valid is not None:
-            after = _select(valid, after, state)
-        return after, record(after, saved)
-
-    parts = tuple(zip(walks, prepared, operands, steps, strict=True))
-    return _loop(step, parts, tuple(each.initial for each in operands), time, backwards=False)
+    operands = tuple(each._replace(projected=None) for each in operands)
+    return outputs, (operands, steps, tuple(recorded for _, recorded in results))
 
 
 def _recurrences_backward(walks, residuals, d_outputs):
-    operands, steps, kept = residuals
-    parts, d_carries, before = [], [], []
-    for walk, operand, flags, (states, saved), (d_carry, d_hidden) in zip(
-        walks, operands, steps, kept, d_outputs, strict=True
-    ):
-        spec, reverse = walk
-        rule = _rule(spec)
-        met = _entering(states, operand, flags.restart, reverse)
-        factors = rule.factors(spec, operand.weights, saved, met, states)
-        prepared = rule.prepare_backward(spec, operand.weights)
-        parts.append((walk, prepared, factors, d_hidden, flags))
-        d_fresh = None if flags.restart is None else jax.tree.map(jnp.zeros_like, d_carry)
-        d_carries.append((d_carry, d_fresh))
-        before.append(met)
-
-    def step(walk, prepared, factors, d_hidden, flags, loop, t):
-        spec, _ = walk
-        d_state, d_fresh = loop
-        factors, d_output, valid, restart = _at((factors, d_hidden, *flags), t)
-        d_state = _add_hidden(d_state, d_output)
-        d_before, d_saved = _rule(spec).backward(spec, prepared, factors, d_state)
-        if valid is not None:
-            d_before = _select(valid, d_before, d_state)
-            d_saved = _select(valid, d_saved, jax.tree.map(jnp.zeros_like, d_saved))
-        if restart is not None:
-            none = jax.tree.map(jnp.zeros_like, d_before)
-            d_fresh = jax.tree.map(jnp.add, d_fresh, _select(restart, d_before, none))
-            d_before = _select(restart, none, d_before)
-        return (d_before, d_fresh), d_saved
-
-    time = operands[0].projected.shape[0]
+    operands, steps, recorded = residuals
+    contexts = [_context(*each) for each in zip(walks, operands, steps, recorded, strict=True)]
+    results = _loop(
+        [_backward_task(*each) for each in zip(walks, contexts, steps, d_outputs, strict=True)]
+    )
     d_operands = []
-    for (spec, _), operand, (_, saved), met, part, ((d_initial, d_fresh), d_saved) in zip(
-        walks, operands, kept, before, parts,
-        _loop(step, tuple(parts), tuple(d_carries), time, backwards=True), strict=True,
-    ):  # fmt: skip
-        d_projected, d_weights = _rule(spec).gradients(
-            spec, operand.weights, saved, met, part[2], d_saved
-        )
-        d_projected = d_projected.astype(operand.projected.dtype)
+    for (spec, _), context, ((d_initial, d_fresh), d_saved) in zip(
+        walks, contexts, results, strict=True
+    ):
+        d_projected, d_weights = _rule(spec).gradients(spec, context, d_saved)
         d_operands.append(Operands(d_projected, d_weights, d_initial, d_fresh))
     return tuple(d_operands), None
 
@@ -246,33 +205,95 @@ def _rule(spec) -> Rule:
     return RULES[spec.kind](spec)
 
 
-def _loop(step, parts, carries, time: int, backwards: bool):
-    """Runs `step(*part, carry, t) -> (carry, kept)` of every part over time, in one loop.
+class Task(NamedTuple):
+    """One of the walks through time that a loop makes side by side.
 
-    A part's first entry is its walk, (spec, reverse); `backwards` turns all of them round.
-
-    Returns:
-      (final carry, kept stacked over time) of each part.
+    step: `(carry, t) -> (carry, record)`.
+    carry: the first carry.
+    time: how many steps.
+    descending: whether the last step in time comes first.
     """
 
-    def buffer(part, carry):
-        shapes = jax.eval_shape(lambda carry: step(*part, carry, 0)[1], carry)
+    step: Callable[[Any, Array], tuple[Any, Any]]
+    carry: Any
+    time: int
+    descending: bool
+
+
+def _forward_task(walk, operands: Operands, flags: Steps, record) -> Task:
+    """`record(state, saved)` says what of each step is kept."""
+    spec, reverse = walk
+    rule = _rule(spec)
+    prepared = rule.prepare(spec, operands.weights)
+
+    def step(state, t):
+        projected, valid, restart = _at((operands.projected, *flags), t)
+        if restart is not None:
+            state = _select(restart, operands.fresh, state)
+        after, saved = rule.forward(spec, prepared, state, projected)
+        if valid is not None:
+            after = _select(valid, after, state)
+        return after, record(after, saved)
+
+    return Task(step, operands.initial, operands.projected.shape[0], descending=reverse)
+
+
+def _context(walk, operands: Operands, flags: Steps, recorded) -> Context:
+    """What the rule has for its way back."""
+    (spec, reverse), (states, saved) = walk, recorded
+    before = _entering(states, operands, flags.restart, reverse)
+    context = Context(operands.weights, saved, before, states)
+    return context._replace(factors=_rule(spec).factors(spec, context))
+
+
+def _backward_task(walk, context: Context, flags: Steps, d_outputs) -> Task:
+    (spec, reverse), (d_carry, d_hidden) = walk, d_outputs
+    rule = _rule(spec)
+    prepared = rule.prepare_backward(spec, context.weights)
+    d_fresh = None if flags.restart is None else jax.tree.map(jnp.zeros_like, d_carry)
+
+    def step(loop, t):
+        d_state, d_fresh = loop
+        factors, d_output, valid, restart = _at((context.factors, d_hidden, *flags), t)
+        d_state = _add_hidden(d_state, d_output)
+        d_before, d_saved = rule.backward(spec, prepared, factors, d_state)
+        if valid is not None:
+            d_before = _select(valid, d_before, d_state)
+            d_saved = _select(valid, d_saved, jax.tree.map(jnp.zeros_like, d_saved))
+        if restart is not None:
+            none = jax.tree.map(jnp.zeros_like, d_before)
+            d_fresh = jax.tree.map(jnp.add, d_fresh, _select(restart, d_before, none))
+            d_before = _select(restart, none, d_before)
+        return (d_before, d_fresh), d_saved
+
+    return Task(step, (d_carry, d_fresh), d_hidden.shape[0], descending=not reverse)
+
+
+def _loop(tasks: list[Task]) -> tuple[tuple[Any, Any], ...]:
+    """Runs all tasks, of the same number of steps, in one loop.
+
+    Returns:
+      (final carry, what was recorded, stacked over time) of each.
+    """
+    time = tasks[0].time
+
+    def stacked(task):
+        shapes = jax.eval_shape(lambda carry: task.step(carry, 0)[1], task.carry)
         return jax.tree.map(lambda leaf: jnp.zeros((time, *leaf.shape), leaf.dtype), shapes)
 
     def body(n, loop):
-        after = []
-        for part, (carry, buffers) in zip(parts, loop, strict=True):
-            t = time - 1 - n if part[0][1] != backwards else n
-            carry, kept = step(*part, carry, t)
-            buffers = jax.tree.map(
-                lambda whole, one, t=t: jax.lax.dynamic_update_index_in_dim(whole, one, t, 0),
-                buffers, kept,
-            )  # fmt: skip
-            after.append((carry, buffers))
-        return tuple(after)
+        return tuple(
+            _advance(task, time - 1 - n if task.descending else n, *state)
+            for task, state in zip(tasks, loop, strict=True)
+        )
 
-    loop = tuple((carry, buffer(part, carry)) for part, carry in zip(parts, carries, strict=True))
-    return jax.lax.fori_loop(0, time, body, loop)
+    return jax.lax.fori_loop(0, time, body, tuple((task.carry, stacked(task)) for task in tasks))
+
+
+def _advance(task: Task, t: Array, carry: Any, records: Any) -> tuple[Any, Any]:
+    carry, record = task.step(carry, t)
+    put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=t, axis=0)
+    return carry, jax.tree.map(put, records, record)
 
 
 def _at(tree: Any, t: Array) -> Any:

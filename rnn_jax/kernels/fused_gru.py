@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from rnn_jax.kernels.fused_rule import (
+    Context,
     Rule,
     Weights,
     given,
@@ -31,11 +32,11 @@ def _after_forward(spec, weights: Weights, h: Array, projected: Array):
     return n + sigmoid_of(z) * (h - n), (rz, n, h_n)
 
 
-def _after_factors(spec, weights, saved, before, after):
-    rz, n, h_n = saved
+def _after_factors(spec, context: Context):
+    (rz, n, h_n), h = context.saved, context.before
     r, z = jnp.split(rz, 2, axis=-1)
     by_n = sigmoid_of(-z) * tanh_slope(n)
-    by_sum = by_n * h_n * sigmoid_slope(r), (before - n) * sigmoid_slope(z), by_n * sigmoid_of(r)
+    by_sum = by_n * h_n * sigmoid_slope(r), (h - n) * sigmoid_slope(z), by_n * sigmoid_of(r)
     return by_sum, sigmoid_of(z), by_n
 
 
@@ -46,13 +47,14 @@ def _after_backward(spec, prepared, factors, d_h):
     return d_h * z + kept(product(d_sums, kernel), keep), (d_sums, d_h)
 
 
-def _after_gradients(spec, weights: Weights, saved, before, factors, d_saved):
+def _after_gradients(spec, context: Context, d_saved):
+    weights = context.weights
     d_sums, d_h = d_saved
-    d_projected = jnp.concatenate([_split_n(spec, d_sums)[0], d_h * factors[2]], axis=-1)
+    d_projected = jnp.concatenate([_split_n(spec, d_sums)[0], d_h * context.factors[2]], axis=-1)
     d_bias = None
     if weights.bias is not None:
         d_bias = jnp.sum(d_sums, axis=(0, 1)).astype(weights.bias.dtype)
-    d_kernel = outer(kept(before, weights.keep), d_sums, weights.kernel)
+    d_kernel = outer(kept(context.before, weights.keep), d_sums, weights.kernel)
     return d_projected, Weights(d_kernel, d_bias)
 
 
@@ -66,11 +68,11 @@ def _before_forward(spec, prepared, h: Array, projected: Array):
     return n + sigmoid_of(z) * (h - n), (rz, n)
 
 
-def _before_factors(spec, weights, saved, before, after):
-    rz, n = saved
+def _before_factors(spec, context: Context):
+    (rz, n), h = context.saved, context.before
     r, z = jnp.split(rz, 2, axis=-1)
     by_n, by_r, by_z = sigmoid_of(-z) * tanh_slope(n), sigmoid_slope(r), sigmoid_slope(z)
-    return by_n, before * by_r, (before - n) * by_z, sigmoid_of(r), sigmoid_of(z)
+    return by_n, h * by_r, (h - n) * by_z, sigmoid_of(r), sigmoid_of(z)
 
 
 def _before_backward(spec, prepared, factors, d_h):
@@ -83,12 +85,13 @@ def _before_backward(spec, prepared, factors, d_h):
     return d_before, (d_rz, d_n)
 
 
-def _before_gradients(spec, weights: Weights, saved, before, factors, d_saved):
+def _before_gradients(spec, context: Context, d_saved):
+    weights, h = context.weights, context.before
     d_rz, d_n = d_saved
     kernel_rz, kernel_n = _split_n(spec, weights.kernel)
     d_kernel = [
-        outer(kept(before, weights.keep), d_rz, kernel_rz),
-        outer(kept(factors[3] * before, weights.keep), d_n, kernel_n),
+        outer(kept(h, weights.keep), d_rz, kernel_rz),
+        outer(kept(context.factors[3] * h, weights.keep), d_n, kernel_n),
     ]
     d_projected = jnp.concatenate([d_rz, d_n], axis=-1)
     return d_projected, Weights(jnp.concatenate(d_kernel, axis=-1))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from rnn_jax.kernels.fused_rule import (
+    Context,
     Rule,
     Weights,
     given,
@@ -46,12 +47,12 @@ def _forward(spec, weights: Weights, state: LSTMState, projected: Array):
     return LSTMState(sigmoid_of(o) * jnp.tanh(c), c), gates
 
 
-def _factors(spec, weights, gates, before, after):
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    tanh_c = jnp.tanh(after.cell)
+def _factors(spec, context: Context) -> Factors:
+    i, f, g, o = jnp.split(context.saved, 4, axis=-1)
+    tanh_c = jnp.tanh(context.after.cell)
     return Factors(
         i=g * sigmoid_slope(i),
-        f=before.cell * sigmoid_slope(f),
+        f=context.before.cell * sigmoid_slope(f),
         g=sigmoid_of(i) * tanh_slope(g),
         o=tanh_c * sigmoid_slope(o),
         cell=sigmoid_of(o) * tanh_slope(tanh_c),

@@ -29,6 +29,22 @@ class Weights(NamedTuple):
     keep: Array | None = None
 
 
+class Context(NamedTuple):
+    """What the forward loop left behind, for all steps: [time, batch, ...].
+
+    weights: the recurrent ones.
+    saved: what each step saved.
+    before, after: the states that each step met and left.
+    factors: all that the backward loop multiplies with; what `Rule.factors` made of the rest.
+    """
+
+    weights: Weights
+    saved: Any
+    before: Carry
+    after: Carry
+    factors: Any = None
+
+
 class Rule(NamedTuple):
     """How one kind of cell runs forwards and backwards.
 
@@ -37,13 +53,11 @@ class Rule(NamedTuple):
     separate_bias: whether the recurrent bias stays apart from the projection.
     prepare: `(spec, weights) -> anything`, what the forward loop takes in the weights' place.
     forward: `(spec, prepared, state, projected_t) -> (state, saved_t)`.
-    factors: `(spec, weights, saved, before, after) -> factors`, for all steps at once: all that the
-      backward loop multiplies with. before, after: the states that each step met and left.
+    factors: `(spec, context) -> factors`.
     prepare_backward: `(spec, weights) -> anything`, as `prepare`.
     backward: `(spec, prepared, factors_t, d_state) -> (d_state, d_saved_t)`, no more than products
       and multiplications.
-    gradients: `(spec, weights, saved, before, factors, d_saved) -> (d_projected, d_weights)`, for
-      all steps at once.
+    gradients: `(spec, context, d_saved) -> (d_projected, d_weights)`, for all steps at once.
     """
 
     options: dict[str, tuple]
@@ -87,7 +101,7 @@ def one_transposed(spec, weights: Weights) -> tuple[Array, Array | None]:
     return transposed(weights.kernel), weights.keep
 
 
-def sum_gradients(spec, weights: Weights, saved, before, factors, d_sums):
+def sum_gradients(spec, context: Context, d_sums: Array):
     """`Rule.gradients` where all gates read `x_t W + h_{t-1} U` and nothing else."""
-    h = kept(hidden_state(before), weights.keep)
-    return d_sums, Weights(outer(h, d_sums, weights.kernel))
+    h = kept(hidden_state(context.before), context.weights.keep)
+    return d_sums, Weights(outer(h, d_sums, context.weights.kernel))

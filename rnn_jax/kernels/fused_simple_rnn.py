@@ -49,7 +49,7 @@ def rule(spec) -> Rule:
         separate_bias=False,
         prepare=given,
         forward=_forward,
-        factors=lambda spec, weights, saved, before, after: _SLOPES[spec.activation](after),
+        factors=lambda spec, context: _SLOPES[spec.activation](context.after),
         prepare_backward=one_transposed,
         backward=_backward,
         gradients=sum_gradients,
