@@ -17,6 +17,7 @@ import serving
 import tensorflow as tf
 
 STEPS = 32  # an execution
+AHEAD = 8  # batches that are made ahead of time
 
 
 def build(job: serving.Job) -> keras.Model:
@@ -68,12 +69,11 @@ class Trainer:
     def _pipeline(self) -> tf.data.Dataset:
         train = self.job.train
         texts = tf.RaggedTensor.from_row_splits(train.ids, train.offsets)
-        return (
+        return _ahead(
             tf.data.Dataset.from_tensor_slices((texts, train.labels))
             .shuffle(len(train), seed=self.job.seed)
             .batch(self.job.batch_size)
-            .map(lambda texts, labels: (texts.to_tensor(), labels), tf.data.AUTOTUNE)
-            .prefetch(tf.data.AUTOTUNE)
+            .map(lambda texts, labels: (texts.to_tensor(), labels))
         )
 
     def prepare(self, epoch: int) -> tf.data.Dataset:
@@ -99,7 +99,14 @@ def _dataset(batches: list[serving.Batch]) -> tf.data.Dataset:
     )
     entries = [(batch.tokens, batch.labels, batch.weights) for batch in batches]
     dataset = tf.data.Dataset.from_generator(lambda: iter(entries), output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(entries))).prefetch(8)
+    return _ahead(dataset.apply(tf.data.experimental.assert_cardinality(len(entries))))
+
+
+def _ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    # Without tf.data's own tuning: an epoch's end waited for its thread, up to seconds.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(AHEAD).with_options(options)
 
 
 if __name__ == "__main__":
