@@ -165,6 +165,12 @@ class TrainConfig:
 
     epochs: int = option(10, "passes over the training stories, at most", minimum=1, below=2**31)
     batch_size: int = option(32, "stories in a step", minimum=1, below=2**20)
+    pool: int = option(
+        1,
+        "batches whose texts are sorted by length together: more leave less padding, but make batches "
+        "of texts that are alike",
+        minimum=1,
+    )
     steps_per_call: int = option(
         8,
         "steps that the device takes before it reports back (several cost one dispatch)",

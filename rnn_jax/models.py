@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from rnn_jax import cells, layers, masking
 from rnn_jax.config import ModelConfig
@@ -20,7 +21,10 @@ class SequenceClassifier(nn.Module):
       vocab_size: rows of the embedding, or classes of a one-hot token.
       embedding_size: features of a token's vector; 0 feeds one-hot tokens straight to the cell.
       classes: how many logits come out.
-      masked: skip padding. Otherwise the cells read padding like any token, as Keras does without a mask.
+      masked: skip padding. Otherwise the cells read it like any token, as Keras does without a mask.
+      widths: what an unmasked model takes for a text's padding: that up to the smallest of these that
+        holds the text. So it depends on the text alone, not on its neighbours in a batch. Without
+        widths, all padding is read.
       pooling: "last", "mean" or "max" over each row's steps.
       dropout: share of pooled features that training drops.
     """
@@ -30,6 +34,7 @@ class SequenceClassifier(nn.Module):
     embedding_size: int
     classes: int
     masked: bool = True
+    widths: tuple[int, ...] = ()
     pooling: str = "last"
     dropout: float = 0.0
 
@@ -46,7 +51,7 @@ class SequenceClassifier(nn.Module):
 
         Args:
           tokens: int32[batch, time].
-          lengths: int32[batch]; ignored by an unmasked model.
+          lengths: int32[batch]; tokens beyond them are padding.
           deterministic: no dropout; otherwise needs the random stream "dropout".
 
         Returns:
@@ -63,9 +68,9 @@ class SequenceClassifier(nn.Module):
     def classify(self, vectors: Array, lengths: Array, deterministic: bool = True) -> Array:
         """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that a loss
         can be differentiated by the vectors alone."""
-        lengths = lengths if self.masked else None
-        carry, outputs = self.recurrent(vectors, lengths=lengths, deterministic=deterministic)
-        mask = masking.lengths_to_mask(lengths, vectors.shape[1]) if self.masked else None
+        read = self._read(lengths)
+        carry, outputs = self.recurrent(vectors, lengths=read, deterministic=deterministic)
+        mask = None if read is None else masking.lengths_to_mask(read, vectors.shape[1])
         if self.pooling == "last":
             features = self.recurrent.final_output(carry)
         elif self.pooling == "mean":
@@ -74,14 +79,25 @@ class SequenceClassifier(nn.Module):
             features = masking.masked_max(outputs, mask)
         return self.head(self.drop(features, deterministic=deterministic))
 
+    def _read(self, lengths: Array) -> Array | None:
+        """How many steps of each row are read: int32[batch], or None for all."""
+        if self.masked:
+            return lengths
+        if not self.widths:
+            return None
+        widths = jnp.asarray(self.widths, jnp.int32)
+        return widths[jnp.searchsorted(widths, lengths)]
+
 
 def _keras_embedding_init(key: PRNGKey, shape: tuple[int, ...], dtype) -> Array:
     """Uniform within 0.05 of zero."""
     return jax.random.uniform(key, shape, dtype, -0.05, 0.05)
 
 
-def classifier(config: ModelConfig, vocab_size: int, classes: int) -> SequenceClassifier:
-    """The classifier that a config describes."""
+def classifier(
+    config: ModelConfig, vocab_size: int, classes: int, widths: tuple[int, ...] = ()
+) -> SequenceClassifier:
+    """The classifier that a config describes; for `widths` see `SequenceClassifier`."""
 
     def layer() -> nn.Module:
         rnn = lambda: layers.RNN(CELLS[config.cell](config.hidden), kernel=config.kernel)
@@ -94,6 +110,7 @@ def classifier(config: ModelConfig, vocab_size: int, classes: int) -> SequenceCl
         embedding_size=config.embedding_size,
         classes=classes,
         masked=config.masked,
+        widths=() if config.masked else widths,
         pooling=config.pooling,
         dropout=config.dropout,
     )

@@ -15,6 +15,7 @@ import numpy as np
 
 from rnn_jax import metrics, models, report
 from rnn_jax.config import Config
+from rnn_jax.data import batching
 from rnn_jax.metrics import Sums
 from rnn_jax.types import Array, Batch, Params, PRNGKey
 
@@ -52,7 +53,8 @@ def classification(config: Config, classes: Sequence[str]) -> Task:
       config: the experiment's config.
       classes: the class names; label i is `classes[i]`.
     """
-    module = models.classifier(config.model, config.data.vocab_size, len(classes))
+    widths = batching.widths(config.data.max_length)
+    module = models.classifier(config.model, config.data.vocab_size, len(classes), widths)
 
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]

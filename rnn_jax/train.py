@@ -154,6 +154,7 @@ def _plan(config: Config, data: Data, widths: tuple[int, ...], epoch: int) -> ba
         widths,
         seed=config.train.seed,
         epoch=epoch,
+        pool=config.train.pool,
         run=config.train.steps_per_call,
     )
 

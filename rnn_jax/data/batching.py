@@ -1,4 +1,4 @@
-"""Batches of few shapes: examples of similar length together, each exactly once an epoch."""
+"""Batches of few shapes, each example exactly once an epoch, in an order that resumes anywhere."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class Examples:
 
 
 def widths(max_length: int) -> tuple[int, ...]:
-    """The widths that batches may have, rising; the last is `max_length`.
+    """The widths that batches, and the padded texts of unmasked models, may have.
+
+    They rise to `max_length`.
 
     Each width that occurs costs a compilation, each that is missing costs padding. Narrow widths
     suit titles, those around 40 short news; above 64 they grow by a third or a half. A width just
@@ -54,15 +56,19 @@ def plan(
     seed: int = 0,
     epoch: int = 0,
     shuffle: bool = True,
+    pool: int = 1,
     run: int = 1,
 ) -> Plan:
     """The batches of an epoch: `(width, rows)` for each, `rows` being indices into `lengths`.
 
-    A text's width is the smallest that holds it. It depends on that text alone, so a model that
-    sees its padding sees the same in every epoch, in training and in prediction. Rows of one width
-    are shuffled and dealt out in batches, and then the batches are shuffled. Every row is in
-    exactly one batch; the last batch of a width may have fewer rows. The list is a function of the
-    arguments alone: position i of an epoch is its i-th entry, on any machine and with any NumPy.
+    Rows are shuffled and dealt out in batches; each batch is as wide as its longest row needs. With
+    a `pool` of n, every n batches' worth of rows are sorted by length before they are dealt out, which
+    saves padding, but makes batches of texts that are alike: small models on short texts learn
+    distinctly less from them. Batches of one width are gathered in runs, and the runs shuffled.
+
+    Every row is in exactly one batch, and only the last batch dealt may have fewer rows. The list is
+    a function of the arguments alone: position i of an epoch is its i-th entry, on any machine and
+    with any NumPy.
 
     Args:
       lengths: int[examples].
@@ -70,28 +76,38 @@ def plan(
       widths: rising; the last at least as large as every length.
       seed: of the shuffling.
       epoch: of the shuffling.
-      shuffle: False keeps the rows of a width in order, and narrow batches before wide ones.
+      shuffle: False sorts all rows by length, and puts narrow batches before wide ones.
+      pool: batches whose rows are sorted by length together.
       run: batches of one width that stay together, so that one call can take them all.
 
     Raises:
       ValueError: a length above the largest width, or arguments below their minimum.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    if len(lengths) and max(lengths) > widths[-1]:
-        raise ValueError(f"lengths must be at most the largest width {widths[-1]}: {max(lengths)}")
-    bucket = np.searchsorted(np.asarray(widths), lengths)
+    for name, value in {"batch_size": batch_size, "pool": pool, "run": run}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    lengths = np.asarray(lengths)
+    if len(lengths) and lengths.max() > widths[-1]:
+        raise ValueError(f"lengths must be at most the largest width {widths[-1]}: {lengths.max()}")
     # Sorts a bit generator's raw numbers: only those does NumPy promise for all versions.
     random = np.random.Philox(np.random.SeedSequence([seed, epoch]))
-    rows = np.arange(len(lengths))
+    rows, together = np.arange(len(lengths)), len(lengths)
     if shuffle:
         rows = np.argsort(random.random_raw(len(rows)), kind="stable")
-    runs: list[Plan] = []
-    for index, width in enumerate(widths):
-        members = rows[bucket[rows] == index]
-        starts = range(0, len(members), batch_size)
-        batches = [(int(width), members[start : start + batch_size]) for start in starts]
-        runs += [batches[start : start + run] for start in range(0, len(batches), run)]
+        together = pool * batch_size
+    by_width: dict[int, Plan] = {}
+    for start in range(0, len(rows), together or 1):
+        pooled = rows[start : start + together]
+        pooled = pooled[np.argsort(lengths[pooled], kind="stable")]
+        for first in range(0, len(pooled), batch_size):
+            members = pooled[first : first + batch_size]
+            width = widths[np.searchsorted(widths, lengths[members[-1]])]
+            by_width.setdefault(int(width), []).append((int(width), members))
+    runs = [
+        batches[start : start + run]
+        for _, batches in sorted(by_width.items())
+        for start in range(0, len(batches), run)
+    ]
     if shuffle:
         order = np.argsort(random.random_raw(len(runs)), kind="stable")
         runs = [runs[position] for position in order]
