@@ -1,11 +1,12 @@
 """Feeds every reader of outside files with broken and hostile input: `python benchmarks/fuzz.py`.
 
-Each reader runs in a process of its own, so that even a crash of native code is seen and counted. Half
-of the inputs are mutations of valid files, the others are made up: random bytes, and for JSON random
-trees with the names that the reader looks for. For every input the reader must either raise the error
-that it documents, or return something that satisfies its own description (`check`): anything else is
-a failure, and so is more than five seconds or more memory than a small file can justify. The same seed
-gives the same inputs.
+Each reader runs in a process of its own, so that even a crash of native code is seen and counted.
+Half
+of the inputs are mutations of valid files, the others are made up: random bytes, and for JSON
+random trees with the names that the reader looks for. For every input the reader must either raise
+the error that it documents, or return something that satisfies its own description (`check`):
+anything else is a failure, and so is more than five seconds or more memory than a small file can
+justify. The same seed gives the same inputs.
 
 It prints a table in Markdown, and ends with exit code 1 if anything failed.
 """
@@ -44,8 +45,8 @@ class Reader(NamedTuple):
 
     name: what the table calls it.
     share: of all inputs.
-    make: `(folder) -> (valid inputs, read, check)`; `read(raw)` returns what it accepts or raises one
-      of `errors`; `check(raw, value)` raises AssertionError if it should not have accepted.
+    make: `(folder) -> (valid inputs, read, check)`; `read(raw)` returns what it accepts or raises
+      one of `errors`; `check(raw, value)` raises AssertionError if it should not have accepted.
     errors: what `read` may raise, and nothing else.
     keys: names that a made-up JSON tree has; empty for other formats.
     """

@@ -3,13 +3,14 @@
 A checkpoint is a folder `checkpoints/<number>`:
 
     state/            all that a step changes, as orbax writes arrays
-    best/             the parameters with the lowest validation loss so far (missing before there are any)
-    progress.json     where the run stood, with the records of metrics.jsonl
-    config.json, vocabulary.json   copies of the run folder's, so that a checkpoint needs nothing else
-    digests.json      the SHA-256 of every other file, written last and verified before use
+    best/             the parameters with the lowest validation loss so far (missing before there
+    are any) progress.json     where the run stood, with the records of metrics.jsonl
+    config.json, vocabulary.json   copies of the run folder's, so that a checkpoint needs nothing
+    else digests.json      the SHA-256 of every other file, written last and verified before use
 
-It is written as `<number>.part` and renamed when all of it is on the disk, so a kill at any moment leaves
-either a checkpoint or a `.part` that the next write clears away. A folder that has its final name but not
+It is written as `<number>.part` and renamed when all of it is on the disk, so a kill at any moment
+leaves either a checkpoint or a `.part` that the next write clears away. A folder that has its final
+name but not
 its digests is damaged: it is never used, and never deleted. Nothing is unpickled.
 """
 
@@ -124,8 +125,8 @@ class Checkpoints:
         """Args:
         folder: where they are; made when the first is written.
         companions: file name -> text; what each checkpoint holds a copy of.
-        keep: how many complete ones stay, two or more. Each has the best parameters in it, so the best
-          need no checkpoint of their own.
+        keep: how many complete ones stay, two or more. Each has the best parameters in it, so the
+          best need no checkpoint of their own.
         start: where the newest one stands, if there is one.
         """
         self.folder = pathlib.Path(folder).absolute()
@@ -208,12 +209,13 @@ class Checkpoints:
 
 
 def newest(folder: pathlib.Path, set_aside: bool = False) -> Found | None:
-    """The newest checkpoint whose every file has the digest it was written with; None if none was written.
+    """The newest checkpoint whose every file has the digest it was written with; None if none was
+    written.
 
     Args:
       folder: where the checkpoints are.
-      set_aside: rename a damaged one, so that it is kept for whoever wants to look into it, but neither
-        read nor counted again.
+      set_aside: rename a damaged one, so that it is kept for whoever wants to look into it, but
+        neither read nor counted again.
 
     Raises:
       InputError: there are checkpoints but all are damaged, or the newest is another version's.
@@ -229,13 +231,13 @@ def newest(folder: pathlib.Path, set_aside: bool = False) -> Found | None:
             return Found(path, Progress.from_json(content))
         except (OSError, ValueError) as error:
             raise InputError(
-                f"checkpoint {path} was not written by this version of rnn_jax ({PROGRESS}: {error}); "
-                "choose another --workdir, or --overwrite"
+                f"checkpoint {path} was not written by this version of rnn_jax ({PROGRESS}: "
+                f"{error}); choose another --workdir, or --overwrite"
             ) from error
     if _paths(folder) or _paths(folder, ".damaged"):
         raise InputError(
-            f"every checkpoint in {folder} is damaged, and none is used; put a good copy back, choose "
-            "another --workdir, or begin anew with --overwrite"
+            f"every checkpoint in {folder} is damaged, and none is used; put a good copy back, "
+            "choose another --workdir, or begin anew with --overwrite"
         )
     return None
 
@@ -267,8 +269,8 @@ def restore(path: pathlib.Path, name: str, like: Any) -> Any:
             arrays = checkpointer.restore(path, hosted)
     except Exception as error:  # orbax raises whatever its layers raise
         raise InputError(
-            f"checkpoint {path} does not hold the arrays that this config and this version of rnn_jax "
-            f"expect ({_first_line(error)}); choose another --workdir"
+            f"checkpoint {path} does not hold the arrays that this config and this version of "
+            f"rnn_jax expect ({_first_line(error)}); choose another --workdir"
         ) from error
     return jax.tree.map(jax.numpy.asarray, arrays)
 
@@ -335,7 +337,7 @@ def _check_fit(metadata: Any, like: Any) -> None:
 
 
 def _plain(keys: tuple[Any, ...]) -> tuple[str, ...]:
-    """A path in a tree, whether tuples are kept as such or as dictionaries of positions and names."""
+    """A path in a tree, whether tuples are kept as such or as dictionaries."""
     return tuple(
         str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
         for key in keys

@@ -1,4 +1,4 @@
-"""What a run leaves behind when its numbers stop being finite: enough to see why, and to see it again."""
+"""What a run leaves behind when its numbers stop being finite, so that one can see it again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def step_failed(
 def validation_failed(
     folder: pathlib.Path, where: dict[str, int], data: Data, loss: float, outputs: np.ndarray
 ) -> RunError:
-    """Writes failure.json about a validation whose loss is not finite, and returns the error to raise.
+    """Writes failure.json about a validation whose loss is not finite, and returns the error to
+    raise.
 
     Args:
       folder: the run's.

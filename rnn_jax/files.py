@@ -1,4 +1,4 @@
-"""Files that nobody ever finds half of, and reads that a hostile file cannot turn against the reader."""
+"""Writes of which nobody ever finds half, and reads that take no more than they were promised."""
 
 from __future__ import annotations
 

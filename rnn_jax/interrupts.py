@@ -15,7 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLOSE = 0  # no signal has this number
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 (no error: it was asked for)
     """The run was asked to stop and has saved its state; `signal` says by what."""
 
     def __init__(self, number: int):
@@ -40,10 +40,10 @@ def deferred(grace: float = GRACE) -> Iterator[Request]:
     """While it is open, SIGINT, SIGTERM and SIGHUP are noted instead of obeyed.
 
     A second one ends the process at once. So does a first one that the loop has not answered after
-    `grace` seconds, say in the middle of a long compilation: what was saved before stays. A thread sees to
-    both, since Python runs no signal handler while a library computes. Signals that were ignored
-    (`nohup`) stay ignored. In a thread other than the main one, where Python allows no handlers,
-    signals go on as before.
+    `grace` seconds, say in the middle of a long compilation: what was saved before stays. A thread
+    sees to both, since Python runs no signal handler while a library computes. Signals that were
+    ignored (`nohup`) stay ignored. In a thread other than the main one, where Python allows no
+    handlers, signals go on as before.
     """
     request = Request()
     if threading.current_thread() is not threading.main_thread():
@@ -84,8 +84,9 @@ def _watch(reader: int, request: Request, grace: float) -> None:
                 deadline = time.monotonic() + grace
         elif time.monotonic() > deadline and not request.answered:
             _say(
-                f"stopped by {signal.Signals(first).name} after waiting {grace:g} s for a step to end; "
-                "what was saved before stays: the same command (without --overwrite) continues from there"
+                f"stopped by {signal.Signals(first).name} after waiting {grace:g} s for a step to "
+                "end; what was saved before stays: the same command (without --overwrite) "
+                "continues from there"
             )
             os._exit(128 + first)
 

@@ -1,8 +1,8 @@
 """Where numbers stop being finite: the first layer, the first time step, the example.
 
-A step is walked through once more with the layers' outputs laid open: forwards for the values, backwards
-for the gradients. It costs about what the step itself costs, and is done where a step went wrong, or at
-every step with `--config.train.check_numerics`.
+A step is walked through once more with the layers' outputs laid open: forwards for the values,
+backwards for the gradients. It costs about what the step itself costs, and is done where a step
+went wrong, or at every step with `--config.train.check_numerics`.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ class Wrong(NamedTuple):
     """The first place that is not finite.
 
     what: "values" or "gradient".
-    layer: the layer whose outputs (or the gradient by them) they are; "inputs" are the first layer's.
-    time_step: counted from 0, in the order in which that layer or gradient is computed; None without time.
+    layer: the layer whose outputs (or the gradient by them) they are; "inputs" are the first
+      layer's.
+    time_step: counted from 0, in the order in which that layer or gradient is computed; None
+      without time.
     row: of the batch.
     """
 
@@ -86,11 +88,14 @@ def examiner(task: Task) -> Callable[[Params, Batch, PRNGKey], tuple[list[Stage]
         (value, values), (grads, cotangents) = jax.value_and_grad(
             loss, argnums=(0, 1), has_aux=True
         )(params, probes)
-        flags = lambda arrays: [_not_finite(array, batch.weights) for array in arrays]
         return Examination(
-            value, optax.tree.norm(grads), _norms(grads), _norms(params), flags(values),
-            flags(cotangents),
-        )  # fmt: skip
+            loss=value,
+            gradient=optax.tree.norm(grads),
+            gradients=_norms(grads),
+            parameters=_norms(params),
+            values=[_not_finite(array, batch.weights) for array in values],
+            cotangents=[_not_finite(array, batch.weights) for array in cotangents],
+        )
 
     compiled = jax.jit(run)
 
@@ -102,7 +107,7 @@ def examiner(task: Task) -> Callable[[Params, Batch, PRNGKey], tuple[list[Stage]
 
 
 def first_wrong(stages: list[Stage], examination: Examination) -> Wrong | None:
-    """The first place of a step that is not finite: of its values if there is one, or of its gradient."""
+    """The first place of a step that is not finite: in its values, or else in its gradient."""
     for stage, flags in zip(stages, examination.values, strict=True):
         if flags.any():
             return _place("values", stage.name, flags, last=stage.backwards)
@@ -125,8 +130,8 @@ def norms(examination: Examination) -> dict[str, Any]:
 def _walk(
     task: Task, params: Params, batch: Batch, key: PRNGKey, probes: list[Array] | None = None
 ) -> tuple[Array, list[tuple[Stage, Array]]]:
-    """The loss, and what each layer put out on the way; with `probes` (zeros) added to it, so that the
-    loss can be differentiated by it."""
+    """The loss, and what each layer put out on the way; with `probes` (zeros) added to it, so that
+    the loss can be differentiated by it."""
     seen: list[tuple[Stage, Array]] = []
 
     def note(name: str, values: Array, backwards: bool = False) -> Array:
@@ -159,8 +164,7 @@ def _walk(
 
 def _not_finite(values: Array, weights: Array) -> Array:
     flags = ~jnp.isfinite(values).all(axis=-1)
-    flags = flags.reshape(flags.shape[0], -1) & (weights > 0)[:, None]
-    return flags
+    return flags.reshape(flags.shape[0], -1) & (weights > 0)[:, None]
 
 
 def _place(what: str, layer: str, flags: np.ndarray, last: bool) -> Wrong:

@@ -46,7 +46,7 @@ def prepare(config: Config, vectorizer: text.Vectorizer | None = None) -> Data:
 
 
 def digest(data: Data) -> str:
-    """SHA-256 of all that a run's numbers depend on: classes, vocabulary, ids, lengths and labels."""
+    """SHA-256 of what a run's numbers depend on: classes, vocabulary, ids, lengths and labels."""
     found = hashlib.sha256()
     for part in ("\0".join(data.classes), data.vectorizer.to_json()):
         found.update(hashlib.sha256(part.encode("utf-8", "surrogatepass")).digest())

@@ -69,8 +69,8 @@ def run(
 ) -> Result:
     """Trains, validates after each epoch, tests once with the best parameters, and reports.
 
-    Called again with the same config, it continues an interrupted run as if nothing had happened, and
-    returns a finished one's result.
+    Called again with the same config, it continues an interrupted run as if nothing had happened,
+    and returns a finished one's result.
 
     Args:
       config: the experiment.
@@ -211,8 +211,8 @@ def _identify(claimed: Claim, digest: str, display: Display) -> workdir.Identity
         return identity._replace(data=digest)
     if identity.data != digest:
         raise InputError(
-            f"the data is no longer what the run in {claimed.folder} was trained on (other texts, labels "
-            "or classes); put the old data back, choose another --workdir, or --overwrite"
+            f"the data is no longer what the run in {claimed.folder} was trained on (other texts, "
+            "labels or classes); put the old data back, choose another --workdir, or --overwrite"
         )
     now = workdir.environment()
     last = identity.continued[-1]["environment"] if identity.continued else identity.environment
@@ -221,8 +221,8 @@ def _identify(claimed: Claim, digest: str, display: Display) -> workdir.Identity
             f"{name} {last.get(name)} -> {now[name]}" for name in now if last.get(name) != now[name]
         ]
         display.line(
-            f"the environment is another than before ({', '.join(changes)}): figures may differ from "
-            "those of an undisturbed run by rounding"
+            f"the environment is another than before ({', '.join(changes)}): figures may differ "
+            "from those of an undisturbed run by rounding"
         )
         entry = {"epoch": found.progress.epoch + 1, "environment": now}
         identity = identity._replace(continued=(*identity.continued, entry))
@@ -377,8 +377,8 @@ def _finite_sums(
     """The epoch's sums so far.
 
     Raises:
-      RunError: a loss or gradient was not finite and the config says to stop. The checkpoint that is
-        written then stands right before that step.
+      RunError: a loss or gradient was not finite and the config says to stop. The checkpoint that
+        is written then stands right before that step.
     """
     sums = jax.device_get(state.sums)
     if job.config.train.non_finite == "skip" or not sums["skipped"]:

@@ -1,8 +1,8 @@
 """A run's folder: its config, its records, and who may write there.
 
-The checkpoints are the truth. Every other file is made from them and from the data, and is made anew when
-a run continues. Of these `config.json` is the first to be written and the last to be removed, so that no
-kill leaves a folder of which nobody knows what it is.
+The checkpoints are the truth. Every other file is made from them and from the data, and is made
+anew when a run continues. Of these `config.json` is the first to be written and the last to be
+removed, so that no kill leaves a folder of which nobody knows what it is.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def claim(
       The folder, with `config.json` in it, and what was found there.
 
     Raises:
-      InputError: the folder cannot be written, is in use, holds a run with another config or files that
-        no run wrote, or nothing undamaged to continue from.
+      InputError: the folder cannot be written, is in use, holds a run with another config or files
+        that no run wrote, or nothing undamaged to continue from.
     """
     path = pathlib.Path(path)
     try:
@@ -223,8 +223,8 @@ class Scalars:
 
     def __init__(self, path: pathlib.Path, history: Sequence[dict[str, Any]]):
         """Starts a new event file with the history so far, in place of an interrupted run's."""
-        # Late: it is needed only where a run is written. The plain writer, since the usual one has a
-        # thread, which a full disk ends unheard, and then waits for it for ever.
+        # Late: it is needed only where a run is written. The plain writer, since the usual one has
+        # a thread, which a full disk ends unheard, and then waits for it for ever.
         from tensorboardX.event_file_writer import EventsWriter
 
         shutil.rmtree(path / TENSORBOARD, ignore_errors=True)
@@ -279,7 +279,8 @@ def _find(path: pathlib.Path, config: Config) -> tuple[Identity | None, Found | 
         for name in (METRICS, VOCABULARY, REPORT, FAILURE, CHECKPOINTS, TENSORBOARD):
             if (path / name).exists():
                 raise InputError(
-                    f"{path} holds {name} but no {CONFIG}, so no run wrote it; choose another --workdir"
+                    f"{path} holds {name} but no {CONFIG}, so no run wrote it; choose another "
+                    "--workdir"
                 )
     return identity, found
 
@@ -298,7 +299,8 @@ def _compare(path: pathlib.Path, other: Config, config: Config) -> None:
 
 
 def _clear(path: pathlib.Path) -> None:
-    """Removes what a run writes, and nothing else; a kill on the way leaves a run without checkpoints.
+    """Removes what a run writes, and nothing else; a kill on the way leaves a run without
+    checkpoints.
 
     Raises:
       InputError: what is there was written by something else.
