@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.affine import compute_dtype, drop, state_dtype
-from rnn_jax.kernels import fused_gru, fused_lstm, fused_simple_rnn
+from rnn_jax.kernels import fused_gru, fused_lstm, fused_simple_rnn, loop
 from rnn_jax.kernels.fused_rule import Context, Rule, Weights
-from rnn_jax.kernels.products import project
+from rnn_jax.kernels.products import project, rows
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, hidden_state
 
@@ -37,13 +37,15 @@ _SCALED = {"kernel", "recurrent_kernel", "bias", "recurrent_bias"}  # by gate, i
 class Operands(NamedTuple):
     """What one direction's loop reads; all arrays time-major.
 
-    projected: [time, batch, gates * hidden].
+    projected: `x_t W`, [time, batch, gates * hidden].
+    bias: `b`, with `b_h` where it may join; [gates * hidden], or None.
     weights: the recurrent ones.
     initial: the carry before the first step.
     fresh: the carry after a reset, or None where there are none.
     """
 
     projected: Array
+    bias: Array | None
     weights: Weights
     initial: Carry
     fresh: Carry
@@ -151,10 +153,11 @@ def _operands(direction: Direction, inputs: Array, has_resets: bool) -> Operands
     bias, recurrent_bias = scaled.get("bias"), scaled.get("recurrent_bias")
     if recurrent_bias is not None and not rule.separate_bias:
         bias, recurrent_bias = bias + recurrent_bias, None
-    projected = project(inputs.astype(dtype), scaled["kernel"].astype(dtype), bias)
+    projected = project(inputs.astype(dtype), scaled["kernel"].astype(dtype))
+    bias = None if bias is None else bias.astype(projected.dtype)
     weights = Weights(scaled["recurrent_kernel"].astype(dtype), recurrent_bias, keep)
     fresh = cell.initial_carry(params, inputs.shape[1]) if has_resets else None
-    return Operands(projected, weights, initial, fresh)
+    return Operands(projected, bias, weights, initial, fresh)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -163,38 +166,34 @@ def _recurrences(walks, operands, steps):
 
     walks: (spec, reverse) of each.
     """
-    return _loop(
-        [
-            _forward_task(*each, record=lambda state, saved: hidden_state(state))
-            for each in zip(walks, operands, steps, strict=True)
-        ]
-    )
+    return _forward(walks, operands, steps, record=lambda state, saved: hidden_state(state))
 
 
 def _recurrences_forward(walks, operands, steps):
-    results = _loop(
-        [
-            _forward_task(*each, record=lambda state, saved: (state, saved))
-            for each in zip(walks, operands, steps, strict=True)
-        ]
-    )
+    results = _forward(walks, operands, steps, record=lambda state, saved: (state, saved))
     outputs = tuple((carry, hidden_state(states)) for carry, (states, _) in results)
     operands = tuple(each._replace(projected=None) for each in operands)
     return outputs, (operands, steps, tuple(recorded for _, recorded in results))
 
 
+def _forward(walks, operands, steps, record):
+    """`record(state, saved)` says what of each step is kept."""
+    tasks = [_forward_task(*each, record) for each in zip(walks, operands, steps, strict=True)]
+    return tuple(loop.run(tasks, operands[0].projected.shape[0]))
+
+
 def _recurrences_backward(walks, residuals, d_outputs):
     operands, steps, recorded = residuals
     contexts = [_context(*each) for each in zip(walks, operands, steps, recorded, strict=True)]
-    results = _loop(
-        [_backward_task(*each) for each in zip(walks, contexts, steps, d_outputs, strict=True)]
-    )
+    tasks = [_backward_task(*each) for each in zip(walks, contexts, steps, d_outputs, strict=True)]
+    results = loop.run(tasks, d_outputs[0][1].shape[0])
     d_operands = []
-    for (spec, _), context, ((d_initial, d_fresh), d_saved) in zip(
-        walks, contexts, results, strict=True
+    for (spec, _), operand, context, ((d_initial, d_fresh), d_saved) in zip(
+        walks, operands, contexts, results, strict=True
     ):
         d_projected, d_weights = _rule(spec).gradients(spec, context, d_saved)
-        d_operands.append(Operands(d_projected, d_weights, d_initial, d_fresh))
+        d_bias = None if operand.bias is None else jnp.sum(rows(d_projected), axis=0)
+        d_operands.append(Operands(d_projected, d_bias, d_weights, d_initial, d_fresh))
     return tuple(d_operands), None
 
 
@@ -205,29 +204,15 @@ def _rule(spec) -> Rule:
     return RULES[spec.kind](spec)
 
 
-class Task(NamedTuple):
-    """One of the walks through time that a loop makes side by side.
-
-    step: `(carry, t) -> (carry, record)`.
-    carry: the first carry.
-    time: how many steps.
-    descending: whether the last step in time comes first.
-    """
-
-    step: Callable[[Any, Array], tuple[Any, Any]]
-    carry: Any
-    time: int
-    descending: bool
-
-
-def _forward_task(walk, operands: Operands, flags: Steps, record) -> Task:
-    """`record(state, saved)` says what of each step is kept."""
+def _forward_task(walk, operands: Operands, flags: Steps, record) -> loop.Task:
     spec, reverse = walk
     rule = _rule(spec)
     prepared = rule.prepare(spec, operands.weights)
 
-    def step(state, t):
-        projected, valid, restart = _at((operands.projected, *flags), t)
+    def step(state, reads):
+        projected, valid, restart = reads
+        if operands.bias is not None:
+            projected = projected + operands.bias
         if restart is not None:
             state = _select(restart, operands.fresh, state)
         after, saved = rule.forward(spec, prepared, state, projected)
@@ -235,7 +220,8 @@ def _forward_task(walk, operands: Operands, flags: Steps, record) -> Task:
             after = _select(valid, after, state)
         return after, record(after, saved)
 
-    return Task(step, operands.initial, operands.projected.shape[0], descending=reverse)
+    reads = (operands.projected, *flags)
+    return loop.Task(step, operands.initial, reads, spare=(), descending=reverse)
 
 
 def _context(walk, operands: Operands, flags: Steps, recorded) -> Context:
@@ -246,15 +232,15 @@ def _context(walk, operands: Operands, flags: Steps, recorded) -> Context:
     return context._replace(factors=_rule(spec).factors(spec, context))
 
 
-def _backward_task(walk, context: Context, flags: Steps, d_outputs) -> Task:
+def _backward_task(walk, context: Context, flags: Steps, d_outputs) -> loop.Task:
     (spec, reverse), (d_carry, d_hidden) = walk, d_outputs
     rule = _rule(spec)
     prepared = rule.prepare_backward(spec, context.weights)
     d_fresh = None if flags.restart is None else jax.tree.map(jnp.zeros_like, d_carry)
 
-    def step(loop, t):
-        d_state, d_fresh = loop
-        factors, d_output, valid, restart = _at((context.factors, d_hidden, *flags), t)
+    def step(carry, reads):
+        d_state, d_fresh = carry
+        factors, d_output, valid, restart = reads
         d_state = _add_hidden(d_state, d_output)
         d_before, d_saved = rule.backward(spec, prepared, factors, d_state)
         if valid is not None:
@@ -266,38 +252,8 @@ def _backward_task(walk, context: Context, flags: Steps, d_outputs) -> Task:
             d_before = _select(restart, none, d_before)
         return (d_before, d_fresh), d_saved
 
-    return Task(step, (d_carry, d_fresh), d_hidden.shape[0], descending=not reverse)
-
-
-def _loop(tasks: list[Task]) -> tuple[tuple[Any, Any], ...]:
-    """Runs all tasks, of the same number of steps, in one loop.
-
-    Returns:
-      (final carry, what was recorded, stacked over time) of each.
-    """
-    time = tasks[0].time
-
-    def stacked(task):
-        shapes = jax.eval_shape(lambda carry: task.step(carry, 0)[1], task.carry)
-        return jax.tree.map(lambda leaf: jnp.zeros((time, *leaf.shape), leaf.dtype), shapes)
-
-    def body(n, loop):
-        return tuple(
-            _advance(task, time - 1 - n if task.descending else n, *state)
-            for task, state in zip(tasks, loop, strict=True)
-        )
-
-    return jax.lax.fori_loop(0, time, body, tuple((task.carry, stacked(task)) for task in tasks))
-
-
-def _advance(task: Task, t: Array, carry: Any, records: Any) -> tuple[Any, Any]:
-    carry, record = task.step(carry, t)
-    put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=t, axis=0)
-    return carry, jax.tree.map(put, records, record)
-
-
-def _at(tree: Any, t: Array) -> Any:
-    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, 0, keepdims=False), tree)
+    carry, reads = (d_carry, d_fresh), (context.factors, d_hidden, *flags)
+    return loop.Task(step, carry, reads, spare=context.saved, descending=not reverse)
 
 
 def _select(condition: Array, chosen: Any, otherwise: Any) -> Any:

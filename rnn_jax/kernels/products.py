@@ -35,34 +35,30 @@ def outer(values: Array, d_sums: Array, kernel: Array) -> Array:
       kernel: [k, columns].
     """
     gradient = product(
-        transposed(_rows(values.astype(kernel.dtype))), _rows(d_sums).astype(kernel.dtype)
+        transposed(rows(values.astype(kernel.dtype))), rows(d_sums).astype(kernel.dtype)
     )
     return gradient.astype(kernel.dtype)
 
 
 @jax.custom_vjp
-def project(inputs: Array, kernel: Array, bias: Array | None) -> Array:
-    """`inputs @ kernel + bias` for all steps: [time, batch, k] -> [time, batch, columns]."""
-    sums = product(_rows(inputs), kernel)
-    if bias is not None:
-        sums = sums + bias.astype(sums.dtype)
-    return sums.reshape(*inputs.shape[:2], -1)
+def project(inputs: Array, kernel: Array) -> Array:
+    """`inputs @ kernel` for all steps: [time, batch, k] -> [time, batch, columns]."""
+    return product(rows(inputs), kernel).reshape(*inputs.shape[:2], kernel.shape[1])
 
 
-def _project_forward(inputs, kernel, bias):
-    return project(inputs, kernel, bias), (inputs, kernel, bias)
+def _project_forward(inputs, kernel):
+    return project(inputs, kernel), (inputs, kernel)
 
 
 def _project_backward(residuals, d_sums):
-    inputs, kernel, bias = residuals
-    d_inputs = product(_rows(d_sums), transposed(kernel)).reshape(inputs.shape)
-    d_bias = None if bias is None else jnp.sum(_rows(d_sums), axis=0).astype(bias.dtype)
-    return d_inputs.astype(inputs.dtype), outer(inputs, d_sums, kernel), d_bias
+    inputs, kernel = residuals
+    d_inputs = product(rows(d_sums), transposed(kernel)).reshape(inputs.shape)
+    return d_inputs.astype(inputs.dtype), outer(inputs, d_sums, kernel)
 
 
 project.defvjp(_project_forward, _project_backward)
 
 
-def _rows(values: Array) -> Array:
+def rows(values: Array) -> Array:
     """[time, batch, features] -> [time * batch, features]."""
     return values.reshape(-1, values.shape[-1])
