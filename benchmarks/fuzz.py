@@ -17,6 +17,7 @@ import argparse
 import csv
 import io
 import json
+import logging
 import multiprocessing
 import pathlib
 import random
@@ -460,6 +461,7 @@ def _limit_memory() -> None:
 
 
 def _work(index: int, count: int, seed: int, results: Any) -> None:
+    logging.disable()  # orbax logs what it does not like, besides raising it
     reader = readers()[index]
     with tempfile.TemporaryDirectory(prefix="rnn_jax_fuzz_") as folder:
         if sys.platform == "linux":
