@@ -221,7 +221,7 @@ def _forward_task(walk, operands: Operands, flags: Steps, record) -> loop.Task:
         return after, record(after, saved)
 
     reads = (operands.projected, *flags)
-    return loop.Task(step, operands.initial, reads, spare=(), descending=reverse)
+    return loop.Task(step, operands.initial, reads, rule.overwrites, (), reverse)
 
 
 def _context(walk, operands: Operands, flags: Steps, recorded) -> Context:
@@ -253,7 +253,7 @@ def _backward_task(walk, context: Context, flags: Steps, d_outputs) -> loop.Task
         return (d_before, d_fresh), d_saved
 
     carry, reads = (d_carry, d_fresh), (context.factors, d_hidden, *flags)
-    return loop.Task(step, carry, reads, spare=context.saved, descending=not reverse)
+    return loop.Task(step, carry, reads, False, context.saved, not reverse)
 
 
 def _select(condition: Array, chosen: Any, otherwise: Any) -> Any:

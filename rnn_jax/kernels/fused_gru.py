@@ -117,6 +117,7 @@ _COMMON = {
         "layer_norm": (False,),
     },
     "scales": (0.5, 0.5, 1.0),
+    "overwrites": False,
 }
 RESET_AFTER = Rule(
     **_COMMON,

@@ -78,6 +78,7 @@ RULE = Rule(
         "layer_norm": (False,),
     },
     scales=(0.5, 0.5, 1.0, 0.5),
+    overwrites=True,
     separate_bias=False,
     prepare=given,
     forward=_forward,

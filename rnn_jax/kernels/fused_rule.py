@@ -50,6 +50,8 @@ class Rule(NamedTuple):
 
     options: the values that the rule needs the spec's options to have.
     scales: for each gate, by what its columns of the parameters are multiplied first.
+    overwrites: whether the loop may write what a step saves over the projected inputs; see
+      `loop.Task`.
     separate_bias: whether the recurrent bias stays apart from the projection.
     prepare: `(spec, weights) -> anything`, what the forward loop takes in the weights' place.
     forward: `(spec, prepared, state, projected_t) -> (state, saved_t)`.
@@ -62,6 +64,7 @@ class Rule(NamedTuple):
 
     options: dict[str, tuple]
     scales: tuple[float, ...]
+    overwrites: bool
     separate_bias: bool
     prepare: Callable[..., Any]
     forward: Callable[..., tuple[Carry, Any]]

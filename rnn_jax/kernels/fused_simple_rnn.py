@@ -46,6 +46,7 @@ def rule(spec) -> Rule:
     return Rule(
         options={"activation": tuple(_SLOPES), "layer_norm": (False,)},
         scales=(0.5 if spec.activation == "sigmoid" else 1.0,),
+        overwrites=spec.activation in ("tanh", "sigmoid"),
         separate_bias=False,
         prepare=given,
         forward=_forward,

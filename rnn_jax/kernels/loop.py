@@ -23,6 +23,9 @@ class Task(NamedTuple):
     step: `(carry, reads_t) -> (carry, record)`.
     carry: the first carry.
     reads: a pytree of arrays [time, ...], of which each step gets its entry.
+    overwrite: whether records may be written over `reads`. XLA must then not compute from an entry
+      in two places, as it does with what is cheap to compute twice: it would copy the whole array
+      at every step.
     spare: a pytree of arrays of which nothing is needed once the loop starts.
     descending: whether the last step in time comes first.
     """
@@ -30,6 +33,7 @@ class Task(NamedTuple):
     step: Callable[[Any, Any], tuple[Any, Any]]
     carry: Any
     reads: Any
+    overwrite: bool
     spare: Any
     descending: bool
 
@@ -37,7 +41,7 @@ class Task(NamedTuple):
 class _Plan(NamedTuple):
     """Where a task's arrays stand.
 
-    arrays: first those that it reads, then the others that its records go to.
+    arrays: first the leaves of its reads, then the others that its records go to.
     places: which of them take the leaves of a record, in turn.
     record: the record's tree.
     """
@@ -70,29 +74,33 @@ def run(tasks: list[Task], time: int) -> list[tuple[Any, Any]]:
 
 
 def _plan(task: Task, time: int) -> _Plan:
-    arrays, spare = jax.tree.leaves(task.reads), jax.tree.leaves(task.spare)
+    arrays = jax.tree.leaves(task.reads)
+    spare = list(range(len(arrays))) if task.overwrite else []
+    given = jax.tree.leaves(task.spare)
     shapes = jax.eval_shape(lambda: task.step(task.carry, _entries(task.reads, 0))[1])
     leaves, record = jax.tree.flatten(shapes)
-    places, reads = [], range(len(arrays))
+    places = []
     for leaf in leaves:
-        shape, dtype = (time, *leaf.shape), leaf.dtype
-        over = [n for n in reads if n not in places and _fits(arrays[n], shape, dtype)]
-        if over:
-            places.append(over[0])
-            continue
-        given = next((n for n, array in enumerate(spare) if _fits(array, shape, dtype)), None)
-        places.append(len(arrays))
-        arrays.append(jnp.zeros(shape, dtype) if given is None else spare.pop(given))
+        like = jax.ShapeDtypeStruct((time, *leaf.shape), leaf.dtype)
+        place = next((n for n in spare if _fits(arrays[n], like)), None)
+        if place is None:
+            place = len(arrays)
+            fitting = next((n for n, array in enumerate(given) if _fits(array, like)), None)
+            arrays.append(jnp.zeros_like(like) if fitting is None else given.pop(fitting))
+        else:
+            spare.remove(place)
+        places.append(place)
     return _Plan(tuple(arrays), tuple(places), record)
 
 
-def _fits(array: Array, shape: tuple[int, ...], dtype: Any) -> bool:
-    return array.shape == shape and array.dtype == dtype
+def _fits(array: Array, like: jax.ShapeDtypeStruct) -> bool:
+    return array.shape == like.shape and array.dtype == like.dtype
 
 
 def _advance(task: Task, places, t: Array, carry: Any, arrays) -> tuple[Any, tuple[Array, ...]]:
     leaves, tree = jax.tree.flatten(task.reads)
-    carry, record = task.step(carry, _entries(jax.tree.unflatten(tree, arrays[: len(leaves)]), t))
+    reads = jax.tree.unflatten(tree, arrays[: len(leaves)])
+    carry, record = task.step(carry, _entries(reads, t))
     arrays = list(arrays)
     for place, entry in zip(places, jax.tree.leaves(record), strict=True):
         arrays[place] = jax.lax.dynamic_update_index_in_dim(
