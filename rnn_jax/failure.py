@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,18 @@ ADVICE = (
 
 class RunError(RuntimeError):
     """The run cannot go on; the message is one line that says why and what to do."""
+
+
+@contextlib.contextmanager
+def writing(folder: pathlib.Path) -> Iterator[None]:
+    """Turns an error of the file system into one line, where only the run's files are used."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write {error.filename or folder} ({error.strerror or error}); what was saved "
+            "before stays: when that is put right, the same command continues from there"
+        ) from error
 
 
 def step_failed(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import pathlib
 import time
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from rnn_jax import (
     checkpoint,
@@ -21,8 +17,6 @@ from rnn_jax import (
     files,
     interrupts,
     numerics,
-    optimizer,
-    preparation,
     report,
     steps,
     summary,
@@ -30,18 +24,18 @@ from rnn_jax import (
     workdir,
 )
 from rnn_jax import config as config_lib
-from rnn_jax.checkpoint import Checkpoints, Progress
-from rnn_jax.config import Config, InputError
+from rnn_jax import job as job_lib
+from rnn_jax.checkpoint import Progress
+from rnn_jax.config import Config
 from rnn_jax.data import batching, sources
 from rnn_jax.display import Display
 from rnn_jax.evaluate import evaluate_split
 from rnn_jax.failure import RunError
-from rnn_jax.interrupts import Interrupted, Request
-from rnn_jax.preparation import Data, prepare
+from rnn_jax.interrupts import Interrupted
+from rnn_jax.job import Job
+from rnn_jax.preparation import prepare
 from rnn_jax.steps import TrainState
-from rnn_jax.tasks import Task
-from rnn_jax.types import Batch, Params
-from rnn_jax.workdir import Claim
+from rnn_jax.types import Params
 
 __all__ = ["Result", "RunError", "prepare", "run"]
 
@@ -89,17 +83,18 @@ def run(
     with workdir.claim(path, config, classes, overwrite) as claimed:
         folder, found = claimed.folder, claimed.found
         progress = found.progress if found else Progress()
-        with _writing(folder):
+        with failure.writing(folder):
             workdir.write_history(folder, progress.history)
         if progress.finished:
             vocabulary = (found.path / workdir.VOCABULARY).read_text(encoding="utf-8")
-            files.write_atomically(folder / workdir.VOCABULARY, vocabulary)
+            with failure.writing(folder):
+                files.write_atomically(folder / workdir.VOCABULARY, vocabulary)
             display.line(f"the run in {folder} is finished; this is its result")
             task = tasks.classification(config, classes)
             shapes = jax.eval_shape(task.init, jax.random.key(config.train.seed))
             return Result(checkpoint.restore(found.path, "best", shapes), progress.history)
 
-        job = _prepare_job(config, claimed, display)
+        job = job_lib.make(config, claimed, display)
         state, best = steps.init_state(job.task, job.optimizer, config.train.seed), None
         if found:
             state = checkpoint.restore(found.path, "state", state)
@@ -110,128 +105,11 @@ def run(
                 f"{progress.batch} batches are done"
             )
         # Only from here on is there anything that a signal could cost.
-        with interrupts.deferred() as request, _writing(folder):
+        with interrupts.deferred() as request, failure.writing(folder):
             return _until_finished(job._replace(request=request), state, best, progress)
 
 
-@contextlib.contextmanager
-def _writing(folder: pathlib.Path) -> Iterator[None]:
-    """Turns a failure to write, and the loop reads nothing, into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"cannot write {error.filename or folder} ({error.strerror or error}); what was saved "
-            "before stays: when that is put right, the same command continues from there"
-        ) from error
-
-
-class _Job(NamedTuple):
-    """What stays the same while a run goes on."""
-
-    config: Config
-    folder: pathlib.Path
-    data: Data
-    widths: tuple[int, ...]
-    task: Task
-    optimizer: optax.GradientTransformation
-    train_steps: Callable[[TrainState, Batch, np.ndarray], TrainState]
-    epoch_batches: int
-    examine: Callable[..., tuple[list[numerics.Stage], numerics.Examination]]
-    checkpoints: Checkpoints
-    display: Display
-    request: Request
-
-    def plan(self, epoch: int) -> batching.Plan:
-        """The batches of an epoch; every epoch has equally many."""
-        return _plan(self.config, self.data, self.widths, epoch)
-
-
-def _plan(config: Config, data: Data, widths: tuple[int, ...], epoch: int) -> batching.Plan:
-    return batching.plan(
-        data.train.lengths,
-        config.train.batch_size,
-        widths,
-        seed=config.train.seed,
-        epoch=epoch,
-        pool=config.train.pool,
-        run=config.train.steps_per_call,
-    )
-
-
-def _prepare_job(config: Config, claimed: Claim, display: Display) -> _Job:
-    data = prepare(config)
-    identity = _identify(claimed, preparation.digest(data), display)
-    texts = {
-        workdir.CONFIG: identity.to_json(),
-        workdir.VOCABULARY: data.vectorizer.to_json(),
-    }
-    with _writing(claimed.folder):
-        for name, content in texts.items():
-            files.write_atomically(claimed.folder / name, content)
-    task = tasks.classification(config, data.classes)
-    widths = batching.widths(config.data.max_length)
-    epoch_batches = len(_plan(config, data, widths, epoch=0))
-    transformation = optimizer.make(config.optimizer, config.train.epochs * epoch_batches)
-    train_step = steps.make_train_step(
-        task,
-        transformation,
-        config.train.seed,
-        stop_at_non_finite=config.train.non_finite == "stop",
-        embedding_update=config.optimizer.embedding_update,
-    )
-    return _Job(
-        config=config,
-        folder=claimed.folder,
-        data=data,
-        widths=widths,
-        task=task,
-        optimizer=transformation,
-        train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
-        epoch_batches=epoch_batches,
-        examine=numerics.examiner(task),
-        checkpoints=Checkpoints(
-            claimed.folder / workdir.CHECKPOINTS,
-            texts,
-            start=claimed.found.progress if claimed.found else None,
-        ),
-        display=display,
-        request=Request(),
-    )
-
-
-def _identify(claimed: Claim, digest: str, display: Display) -> workdir.Identity:
-    """What config.json is to say, now that the data is known.
-
-    Raises:
-      InputError: the data is another than that of the steps already done.
-    """
-    identity, found = claimed.identity, claimed.found
-    if not found:
-        return identity._replace(data=digest)
-    if identity.data != digest:
-        raise InputError(
-            f"the data is no longer what the run in {claimed.folder} was trained on (other texts, "
-            "labels or classes); put the old data back, choose another --workdir, or --overwrite"
-        )
-    now = workdir.environment()
-    last = identity.continued[-1]["environment"] if identity.continued else identity.environment
-    if now != last:
-        changes = [
-            f"{name} {last.get(name)} -> {now[name]}" for name in now if last.get(name) != now[name]
-        ]
-        display.line(
-            f"the environment is another than before ({', '.join(changes)}): figures may differ "
-            "from those of an undisturbed run by rounding"
-        )
-        entry = {"epoch": found.progress.epoch + 1, "environment": now}
-        identity = identity._replace(continued=(*identity.continued, entry))
-    return identity
-
-
-def _until_finished(
-    job: _Job, state: TrainState, best: Params | None, progress: Progress
-) -> Result:
+def _until_finished(job: Job, state: TrainState, best: Params | None, progress: Progress) -> Result:
     """From wherever `progress` stands to the tested, reported end."""
     config, scalars = job.config.train, workdir.Scalars(job.folder, progress.history)
 
@@ -277,7 +155,7 @@ def _until_finished(
 
 
 def _train_epoch(
-    job: _Job, state: TrainState, best: Params | None, progress: Progress
+    job: Job, state: TrainState, best: Params | None, progress: Progress
 ) -> tuple[TrainState, Progress]:
     """The rest of the epoch that `progress` stands in."""
     config, examples = job.config.train, job.data.train
@@ -304,7 +182,7 @@ def _train_epoch(
 
 
 def _measure(
-    job: _Job,
+    job: Job,
     state: TrainState,
     best: Params | None,
     progress: Progress,
@@ -327,7 +205,7 @@ def _measure(
     return {"step": int(state.step), "epoch": epoch, "split": split} | figures, outputs
 
 
-def _train_record(job: _Job, state: TrainState, progress: Progress) -> dict[str, Any]:
+def _train_record(job: Job, state: TrainState, progress: Progress) -> dict[str, Any]:
     sums = jax.device_get(state.sums)
     updates = max(int(sums["updates"]), 1)
     return {
@@ -343,7 +221,7 @@ def _train_record(job: _Job, state: TrainState, progress: Progress) -> dict[str,
     }
 
 
-def _between(job: _Job, state: TrainState, best: Params | None, progress: Progress) -> None:
+def _between(job: Job, state: TrainState, best: Params | None, progress: Progress) -> None:
     """Between two batches: answers a signal, and saves if it is time.
 
     Raises:
@@ -362,17 +240,17 @@ def _between(job: _Job, state: TrainState, best: Params | None, progress: Progre
         _save(job, state, best, progress)
 
 
-def _steps(job: _Job, progress: Progress) -> int:
+def _steps(job: Job, progress: Progress) -> int:
     return progress.epoch * job.epoch_batches + progress.batch
 
 
-def _save(job: _Job, state: TrainState, best: Params | None, progress: Progress) -> None:
+def _save(job: Job, state: TrainState, best: Params | None, progress: Progress) -> None:
     _finite_sums(job, state, best, progress)
     job.checkpoints.save(state, best, progress)
 
 
 def _finite_sums(
-    job: _Job, state: TrainState, best: Params | None, progress: Progress
+    job: Job, state: TrainState, best: Params | None, progress: Progress
 ) -> dict[str, Any]:
     """The epoch's sums so far.
 
@@ -393,7 +271,7 @@ def _finite_sums(
     raise error
 
 
-def _check_numerics(job: _Job, state: TrainState, progress: Progress) -> None:
+def _check_numerics(job: Job, state: TrainState, progress: Progress) -> None:
     """Raises RunError if anything in the step to come is not finite."""
     stages, examination = _examined(job, state, progress)
     norms = np.array([examination.loss, examination.gradient])
@@ -402,7 +280,7 @@ def _check_numerics(job: _Job, state: TrainState, progress: Progress) -> None:
 
 
 def _examined(
-    job: _Job, state: TrainState, progress: Progress
+    job: Job, state: TrainState, progress: Progress
 ) -> tuple[list[numerics.Stage], numerics.Examination]:
     """The step that comes after `progress`, laid open."""
     width, rows = job.plan(progress.epoch)[progress.batch]
@@ -411,7 +289,7 @@ def _examined(
 
 
 def _step_failed(
-    job: _Job,
+    job: Job,
     progress: Progress,
     stages: list[numerics.Stage],
     examination: numerics.Examination,
@@ -442,7 +320,7 @@ def _epoch_line(
     )
 
 
-def _write_report(job: _Job, progress: Progress, outputs: np.ndarray) -> None:
+def _write_report(job: Job, progress: Progress, outputs: np.ndarray) -> None:
     params = jax.eval_shape(job.task.init, jax.random.key(0))
     report.write(
         job.folder / workdir.REPORT,

@@ -1,0 +1,70 @@
+"""Measures what a checkpoint costs a training run: `python benchmarks/checkpoint_cost.py`.
+
+Training waits while the arrays are copied; the rest happens in the background, where it takes
+processor time that training may want. Both are counted, the median of nine, and set against the
+five minutes between two checkpoints.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import resource
+import statistics
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+EXPERIMENTS = ("bilstm", "gru")
+REPEATS = 9
+
+
+def measure(experiment: str) -> tuple[float, float, float, float]:
+    """Bytes, and seconds of waiting, of processor time and until it is written."""
+    import importlib
+
+    import jax
+
+    from rnn_jax import optimizer, steps, tasks
+    from rnn_jax.checkpoint import Checkpoints, Progress
+
+    config = importlib.import_module(f"experiments.{experiment}").get_config()
+    task = tasks.classification(config, ("a", "b", "c", "d", "e"))
+    state = steps.init_state(task, optimizer.make(config.optimizer, 1), config.train.seed)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves((state, state.params)))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(folder)
+        checkpoints.save(state, state.params, Progress())  # the first imports orbax
+        checkpoints.wait()
+        for _ in range(REPEATS):
+            began, used = time.perf_counter(), _processor_seconds()
+            checkpoints.save(state, state.params, Progress())
+            waited = time.perf_counter() - began
+            checkpoints.wait()
+            rows.append((waited, _processor_seconds() - used, time.perf_counter() - began))
+    return size, *(statistics.median(column) for column in zip(*rows, strict=True))
+
+
+def _processor_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    print(
+        "| experiment | state and best | training waits | processor time | written after | "
+        "share of 5 minutes |\n|---|---:|---:|---:|---:|---:|"
+    )
+    for experiment in EXPERIMENTS:
+        size, waited, used, total = measure(experiment)
+        share = max(used, waited) / 300
+        print(
+            f"| {experiment} | {size / 1e6:.1f} MB | {1000 * waited:.0f} ms | {used:.2f} s | "
+            f"{total:.2f} s | {share:.2%} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
