@@ -68,7 +68,7 @@ class SequenceClassifier(nn.Module):
     def classify(self, vectors: Array, lengths: Array, deterministic: bool = True) -> Array:
         """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that a loss
         can be differentiated by the vectors alone."""
-        read = self._read(lengths)
+        read = self._read(lengths, vectors.shape[1])
         carry, outputs = self.recurrent(vectors, lengths=read, deterministic=deterministic)
         mask = None if read is None else masking.lengths_to_mask(read, vectors.shape[1])
         if self.pooling == "last":
@@ -79,14 +79,14 @@ class SequenceClassifier(nn.Module):
             features = masking.masked_max(outputs, mask)
         return self.head(self.drop(features, deterministic=deterministic))
 
-    def _read(self, lengths: Array) -> Array | None:
+    def _read(self, lengths: Array, time: int) -> Array | None:
         """How many steps of each row are read: int32[batch], or None for all."""
         if self.masked:
             return lengths
         if not self.widths:
             return None
         widths = jnp.asarray(self.widths, jnp.int32)
-        return widths[jnp.searchsorted(widths, lengths)]
+        return jnp.minimum(widths[jnp.searchsorted(widths, lengths)], time)
 
 
 def _keras_embedding_init(key: PRNGKey, shape: tuple[int, ...], dtype) -> Array:
