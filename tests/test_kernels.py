@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,60 +19,69 @@ from rnn_jax.wrappers import learnable_initial, zoneout
 BATCH, TIME, FEATURES, HIDDEN = 3, 6, 5, 4
 
 CELLS = {
-    "lstm": lstm(HIDDEN),
-    "lstm, two biases": lstm(HIDDEN, recurrent_bias=True, initializer="torch"),
-    "lstm, no bias": lstm(HIDDEN, use_bias=False),
-    "gru": gru(HIDDEN, initializer="torch"),
-    "gru, no bias": gru(HIDDEN, use_bias=False),
-    "gru, reset before": gru(HIDDEN, reset_after=False, recurrent_bias=True, initializer="torch"),
-    "tanh": simple_rnn(HIDDEN),
-    "relu": simple_rnn(HIDDEN, activation="relu", recurrent_bias=True, initializer="torch"),
-    "sigmoid": simple_rnn(HIDDEN, activation="sigmoid"),
-    "identity": simple_rnn(HIDDEN, activation="identity"),
+    "lstm": [
+        lstm(HIDDEN),
+        lstm(HIDDEN, recurrent_bias=True, initializer="torch"),
+        lstm(HIDDEN, use_bias=False),
+    ],
+    "gru": [
+        gru(HIDDEN, initializer="torch"),
+        gru(HIDDEN, use_bias=False),
+        gru(HIDDEN, reset_after=False, recurrent_bias=True, initializer="torch"),
+    ],
+    "simple_rnn": [
+        simple_rnn(HIDDEN),
+        simple_rnn(HIDDEN, activation="relu", recurrent_bias=True, initializer="torch"),
+        simple_rnn(HIDDEN, activation="sigmoid"),
+        simple_rnn(HIDDEN, activation="identity", use_bias=False),
+    ],
 }
 LENGTHS = jnp.array([4, 0, 6])
 HOLES = jnp.array([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], bool)
 RESETS = jnp.array([[0, 0, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], bool)
 
 
-def arguments(cell, batch=BATCH, time=TIME, dtype=jnp.float32, seed=0):
-    """Parameters, inputs and an initial carry, all of them away from zero."""
-    keys = jax.random.split(jax.random.key(seed), 3)
-    params = cell.init(keys[0], FEATURES)
-    inputs = jax.random.normal(keys[1], (batch, time, FEATURES), dtype)
-    carry = cell.initial_carry(params, batch)
-    leaves, tree = jax.tree.flatten(carry)
-    drawn = [
-        jax.random.normal(jax.random.fold_in(keys[2], n), leaf.shape, leaf.dtype)
-        for n, leaf in enumerate(leaves)
-    ]
-    return params, inputs, jax.tree.unflatten(tree, drawn)
+def arguments(cells, batch=BATCH, time=TIME, dtype=np.float32):
+    """(parameters, initial carry) of each cell, and the inputs; nothing at zero."""
+    draw = np.random.default_rng(0)
 
+    def normal(leaf):
+        return jnp.asarray(draw.normal(size=leaf.shape), leaf.dtype)
 
-def results(cells, reverses, arguments, kernel, key=None, **options):
-    """Values, and gradients with respect to all arguments, for a random cotangent."""
-
-    def run(arguments):
-        inputs = arguments[0][1]
-        directions = [
-            Direction(cell, params, reverse, initial)
-            for cell, reverse, (params, _, initial) in zip(cells, reverses, arguments, strict=True)
-        ]
-        return unroll_directions(
-            directions, inputs, kernel=kernel, keys=[key] * len(cells), **options
+    each = []
+    for cell in cells:
+        params = jax.tree.map(
+            lambda leaf: leaf + 0.1 * normal(leaf), cell.init(jax.random.key(1), FEATURES)
         )
+        each.append((params, jax.tree.map(normal, cell.initial_carry(params, batch))))
+    return each, jnp.asarray(draw.normal(size=(batch, time, FEATURES)), dtype)
+
+
+def results(cells, given, kernel, key=None, **options):
+    """Values, and gradients with respect to all arguments for one cotangent.
+
+    Every other cell walks backwards.
+    """
+
+    def run(each, inputs):
+        directions = [
+            Direction(cell, params, n % 2 == 1, initial)
+            for n, (cell, (params, initial)) in enumerate(zip(cells, each, strict=True))
+        ]
+        keys = [key] * len(cells)
+        return unroll_directions(directions, inputs, kernel=kernel, keys=keys, **options)
 
     @jax.jit
-    def both(arguments):
-        values, pull = jax.vjp(run, arguments)
-        leaves, tree = jax.tree.flatten(values)
-        cotangents = [
-            jax.random.normal(jax.random.key(n), leaf.shape).astype(leaf.dtype)
-            for n, leaf in enumerate(leaves)
-        ]
-        return values, pull(jax.tree.unflatten(tree, cotangents))[0]
+    def both(given, cotangents):
+        values, pull = jax.vjp(run, *given)
+        return values, pull(cotangents)
 
-    return both(arguments)
+    draw = np.random.default_rng(2)
+    cotangents = jax.tree.map(
+        lambda leaf: jnp.asarray(draw.normal(size=leaf.shape), leaf.dtype),
+        jax.eval_shape(run, *given),
+    )
+    return both(given, cotangents)
 
 
 def assert_close(got, expected, tolerance):
@@ -83,98 +94,118 @@ def assert_close(got, expected, tolerance):
         np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=tolerance)
 
 
-def check(cells, reverses, given, tolerance=2e-6, **options):
-    got = results(cells, reverses, given, "fused", **options)
-    assert_close(got, results(cells, reverses, given, "scan", **options), tolerance)
+def check(cells, given, tolerance=2e-6, **options):
+    got = results(cells, given, "fused", **options)
+    assert_close(got, results(cells, given, "scan", **options), tolerance)
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_fused_is_scan_in_values_and_gradients(name):
-    cell = CELLS[name]
-    check([cell], [False], [arguments(cell)])
-    check([cell], [True], [arguments(cell)], lengths=LENGTHS)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"mask": HOLES, "resets": RESETS}],
+    ids=["full rows", "holes and resets"],
+)
+def test_fused_is_scan_in_values_and_gradients(name, options):
+    check(CELLS[name], arguments(CELLS[name]), **options)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "gru, reset before", "tanh"])
-@pytest.mark.parametrize("reverse", [False, True])
-def test_fused_follows_masks_with_holes_and_resets(name, reverse):
-    cell = CELLS[name]
-    check([cell], [reverse], [arguments(cell)], mask=HOLES, resets=RESETS)
-
-
-@pytest.mark.parametrize("options", [{}, {"lengths": LENGTHS}])
-def test_fused_runs_several_directions_of_different_cells(options):
-    cells = [CELLS["lstm"], lstm(HIDDEN + 3), CELLS["gru"]]
-    given = [arguments(cell, seed=seed) for seed, cell in enumerate(cells)]
-    check(cells, [False, True, True], given, **options)
+def test_fused_runs_different_cells_in_one_loop():
+    cells = [lstm(HIDDEN), lstm(HIDDEN + 3), gru(HIDDEN + 1), simple_rnn(HIDDEN)]
+    check(cells, arguments(cells), lengths=LENGTHS, resets=RESETS)
 
 
 def test_fused_is_exact_in_float64():
     with jax.enable_x64(True):
-        for cell in (
-            lstm(HIDDEN, param_dtype=jnp.float64),
-            gru(HIDDEN, param_dtype=jnp.float64),
-            simple_rnn(HIDDEN, activation="sigmoid", param_dtype=jnp.float64),
-        ):
-            given = [arguments(cell, dtype=jnp.float64)]
-            check([cell], [False], given, tolerance=1e-14, resets=RESETS)
+        options = {"param_dtype": jnp.float64}
+        cells = [
+            lstm(HIDDEN, **options),
+            gru(HIDDEN, **options),
+            simple_rnn(HIDDEN, activation="sigmoid", **options),
+        ]
+        check(cells, arguments(cells, dtype=np.float64), tolerance=1e-14, mask=HOLES)
 
 
-@pytest.mark.parametrize("make", [lstm, gru, simple_rnn])
-def test_fused_in_bfloat16_is_as_near_to_float32_as_scan(make):
-    exact = make(HIDDEN)
-    given = [arguments(exact)]
-    expected = results([exact], [False], given, "scan")
-    cell = make(HIDDEN, dtype=jnp.bfloat16)
-    got = results([cell], [False], given, "fused")
+def test_fused_in_bfloat16_keeps_float32_states_and_comes_near_float32():
+    exact = [lstm(HIDDEN), gru(HIDDEN), simple_rnn(HIDDEN)]
+    cells = [make(HIDDEN, dtype=jnp.bfloat16) for make in (lstm, gru, simple_rnn)]
+    given = arguments(exact)
+    got, expected = results(cells, given, "fused"), results(exact, given, "scan")
+    for carry, outputs in got[0]:
+        assert {leaf.dtype for leaf in jax.tree.leaves(carry)} == {jnp.dtype(jnp.float32)}
+        assert outputs.dtype == jnp.bfloat16
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        scale = max(1.0, np.abs(other).max())
-        # bfloat16 rounds to 2**-9; six steps and their gradients add up a few of those.
+        scale = max(1.0, float(jnp.abs(other).max()))
+        # Operands are rounded to 2**-9; over six steps and back a handful of those add up.
         np.testing.assert_allclose(
             np.asarray(one, np.float32) / scale, np.asarray(other) / scale, rtol=0, atol=0.03
         )
-    assert got[0][0][1].dtype == jnp.bfloat16  # outputs
-    assert hidden_dtypes(got[0][0][0]) == {jnp.dtype(jnp.float32)}  # carry
-
-
-def hidden_dtypes(carry):
-    return {leaf.dtype for leaf in jax.tree.leaves(carry)}
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 6), (3, 0), (0, 6)])
 def test_fused_at_the_edges_of_shapes(shape):
-    for name in ("lstm", "gru", "tanh"):
-        cell = CELLS[name]
-        given = [arguments(cell, *shape)] * 2
-        check([cell, cell], [False, True], given)
-        lengths = jnp.minimum(LENGTHS[: shape[0]], shape[1])
-        check([cell, cell], [False, True], given, lengths=lengths)
+    batch, time = shape
+    cells = [lstm(HIDDEN), gru(HIDDEN)]
+    lengths = jnp.minimum(LENGTHS[:batch], time)
+    check(cells, arguments(cells, batch, time), lengths=lengths)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "tanh"])
-def test_padding_changes_no_bit(name):
-    cell = CELLS[name]
-    params, inputs, initial = arguments(cell)
+@pytest.mark.parametrize("padded", ["lengths", "mask"])
+def test_padding_changes_no_bit(padded):
+    cells = [lstm(HIDDEN), gru(HIDDEN), simple_rnn(HIDDEN)]
+    each, inputs = arguments(cells)
+    options = {padded: LENGTHS if padded == "lengths" else jnp.arange(TIME) < LENGTHS[:, None]}
     poisoned = inputs.at[0, 4:].set(jnp.nan).at[1].set(jnp.inf)
-    for options in ({"lengths": LENGTHS}, {"mask": jnp.arange(TIME) < LENGTHS[:, None]}):
-        clean = results([cell], [True], [(params, inputs, initial)], "fused", **options)
-        other = results([cell], [True], [(params, poisoned, initial)], "fused", **options)
-        for one, two in zip(jax.tree.leaves(clean), jax.tree.leaves(other), strict=True):
-            np.testing.assert_array_equal(one, two)
-            assert np.isfinite(one).all()
+    clean = results(cells, (each, inputs), "fused", **options)
+    other = results(cells, (each, poisoned), "fused", **options)
+    for one, two in zip(jax.tree.leaves(clean), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert np.isfinite(one).all()
+    for (params, initial), (carry, outputs) in zip(each, clean[0], strict=True):
+        del params
+        for first, last in zip(jax.tree.leaves(initial), jax.tree.leaves(carry), strict=True):
+            np.testing.assert_array_equal(first[1], last[1])  # the row of length 0
+        assert not outputs[0, 4:].any()
+        assert not outputs[1].any()
 
 
-@pytest.mark.parametrize("make", [lstm, gru, simple_rnn])
-def test_fused_drops_what_scan_drops(make):
-    options = {"reset_after": False} if make is gru else {}
-    cell = make(HIDDEN, input_dropout=0.3, recurrent_dropout=0.4, **options)
-    check([cell], [False], [arguments(cell)], key=jax.random.key(5))
+def test_fused_drops_what_scan_drops():
+    options = {"input_dropout": 0.3, "recurrent_dropout": 0.4}
+    cells = [
+        lstm(HIDDEN, **options),
+        gru(HIDDEN, **options),
+        gru(HIDDEN, reset_after=False, **options),
+        simple_rnn(HIDDEN, **options),
+    ]
+    check(cells, arguments(cells), key=jax.random.key(5))
+
+
+def test_no_step_copies_a_whole_sequence():
+    """Records are written in place: else a step's cost would grow with the sequence."""
+    cells = [lstm(HIDDEN), gru(HIDDEN), gru(HIDDEN, reset_after=False), *CELLS["simple_rnn"][:2]]
+    each, inputs = arguments(cells, batch=16, time=37)
+
+    def loss(each, inputs, mask):
+        directions = [
+            Direction(cell, params, n % 2 == 1, initial)
+            for n, (cell, (params, initial)) in enumerate(zip(cells, each, strict=True))
+        ]
+        results = unroll_directions(directions, inputs, mask=mask, kernel="fused")
+        return sum(jnp.sum(outputs**2) for _, outputs in results)
+
+    for mask in (None, jnp.ones((16, 37), bool)):
+        text = jax.jit(jax.grad(loss)).lower(each, inputs, mask).compile().as_text()
+        bodies = re.findall(r" while\(.*?body=(%[\w.\-]+)", text)
+        assert len(bodies) == 2
+        for body in bodies:
+            start = text.index(f"\n{body} ")
+            assert "dynamic-update-slice" in text[start : text.index("\n}", start)]
+            assert not re.findall(r"= \w+\[37,.* copy\(", text[start : text.index("\n}", start)])
 
 
 def test_fused_learns_initial_carries():
     cell = learnable_initial(lstm(HIDDEN))
     params = jax.tree.map(lambda leaf: leaf + 0.1, cell.init(jax.random.key(0), FEATURES))
-    inputs = arguments(cell)[1]
+    inputs = arguments([cell])[1]
 
     def loss(params, kernel):
         return jnp.sum(unroll(cell, params, inputs, resets=RESETS, kernel=kernel)[1] ** 2)
@@ -184,7 +215,7 @@ def test_fused_learns_initial_carries():
 
 def test_fused_under_vmap_and_a_scan_of_training_steps():
     cell = lstm(HIDDEN)
-    params, inputs, _ = arguments(cell)
+    ((params, _),), inputs = arguments([cell])
     several = jnp.stack([inputs, inputs * 2, -inputs])
 
     def loss(params, inputs, kernel):
@@ -205,7 +236,7 @@ def test_fused_under_vmap_and_a_scan_of_training_steps():
 
 
 def test_fused_layers_agree_with_scan_layers():
-    inputs = arguments(CELLS["lstm"])[1]
+    inputs = arguments([lstm(8)])[1]
 
     def layer(kernel):
         return Bidirectional(RNN(lstm(8), kernel=kernel), RNN(lstm(8), kernel=kernel))
@@ -229,13 +260,13 @@ def test_fused_layers_agree_with_scan_layers():
     ],
 )
 def test_fused_names_what_it_does_not_support(cell, options, named):
-    params, inputs, _ = arguments(cell)
+    ((params, _),), inputs = arguments([cell])
     with pytest.raises(ValueError, match=f"kernel 'fused' (does not )?supports? .*{named}"):
         unroll(cell, params, inputs, kernel="fused", **options)
 
 
 def test_an_unknown_kernel_is_named():
     cell = lstm(HIDDEN)
-    params, inputs, _ = arguments(cell)
+    ((params, _),), inputs = arguments([cell])
     with pytest.raises(ValueError, match=f"kernel must be one of {', '.join(sorted(KERNELS))}"):
         unroll(cell, params, inputs, kernel="fast")
