@@ -14,6 +14,7 @@ from rnn_jax.config import (
     TrainConfig,
     replace,
 )
+from rnn_jax.heads import Head
 from rnn_jax.layers import RNN, Bidirectional, Stacked
 from rnn_jax.masking import (
     last_valid,
@@ -27,3 +28,40 @@ from rnn_jax.predict import Prediction, Predictor, load
 from rnn_jax.types import Batch, Cell, LSTMState
 from rnn_jax.unrolling import step, unroll
 from rnn_jax.version import __version__
+from rnn_jax.wrappers import learnable_initial, zoneout
+
+__all__ = [
+    "RNN",
+    "Batch",
+    "Bidirectional",
+    "Cell",
+    "Config",
+    "DataConfig",
+    "Head",
+    "InputError",
+    "LSTMState",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Prediction",
+    "Predictor",
+    "SequenceClassifier",
+    "Stacked",
+    "TrainConfig",
+    "__version__",
+    "gru",
+    "interop",
+    "last_valid",
+    "learnable_initial",
+    "lengths_to_mask",
+    "load",
+    "lstm",
+    "mask_to_lengths",
+    "masked_max",
+    "masked_mean",
+    "replace",
+    "simple_rnn",
+    "step",
+    "train",
+    "unroll",
+    "zoneout",
+]

@@ -55,12 +55,14 @@ def test_padding_changes_no_bit_of_a_masked_model(cell, pooling):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_an_unmasked_model_reads_its_padding(pooling):
-    model, variables = model_and_variables(masked=False, pooling=pooling)
-    logits = [
-        model.apply(variables, jnp.array([[3, 4, *[0] * more]]), jnp.array([2])) for more in (0, 3)
-    ]
-    assert (logits[0] != logits[1]).any()
+def test_an_unmasked_model_reads_the_padding_up_to_the_text_s_own_width(pooling):
+    config = ModelConfig(hidden=4, embedding_size=5, masked=False, pooling=pooling)
+    model = models.classifier(config, vocab_size=20, classes=CLASSES, widths=(4, 6, 9))
+    tokens = lambda width: jnp.array([[3, 4, *[0] * (width - 2)]])
+    variables = model.init(jax.random.key(0), tokens(4), jnp.array([2]))
+    logits = lambda width, length: model.apply(variables, tokens(width), jnp.array([length]))
+    assert (logits(4, 2) != logits(6, 5)).any()  # as padding of its own, two steps more
+    np.testing.assert_allclose(logits(4, 2), logits(9, 2), atol=1e-6)  # its neighbours' is not read
 
 
 @pytest.mark.parametrize("masked", [True, False])
