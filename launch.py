@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -24,6 +25,8 @@ MODES = ("train", "summary", "evaluate", "predict")
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+
+MAX_FLAG = 100  # characters of a flag's name
 
 
 def experiments() -> dict[str, str]:
@@ -86,6 +89,11 @@ def parse(argv: list[str]):
     from rnn_jax import config as config_lib
     from rnn_jax.config import Config, InputError, nearest
 
+    for before, argument in itertools.pairwise(argv):
+        name = argument.partition("=")[0]
+        if name.startswith("-") and len(name) > MAX_FLAG and before not in ("--text", "-text"):
+            # absl would look for flags of a similar name, deep and long.
+            raise InputError(f"unknown flag {name[:MAX_FLAG]}...")
     values = base_flags()
     try:
         values(argv, known_only=True)

@@ -188,7 +188,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp  # late: it takes a second to import
 
         for path in _paths(self.folder, ".part"):
-            shutil.rmtree(path)  # a write that a kill cut short
+            shutil.rmtree(path)  # a write, or a removal, that a kill cut short
         number = max((number for number, _ in _entries(self.folder)), default=0) + 1
         path = self.folder / f"{number:06d}"
         part = path.with_name(path.name + ".part")
@@ -205,7 +205,8 @@ class Checkpoints:
         # One without digests would be damage that nobody has looked at yet: it stays.
         complete = [old for old in _paths(self.folder) if (old / DIGESTS).exists()]
         for old in complete[: -self._keep]:
-            shutil.rmtree(old)
+            # Under this name first: half of one must not look like a damaged checkpoint.
+            shutil.rmtree(old.rename(old.with_name(old.name + ".part")))
 
 
 def newest(folder: pathlib.Path, set_aside: bool = False) -> Found | None:

@@ -205,7 +205,13 @@ def test_a_kill_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(tmp_path)
     folder = tmp_path / "checkpoints"
     write(folder, 1, 2, keep=2)
     seen = []
-    with faults.at_every_moment(folder, lambda: seen.append(checkpoint.newest(folder))):
+
+    def look():
+        whole = [path for path in folder.iterdir() if path.suffix != ".part"]
+        assert not any(map(checkpoint.verify, whole))  # not the newest alone
+        seen.append(checkpoint.newest(folder))
+
+    with faults.at_every_moment(folder, look):
         write(folder, 3, keep=2)
     epochs = [found.progress.epoch for found in seen]
     assert len(epochs) > 30

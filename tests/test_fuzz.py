@@ -80,6 +80,14 @@ def test_a_file_that_asks_for_memory_is_refused_before_it_gets_any(tmp_path):
         load_arrays(path, max_bytes=2**20)
 
 
+def test_an_endless_flag_is_refused_at_once(launch):
+    # Looking for flags of a similar name, absl recurses once a character.
+    code, _, err = launch("--" + "[" * 3000)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert len(err) < 200
+
+
 @pytest.mark.parametrize(
     "name", ["../x", "/etc/passwd", "bilstm.py", "os", "experiments.bilstm", "a\0b", "..", ""]
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rnn_jax
-from rnn_jax import checkpoint, steps, train, workdir
+from rnn_jax import checkpoint, optimizer, steps, tasks, train, workdir
 from rnn_jax.config import Config, InputError, replace
 from rnn_jax.interrupts import Interrupted, Request
 
@@ -119,8 +119,8 @@ def test_the_epoch_s_loss_is_the_mean_over_examples(config, tmp_path, monkeypatc
     )
     record = train.run(config, tmp_path).history[0]
     data = train.prepare(config)
-    job = train.tasks.classification(config, data.classes)
-    params = steps.init_state(job, train.optimizer.make(config.optimizer, 1), 0).params
+    job = tasks.classification(config, data.classes)
+    params = steps.init_state(job, optimizer.make(config.optimizer, 1), 0).params
     alone, _ = train.evaluate_split(job, params, data.train, 36, (16,))
     assert record["loss"] == pytest.approx(alone["loss"], rel=1e-6)
     assert record["accuracy"] == alone["accuracy"]
