@@ -1,0 +1,111 @@
+"""The cost of a layer's gradient as texts, batches and hidden sizes grow.
+
+    python benchmarks/scaling.py [--figure=docs/figures/scaling.svg]
+
+Forward and backward of one LSTM layer by each kernel, in turns in one process; the shortest of
+several calls, since only that is free of what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import tables
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from rnn_jax.cells import lstm
+from rnn_jax.unrolling import unroll
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+KERNELS = ("scan", "fused")
+BASE = {"time": 64, "batch": 16, "hidden": 64}
+SWEEPS = {
+    "time": (16, 64, 256, 1024, 4096),
+    "batch": (1, 4, 16, 64, 256, 1024),
+    "hidden": (8, 16, 32, 64, 128, 256, 512, 1024),
+}
+
+
+def functions(time: int, batch: int, hidden: int):
+    """For each kernel a function that computes the gradient once; as many inputs as units."""
+    cell = lstm(hidden)
+    params = cell.init(jax.random.key(0), hidden)
+    inputs = jax.random.normal(jax.random.key(1), (batch, time, hidden))
+
+    def loss(params, inputs, kernel):
+        return jnp.sum(unroll(cell, params, inputs, kernel=kernel)[1] ** 2)
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)), static_argnames="kernel")
+    return {
+        kernel: lambda kernel=kernel: jax.block_until_ready(gradient(params, inputs, kernel))
+        for kernel in KERNELS
+    }
+
+
+def measure(calls: int, **shape: int) -> dict[str, float]:
+    """Seconds a call of each kernel."""
+    runs = functions(**shape)
+    found: dict[str, list[float]] = {kernel: [] for kernel in KERNELS}
+    for _ in range(calls + 1):
+        for kernel, run in runs.items():
+            began = time.perf_counter()
+            run()
+            found[kernel].append(time.perf_counter() - began)
+    return {kernel: min(seconds[1:]) for kernel, seconds in found.items()}
+
+
+def draw(results: dict[str, dict[int, dict[str, float]]], path: pathlib.Path) -> None:
+    """One panel for each sweep, both axes logarithmic."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(results), figsize=(11, 3.4), sharey=True)
+    for panel, (axis, values) in zip(panels, results.items(), strict=True):
+        for kernel in KERNELS:
+            milliseconds = [1e3 * seconds[kernel] for seconds in values.values()]
+            panel.loglog(list(values), milliseconds, marker="o", label=kernel)
+        others = ", ".join(f"{name} {value}" for name, value in BASE.items() if name != axis)
+        panel.set(xlabel=axis, title=others)
+        panel.grid(visible=True, which="major", alpha=0.3)
+    panels[0].set_ylabel("forward + backward, ms")
+    panels[0].legend()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--figure", type=pathlib.Path, default=ROOT / "docs" / "figures" / "scaling.svg"
+    )
+    parser.add_argument("--calls", type=int, default=8)
+    arguments = parser.parse_args()
+    print(f"{tables.machine()}; milliseconds, the shortest of {arguments.calls} calls\n")
+    print(
+        "| time | batch | hidden | scan | fused | scan / fused |\n|---:|---:|---:|---:|---:|---:|"
+    )
+    results: dict[str, dict[int, dict[str, float]]] = {}
+    for axis, values in SWEEPS.items():
+        results[axis] = {}
+        for value in values:
+            shape = BASE | {axis: value}
+            seconds = results[axis][value] = measure(arguments.calls, **shape)
+            print(
+                f"| {' | '.join(str(size) for size in shape.values())} | "
+                f"{1e3 * seconds['scan']:.2f} | {1e3 * seconds['fused']:.2f} | "
+                f"{seconds['scan'] / seconds['fused']:.2f} |",
+                flush=True,
+            )
+    draw(results, arguments.figure)
+
+
+if __name__ == "__main__":
+    main()
