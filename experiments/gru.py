@@ -7,6 +7,6 @@ def get_config() -> Config:
     return Config(
         experiment="gru",
         data=DataConfig(field="text"),
-        model=ModelConfig(cell="gru", hidden=8, embedding_size=64, masked=False),
+        model=ModelConfig(cell="gru", hidden=8, embedding_size=64, masked=False, pooling="mean"),
         train=TrainConfig(epochs=6, batch_size=8),
     )

@@ -40,7 +40,7 @@ def widths(max_length: int) -> tuple[int, ...]:
     padding: so they are multiples of 4 for titles, of 8 around the 40 words of short news, and grow by
     a fifth to a half above. A width just below `max_length` would hold few texts and is left out.
     """
-    steps = [8, 12, 16, 24, 32, 40, 48, 56, 64, 80, 96]
+    steps = [8, 12, 16, 32, 40, 48, 56, 64, 80, 96]
     while steps[-1] < max_length:
         power = 1 << steps[-1].bit_length()
         steps += [power, power * 3 // 2]
