@@ -31,6 +31,7 @@ import peers
 import tables
 
 from rnn_jax import config as config_lib
+from rnn_jax import job
 from rnn_jax.config import Config
 from rnn_jax.data import batching
 from rnn_jax.data.text import UNKNOWN
@@ -102,10 +103,7 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
     size, widths = config.train.batch_size, batching.widths(config.data.max_length)
     plans = {"test": batching.plan(data.test.lengths, size, widths, shuffle=False)}
     for epoch in range(config.train.epochs):
-        plans[str(epoch)] = batching.plan(
-            data.train.lengths, size, widths, config.train.seed, epoch,
-            run=config.train.steps_per_call,
-        )  # fmt: skip
+        plans[str(epoch)] = job.epoch_plan(config, data, widths, epoch)
     for name, plan in plans.items():
         arrays |= {
             f"plan_{name}_widths": np.array([width for width, _ in plan]),

@@ -41,10 +41,11 @@ class Job(NamedTuple):
 
     def plan(self, epoch: int) -> batching.Plan:
         """The batches of an epoch; every epoch has equally many."""
-        return _plan(self.config, self.data, self.widths, epoch)
+        return epoch_plan(self.config, self.data, self.widths, epoch)
 
 
-def _plan(config: Config, data: Data, widths: tuple[int, ...], epoch: int) -> batching.Plan:
+def epoch_plan(config: Config, data: Data, widths: tuple[int, ...], epoch: int) -> batching.Plan:
+    """The batches of an epoch of a run."""
     return batching.plan(
         data.train.lengths,
         config.train.batch_size,
@@ -74,7 +75,7 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
             files.write_atomically(claimed.folder / name, content)
     task = tasks.classification(config, data.classes)
     widths = batching.widths(config.data.max_length)
-    epoch_batches = len(_plan(config, data, widths, epoch=0))
+    epoch_batches = len(epoch_plan(config, data, widths, epoch=0))
     transformation = optimizer.make(config.optimizer, config.train.epochs * epoch_batches)
     train_step = steps.make_train_step(
         task,

@@ -1,0 +1,51 @@
+"""Prints the share of padding in a data set's batches, by the size of the pool that is sorted by length.
+
+    python benchmarks/padding.py [--source=ag_news_subset --data_dir=DIR] [--field=title] [--batch_size=16]
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from rnn_jax.config import Config, DataConfig
+from rnn_jax.data import batching
+from rnn_jax.preparation import prepare
+
+POOLS = (1, 2, 4, 8, 16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--source", default="bbc_news")
+    parser.add_argument("--data_dir", default="")
+    parser.add_argument("--field", default="text", choices=("title", "text"))
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--max_length", type=int, default=200)
+    arguments = parser.parse_args()
+    config = DataConfig(
+        source=arguments.source,
+        data_dir=arguments.data_dir,
+        field=arguments.field,
+        max_length=arguments.max_length,
+    )
+    lengths = prepare(Config(data=config)).train.lengths
+    widths = batching.widths(config.max_length)
+    print(f"{config.source}, {config.field}, batches of {arguments.batch_size}\n")
+    print("| pool | padded | batches of each width |\n|---|---|---|")
+    for pool in POOLS:
+        plan = batching.plan(lengths, arguments.batch_size, widths, pool=pool)
+        share = batching.padded_share(plan, lengths, arguments.batch_size)
+        counts = sorted(collections.Counter(width for width, _ in plan).items())
+        of_width = ", ".join(f"{count} x {width}" for width, count in counts)
+        print(f"| {pool} | {share:.1%} | {of_width} |")
+    whole = 1 - lengths.sum() / (len(lengths) * config.max_length)
+    print(f"| all {config.max_length} wide | {whole:.1%} | |")
+
+
+if __name__ == "__main__":
+    main()
