@@ -1,6 +1,7 @@
 """Trains, evaluates and uses recurrent networks: `python launch.py --experiment=bilstm`.
 
-Run from the repository's root. `--experiment=NAME --help` shows every field of that experiment's config.
+Run from the repository's root. `--experiment=NAME --help` shows every field of that experiment's
+config.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from absl import flags
 
@@ -59,7 +61,8 @@ def base_flags() -> flags.FlagValues:
 
 
 def add_config_flags(values: flags.FlagValues, config) -> None:
-    """A flag `--config.<section>.<field>` for each option, with the experiment's value as default."""
+    """A flag `--config.<section>.<field>` for each option, with the experiment's value as
+    default."""
     from rnn_jax.config import options
 
     define = {
@@ -132,7 +135,7 @@ def main(argv: list[str]) -> int:
     """Runs one command; returns the exit code."""
     sys.path.insert(0, str(ROOT))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs it raises as well
     try:
         with _terminable():
             return run(argv)
@@ -226,9 +229,9 @@ def _summary(config) -> int:
 
 
 def _train(values: flags.FlagValues, config, workdir: str) -> int:
+    from rnn_jax import train
     from rnn_jax.display import Display
     from rnn_jax.interrupts import Interrupted
-    from rnn_jax import train
 
     try:
         result = train.run(config, workdir, overwrite=values.overwrite, display=Display())
@@ -308,5 +311,16 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def _without_closed_loops(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`hook`, without what the writes say that orbax abandons on a full disk: it raises as well."""
+
+    def call(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return call
+
+
 if __name__ == "__main__":
+    sys.unraisablehook = _without_closed_loops(sys.unraisablehook)
     sys.exit(main(sys.argv))

@@ -17,6 +17,7 @@ its digests is damaged: it is never used, and never deleted. Nothing is unpickle
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import hashlib
 import json
 import logging
@@ -44,6 +45,8 @@ PROGRESS = "progress.json"
 MAX_DIGESTS = 2**24  # bytes
 MAX_PROGRESS = 2**28
 MAX_COUNT = 2**53  # beyond it JSON's numbers are no longer exact everywhere
+
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES)
 
 _NAME = re.compile(r"(\d{6,12})(\.part|\.damaged)?")
 
@@ -175,12 +178,10 @@ class Checkpoints:
     def _write(self, arrays: dict[str, Any], progress: Progress, began: float) -> None:
         try:
             self._write_parts(arrays, progress)
-        except (
-            Exception
-        ) as error:  # orbax wraps the file system's errors in whatever its layers raise
-            raise CheckpointError(
-                getattr(error, "errno", None), f"{_first_line(error)}", str(self.folder)
-            ) from error
+        except Exception as error:  # orbax raises whatever its layers raise
+            for path in _paths(self.folder, ".part"):  # on a full disk it would be in the way
+                shutil.rmtree(path, ignore_errors=True)
+            raise CheckpointError(None, _reason(error), str(self.folder)) from error
         finally:
             self._cost = time.monotonic() - began
 
@@ -193,7 +194,9 @@ class Checkpoints:
         path = self.folder / f"{number:06d}"
         part = path.with_name(path.name + ".part")
         part.mkdir(parents=True)
-        with ocp.StandardCheckpointer() as checkpointer:
+        # Not orbax' own background writer: this is one already, and that one prints a dozen times
+        # over what it raises as well.
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             for name, tree in arrays.items():
                 if tree is not None:
                     checkpointer.save(part / name, tree)
@@ -357,6 +360,12 @@ def _is_record(record: Any) -> bool:
         and all(type(record.get(name)) is int for name in ("step", "epoch"))
         and isinstance(record.get("split"), str)
     )
+
+
+def _reason(error: BaseException) -> str:
+    """Why something could not be written, in a few words."""
+    words = (os.strerror(number) for number in WRITE_ERRORS)
+    return next((word for word in words if word in str(error)), _first_line(error)[:200])
 
 
 def _first_line(error: BaseException) -> str:

@@ -168,6 +168,7 @@ def test_data_that_changed_is_refused(config, run, tmp_path, csv_folder):
     assert newest(run) == before
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax' event loop
 def test_a_full_disk_stops_the_run_with_one_line_and_costs_nothing_saved(config, run):
     damage(run, keep=1)
     before = newest(run)
@@ -178,6 +179,16 @@ def test_a_full_disk_stops_the_run_with_one_line_and_costs_nothing_saved(config,
     ):
         train.run(replace(config, {"train.checkpoint_steps": 1}), run)
     assert newest(run) == before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_one_line_for_who_reads(launch, small, tmp_path):
+    flags = ["--experiment=masked_rnn", *small, "--config.train.checkpoint_steps=1"]
+    with faults.full_disk(4000):  # room for the texts, none for the arrays
+        code, _, err = launch(*flags)
+    assert code == 1
+    assert err.count("\n") == 1, err
+    assert err.startswith(f"launch.py: cannot write {tmp_path / 'run' / 'checkpoints'} (File too")
 
 
 def test_evaluation_and_prediction_write_nothing(run, monkeypatch):
