@@ -17,6 +17,7 @@ import pathlib
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -296,6 +297,8 @@ def _use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, so that a second start is quick."""
     import jax
 
+    # One that a kill or a full disk left behind is compiled anew: that is no news to a user.
+    warnings.filterwarnings("ignore", message="Error .* persistent compilation cache entry")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "rnn_jax"))

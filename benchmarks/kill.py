@@ -314,12 +314,19 @@ def _reach(process: Process, target: str, skipped: int) -> bool:
 
 
 def torment(
-    victim: Victim, quota: collections.Counter, source: random.Random, deadline: float
-) -> list[Kill]:
-    """Kills a run until its quota of (phase, signal) is used up, and lets it end."""
+    victim: Victim,
+    quota: collections.Counter,
+    source: random.Random,
+    deadline: float,
+    kills: list[Kill],
+) -> None:
+    """Kills a run until its quota of (phase, signal) is used up, and lets it end.
+
+    Raises:
+      Lost: it ended otherwise than the undisturbed run, or cannot go on.
+    """
     seconds = (3.0, 1.0, 0.4, 0.1, 0.02, 0.6)  # a first guess
     typical = dict(zip(PHASES, seconds, strict=True))
-    kills: list[Kill] = []
     backup = victim.scratch / "backup"
     while quota.total() and time.monotonic() < deadline:
         wanted = list(+quota)
@@ -343,7 +350,6 @@ def torment(
     victim.compare(victim.folder)
     victim.finish(victim.folder)  # once more: it prints the result and changes nothing
     victim.compare(victim.folder)
-    return kills
 
 
 def main() -> int:
@@ -366,12 +372,13 @@ def main() -> int:
                 experiment, max(1, epochs // arguments.shorter), index, pathlib.Path(scratch)
             )
             seconds = victim.finish(victim.undisturbed)
+            mine: list[Kill] = []
             try:
-                mine = torment(victim, quotas[index], source, deadline)
+                torment(victim, quotas[index], source, deadline, mine)
                 outcome = "the same bits"
             except Lost as failure:
                 print(failure, file=sys.stderr)
-                mine, outcome, lost = [], f"lost: {str(failure)[:80]}", lost + 1
+                outcome, lost = f"lost: {str(failure)[:80]}", lost + 1
             kills += mine
             rows.append(f"| {victim.name} | {seconds:.0f} s | {len(mine)} | {outcome} |")
     print(
