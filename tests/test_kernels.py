@@ -235,6 +235,22 @@ def test_fused_under_vmap_and_a_scan_of_training_steps():
     assert_close(training(params, "fused"), training(params, "scan"), 1e-5)
 
 
+def test_fused_differentiates_twice_backwards_and_not_forwards():
+    cell = lstm(HIDDEN)
+    ((params, _),), inputs = arguments([cell], batch=1, time=3)
+
+    def slope(inputs, kernel):
+        def loss(inputs):
+            return jnp.sum(unroll(cell, params, inputs, kernel=kernel)[1] ** 2)
+
+        return jax.grad(loss)(inputs)
+
+    curvature = jax.jit(jax.jacrev(slope), static_argnums=1)
+    assert_close(curvature(inputs, "fused"), curvature(inputs, "scan"), 2e-6)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda inputs: slope(inputs, "fused"), (inputs,), (inputs,))
+
+
 def test_fused_layers_agree_with_scan_layers():
     inputs = arguments([lstm(8)])[1]
 

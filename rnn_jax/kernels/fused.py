@@ -31,7 +31,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "gru": fused_gru.rule,
 }
 
-_SCALED = {"kernel", "recurrent_kernel", "bias", "recurrent_bias"}  # by gate, in the last axis
+_BY_GATE = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")  # in their last axis
 
 
 class Operands(NamedTuple):
@@ -142,7 +142,7 @@ def _operands(direction: Direction, inputs: Array, has_resets: bool) -> Operands
     rule = _rule(spec)
     scale = jnp.repeat(jnp.array(rule.scales), spec.hidden)
     scaled = {
-        name: params[name] * scale.astype(params[name].dtype) for name in _SCALED & set(params)
+        name: params[name] * scale.astype(params[name].dtype) for name in _BY_GATE if name in params
     }
     dtype, state = compute_dtype(spec, params), state_dtype(spec, params)
     input_keep, keep = noise if noise is not None else (None, None)
