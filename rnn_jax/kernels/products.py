@@ -16,7 +16,7 @@ from rnn_jax.types import Array
 
 def product(values: Array, kernel: Array) -> Array:
     """`values @ kernel`: [..., k] and [k, columns] -> [..., columns]."""
-    sums = jnp.promote_types(kernel.dtype, jnp.float32)
+    sums = kernel.dtype if jnp.finfo(kernel.dtype).bits >= 32 else jnp.float32
     return jnp.matmul(values.astype(kernel.dtype), kernel, preferred_element_type=sums)
 
 
