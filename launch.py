@@ -74,11 +74,11 @@ def add_config_flags(values: flags.FlagValues, config) -> None:
     }
     for name, field, value in options(config):
         add = {"flag_values": values, "module_name": "config"}
-        flag, help = f"config.{name}", field.metadata["help"]
+        flag, meaning = f"config.{name}", field.metadata["help"]
         if field.metadata["choices"]:
-            flags.DEFINE_enum(flag, value, field.metadata["choices"], help, **add)
+            flags.DEFINE_enum(flag, value, field.metadata["choices"], meaning, **add)
         else:
-            define[type(field.default)](flag, value, help, **add)
+            define[type(field.default)](flag, value, meaning, **add)
 
 
 def parse(argv: list[str]):

@@ -1,6 +1,6 @@
-"""Prints the share of padding in a data set's batches, by the size of the pool that is sorted by length.
+"""Prints the share of padding in batches, by the size of the pool that is sorted by length.
 
-    python benchmarks/padding.py [--source=ag_news_subset --data_dir=DIR] [--field=title] [--batch_size=16]
+python benchmarks/padding.py [--source=ag_news_subset --data_dir=DIR] [--field=title]
 """
 
 from __future__ import annotations

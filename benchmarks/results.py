@@ -1,11 +1,12 @@
 """Trains experiments with several seeds and prints their accuracies as a Markdown table.
 
-    python benchmarks/results.py simple_rnn masked_rnn -- --config.data.source=csv --config.data.data_dir=DIR
+    python benchmarks/results.py simple_rnn masked_rnn -- --config.data.source=csv
+    --config.data.data_dir=DIR
 
-What follows `--` are flags of launch.py. Each row says what was measured: where the run validates on
-the test split, the best test accuracy after any epoch, as tutorials report it (optimistic: the test
-split chose the epoch); otherwise the accuracy of the one test with the parameters of the lowest
-validation loss. Beside the mean of the seeds stand the single figures.
+What follows `--` are flags of launch.py. Each row says what was measured: where the run validates
+on the test split, the best test accuracy after any epoch, as tutorials report it (optimistic: the
+test split chose the epoch); otherwise the accuracy of the one test with the parameters of the
+lowest validation loss. Beside the mean of the seeds stand the single figures.
 """
 
 from __future__ import annotations

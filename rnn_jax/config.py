@@ -1,7 +1,7 @@
 """An experiment's configuration: frozen dataclasses, one per concern.
 
-Every field carries its help text and its bounds, so that flags, checks and documentation are made from
-the same place: `Config` is all there is to say about a run, and `config.json` holds it whole.
+Every field carries its help text and its bounds, so that flags, checks and documentation are made
+from the same place: `Config` is all there is to say about a run, and `config.json` holds it whole.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ class InputError(ValueError):
 
 
 def option(
-    default: Any, help: str, *, minimum=None, below=None, choices=None, fixed: bool = True
+    default: Any, meaning: str, *, minimum=None, below=None, choices=None, fixed: bool = True
 ) -> Any:
     """A config field: its default, its meaning, and what values it takes.
 
     Args:
       default: the default value; its type (bool, int, float or str) is the field's type.
-      help: one line for `--help`.
+      meaning: one line for `--help`.
       minimum: the smallest legal number.
       below: the number that every legal value is smaller than.
       choices: the legal strings.
-      fixed: False for an option that changes no number of a run, so that a run may go on with another
-        value.
+      fixed: False for an option that changes no number of a run, so that a run may go on with
+        another value.
     """
     metadata = {
-        "help": help, "minimum": minimum, "below": below, "choices": choices, "fixed": fixed,
+        "help": meaning, "minimum": minimum, "below": below, "choices": choices, "fixed": fixed,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -46,8 +46,8 @@ class DataConfig:
 
     source: str = option(
         "bbc_news",
-        "the data set: bbc_news comes with the installation, ag_news_subset from TensorFlow Datasets, "
-        "csv from a folder with train.csv and test.csv",
+        "the data set: bbc_news comes with the installation, ag_news_subset from TensorFlow "
+        "Datasets, csv from a folder with train.csv and test.csv",
         choices=("bbc_news", "ag_news_subset", "csv"),
     )
     data_dir: str = option(
@@ -83,8 +83,8 @@ class DataConfig:
     take: int = option(0, "stories of each split that are used (0: all of them)", minimum=0)
     validation: str = option(
         "split",
-        "what is validated on: split (a share cut from the training stories) or test (the test stories "
-        "themselves: optimistic, but how many tutorials report)",
+        "what is validated on: split (a share cut from the training stories) or test (the test "
+        "stories themselves: optimistic, but how many tutorials report)",
         choices=("split", "test"),
     )
     validation_share: float = option(
@@ -148,8 +148,8 @@ class OptimizerConfig:
     )
     embedding_update: str = option(
         "touched",
-        "which rows of the embedding a step updates: touched (those that the batch reads, each with "
-        "its own Adam means) or dense (all)",
+        "which rows of the embedding a step updates: touched (the words that the batch reads, each "
+        "with its own Adam means; the padding row never) or dense (all)",
         choices=("touched", "dense"),
     )
     clip_norm: float = option(
@@ -167,8 +167,8 @@ class TrainConfig:
     batch_size: int = option(32, "stories in a step", minimum=1, below=2**20)
     pool: int = option(
         1,
-        "batches whose texts are sorted by length together: more leave less padding, but make batches "
-        "of texts that are alike",
+        "batches whose texts are sorted by length together: more leave less padding, but make "
+        "batches of texts that are alike",
         minimum=1,
     )
     steps_per_call: int = option(
@@ -185,7 +185,8 @@ class TrainConfig:
     seed: int = option(0, "seed of initialisation, shuffling and dropout", minimum=0, below=2**32)
     non_finite: str = option(
         "stop",
-        "a step whose loss or gradient is not finite: stop the run, or skip the update and count it",
+        "a step whose loss or gradient is not finite: stop the run, or skip the update and "
+        "count it",
         choices=("stop", "skip"),
     )
     checkpoint_minutes: float = option(
@@ -200,7 +201,8 @@ class TrainConfig:
     )
     check_numerics: bool = option(
         False,
-        "look at every layer's outputs at every step, and stop at the first that are not finite (slow)",
+        "look at every layer's outputs at every step, and stop at the first that are not "
+        "finite (slow)",
         fixed=False,
     )
 
@@ -233,7 +235,8 @@ def replace(config: Config, changes: dict[str, Any]) -> Config:
       changes: for instance `{"train.epochs": 3, "model.cell": "gru"}`.
 
     Raises:
-      InputError: an unknown name (the message has the nearest one), a wrong type, a value out of bounds.
+      InputError: an unknown name (the message has the nearest one), a wrong type, or a value that
+        is out of bounds.
     """
     known = {name for name, _, _ in options(config)}
     for name in changes:

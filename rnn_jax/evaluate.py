@@ -84,8 +84,8 @@ def evaluate_split(
       between: called between two batches; may raise.
 
     Returns:
-      The task's means with `examples`, `tokens` and `seconds`, and the outputs [examples, ...] in the
-      examples' order.
+      The task's means with `examples`, `tokens` and `seconds`, and the outputs [examples, ...] in
+      the examples' order.
     """
     evaluate = jax.jit(task.evaluate)
     sums, outputs, done = None, [None] * len(examples), 0

@@ -21,10 +21,11 @@ class SequenceClassifier(nn.Module):
       vocab_size: rows of the embedding, or classes of a one-hot token.
       embedding_size: features of a token's vector; 0 feeds one-hot tokens straight to the cell.
       classes: how many logits come out.
-      masked: skip padding. Otherwise the cells read it like any token, as Keras does without a mask.
-      widths: what an unmasked model takes for a text's padding: that up to the smallest of these that
-        holds the text. So it depends on the text alone, not on its neighbours in a batch. Without
-        widths, all padding is read.
+      masked: skip padding. Otherwise the cells read it like any token, as Keras does without a
+        mask.
+      widths: what an unmasked model takes for a text's padding: that up to the smallest of these
+        that holds the text. So it depends on the text alone, not on its neighbours in a batch.
+        Without widths, all padding is read.
       pooling: "last", "mean" or "max" over each row's steps.
       dropout: share of pooled features that training drops.
     """
@@ -66,8 +67,8 @@ class SequenceClassifier(nn.Module):
         return self.embedding(tokens)
 
     def classify(self, vectors: Array, lengths: Array, deterministic: bool = True) -> Array:
-        """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that a loss
-        can be differentiated by the vectors alone."""
+        """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that
+        a loss can be differentiated by the vectors alone."""
         read = self._read(lengths, vectors.shape[1])
         carry, outputs = self.recurrent(vectors, lengths=read, deterministic=deterministic)
         mask = None if read is None else masking.lengths_to_mask(read, vectors.shape[1])

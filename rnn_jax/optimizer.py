@@ -13,10 +13,11 @@ from rnn_jax.config import OptimizerConfig
 def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
     """The optimizer of a run.
 
-    Clipping scales the whole gradient, `g <- g min(1, clip_norm / |g|)` (Pascanu, Mikolov and Bengio,
-    "On the difficulty of training recurrent neural networks", ICML 2013), before Adam sees it (Kingma
-    and Ba, "Adam: a method for stochastic optimization", ICLR 2015). Weight decay acts on the parameters
-    after Adam's scaling (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019).
+    Clipping scales the whole gradient, `g <- g min(1, clip_norm / |g|)` (Pascanu, Mikolov and
+    Bengio, "On the difficulty of training recurrent neural networks", ICML 2013), before Adam
+    sees it (Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015). Weight decay
+    acts on the parameters after Adam's scaling (Loshchilov and Hutter, "Decoupled weight decay
+    regularization", ICLR 2019).
 
     Args:
       config: the numbers.
@@ -34,7 +35,7 @@ def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformat
 
 
 def schedule(config: OptimizerConfig, total_steps: int) -> optax.ScalarOrSchedule:
-    """The learning rate as a number, or as a function of the step: a linear rise, then flat or a cosine."""
+    """The learning rate: a number, or a function of the step (a linear rise, then flat or cosine)."""
     warmup = min(config.warmup_steps, total_steps)
     rest = {
         "constant": lambda: optax.constant_schedule(config.learning_rate),

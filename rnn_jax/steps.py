@@ -21,8 +21,9 @@ class TrainState(NamedTuple):
     step: int32[]; updates so far. Keys are folded with it.
     params: the model's parameters.
     opt_state: optax' state.
-    sums: what the task measured since the epoch began, with `gradient_norm` and `updates` (the sum of
-      the norms before clipping and their number) and `skipped` (steps whose numbers were not finite).
+    sums: what the task measured since the epoch began, with `gradient_norm` and `updates` (the
+      sum of the norms before clipping and their number) and `skipped` (steps whose numbers were
+      not finite).
     """
 
     step: Array
@@ -48,7 +49,8 @@ def zero_sums(task: Task) -> Sums:
 
 
 def step_key(seed: int, step: Array) -> Array:
-    """The key of a step's noise: it depends on nothing else, so that any step can be computed again."""
+    """The key of a step's noise: it depends on nothing else, so that any step can be computed
+    again."""
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
@@ -63,8 +65,8 @@ def make_train_step(
     """Returns `(state, batch) -> state`: one update by the gradient of the batch's mean loss.
 
     A step whose loss or gradient is not finite changes nothing but `sums["skipped"]`. With
-    `stop_at_non_finite` every later step changes nothing either, so that the caller, who looks at the
-    sums only now and then, finds the state just as it was before the first bad step.
+    `stop_at_non_finite` every later step changes nothing either, so that the caller, who looks at
+    the sums only now and then, finds the state just as it was before the first bad step.
 
     Args:
       task: what to learn.
@@ -121,9 +123,9 @@ def make_train_steps(
 ) -> Callable[[TrainState, Batch, Array], TrainState]:
     """Returns `(state, batches, count) -> state`: the first `count` of several batches, in order.
 
-    One call costs one dispatch, however many steps it takes; a small model's step is shorter than that.
-    The leaves of `batches` are a batch's with one more axis in front; `count` is int32[], and another
-    count does not compile anew.
+    One call costs one dispatch, however many steps it takes; a small model's step is shorter than
+    that. The leaves of `batches` are a batch's with one more axis in front; `count` is int32[],
+    and another count does not compile anew.
     """
 
     def train_steps(state: TrainState, batches: Batch, count: Array) -> TrainState:

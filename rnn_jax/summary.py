@@ -11,7 +11,7 @@ Row = tuple[str, tuple[int, ...], str, int]  # layer, shape, dtype, count
 
 
 def rows(params: Any) -> list[Row]:
-    """A row for each array of a parameter tree (arrays or `jax.ShapeDtypeStruct`s), in its order."""
+    """A row for each array of a parameter tree (of arrays or shapes), in its order."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return [
         (

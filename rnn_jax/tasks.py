@@ -1,4 +1,4 @@
-"""What a job adds to the training loop: its model, its loss, what it measures, its part of the report.
+"""What a job adds to the loop: its model, its loss, what it measures, its part of the report.
 
 The loop knows nothing of classification; it calls the functions of a `Task`.
 """
@@ -25,7 +25,8 @@ class Task(NamedTuple):
 
     module: the flax module, for those who want to look inside.
     init: `(key) -> params`.
-    loss: `(params, batch, key) -> (loss, sums)`; the batch's mean loss and what is measured on the way.
+    loss: `(params, batch, key) -> (loss, sums)`; the batch's mean loss and what is measured on
+      the way.
     evaluate: `(params, batch) -> (sums, outputs)`, without noise; outputs are arrays [batch, ...].
     sums: names, shapes and dtypes of the sums.
     is_table: a tree like the parameters, true at those that the loss only reads rows of, at the

@@ -1,9 +1,9 @@
 """Updating only the rows of an embedding that a batch touched.
 
-Adam over a whole table moves every row at every step, since the running means of rows long unseen still
-decay and still push. Over 20,000 rows, of which a batch reads a few hundred, that is most of the time of
-a small model's step. Here the optimizer sees a small table instead: the rows that the batch reads, each
-once, with their own running means. The rule that results is "lazy" Adam:
+Adam over a whole table moves every row at every step, since the running means of rows long unseen
+still decay and still push. Over 20,000 rows, of which a batch reads a few hundred, that is most
+of the time of a small model's step. Here the optimizer sees a small table instead: the rows that
+the batch reads, each once, with their own running means. The rule that results is "lazy" Adam:
 
 - a row is touched if a token of the batch reads it; the padding row (id 0) never is;
 - gradients of the same row are summed before the norm that clips is taken;
@@ -25,7 +25,8 @@ PADDING = 0
 class Touched(NamedTuple):
     """Which rows a batch reads.
 
-    rows: int32[n], the touched rows in rising order, then fillers (the number of rows of the table).
+    rows: int32[n], the touched rows in rising order, then fillers (the number of rows of the
+      table).
     tokens: int32[batch, time], the batch's tokens as positions in `rows`.
     """
 

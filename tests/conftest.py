@@ -1,4 +1,4 @@
-"""What all tests share: the CPU, caches of their own, a small data set, the program as a function."""
+"""What all tests share: caches of their own, a small data set, the program as a function."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def csv_folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def launch(capsys, monkeypatch):
     """`launch(*arguments) -> (exit code, standard output, standard error)`, in this process."""
     monkeypatch.chdir(ROOT)
@@ -55,7 +55,7 @@ def launch(capsys, monkeypatch):
     return call
 
 
-@pytest.fixture()
+@pytest.fixture
 def small(csv_folder, tmp_path):
     """Flags of a run that takes a second or two."""
     return [

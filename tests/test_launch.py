@@ -17,7 +17,7 @@ def assert_refused(result, *words):
         assert str(word) in err
 
 
-@pytest.fixture()
+@pytest.fixture
 def trained(launch, small):
     """Flags of a finished run of `masked_rnn`, and its folder's flag."""
     code, out, err = launch("--experiment=masked_rnn", *small)

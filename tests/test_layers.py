@@ -220,7 +220,7 @@ def test_padding_changes_no_bit_of_a_stack():
 
 
 def test_layers_are_equal_by_their_options():
-    make = lambda: Stacked([two_ways(), RNN(gru(3))], dropout=0.1)  # noqa: E731
+    make = lambda: Stacked([two_ways(), RNN(gru(3))], dropout=0.1)
     assert make() == make()
     assert hash(make()) == hash(make())
 

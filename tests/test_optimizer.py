@@ -15,7 +15,8 @@ def one_step(config, params, grads, state=None):
 
 def test_clipping_comes_before_adam_and_decay_after_it():
     # By hand. |g| = 5 is clipped to 1: g = (0.6, 0.8). Adam's first step, bias-corrected, is
-    # g / (|g_i| + epsilon); decay adds weight_decay * w; the learning rate comes last, with a minus.
+    # g / (|g_i| + epsilon); decay adds weight_decay * w; the learning rate comes last, with a
+    # minus.
     config = OptimizerConfig(learning_rate=0.1, clip_norm=1.0, weight_decay=0.5, epsilon=0.2)
     params, grads = jnp.array([2.0, -4.0]), jnp.array([3.0, 4.0])
     updates, _ = one_step(config, params, grads)

@@ -37,8 +37,8 @@ def table(params):
 
 
 def reference_touched(task, config, state, batch):
-    """The rule of `rnn_jax.touched`, on whole arrays: the dense gradient without the padding row, the
-    dense optimizer, and then every row that no token reads put back as it was, running means too."""
+    """The rule of `rnn_jax.touched`, on whole arrays: the dense gradient without the padding row,
+    the dense optimizer, then every row that no token reads put back, running means too."""
     grads = jax.grad(lambda params: task.loss(params, batch, jax.random.key(0))[0])(state.params)
     grads["embedding"]["embedding"] = grads["embedding"]["embedding"].at[0].set(0)
     transformation = optimizer.make(config.optimizer, total_steps=10)

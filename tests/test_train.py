@@ -12,7 +12,7 @@ from rnn_jax.config import Config, InputError, replace
 from rnn_jax.interrupts import Interrupted, Request
 
 
-@pytest.fixture()
+@pytest.fixture
 def config(csv_folder):
     changes = {
         "data.source": "csv",
@@ -112,8 +112,7 @@ def test_two_runs_cannot_share_a_folder(config, tmp_path):
 
 
 def test_the_epoch_s_loss_is_the_mean_over_examples(config, tmp_path, monkeypatch):
-    # Without updates the loss of an epoch is that of the initial parameters on all examples: batches
-    # of one width are four at most, and 36 stories leave partial ones.
+    # Without updates the loss of an epoch is that of the initial parameters on all examples.
     config = replace(
         config, {"optimizer.learning_rate": 0.0, "model.dropout": 0.0, "train.epochs": 1}
     )

@@ -36,9 +36,10 @@ class Examples:
 def widths(max_length: int) -> tuple[int, ...]:
     """The widths that batches, and the padded texts of unmasked models, may have.
 
-    They rise to `max_length`. Each width that occurs costs a compilation, each that is missing costs
-    padding: so they are multiples of 4 for titles, of 8 around the 40 words of short news, and grow by
-    a fifth to a half above. A width just below `max_length` would hold few texts and is left out.
+    They rise to `max_length`. Each width that occurs costs a compilation, each that is missing
+    costs padding: so they are multiples of 4 for titles, of 8 around the 40 words of short news,
+    and grow by a fifth to a half above. Few texts are between 16 and 32, or would need a width just
+    below `max_length`, and none is there.
     """
     steps = [8, 12, 16, 32, 40, 48, 56, 64, 80, 96]
     while steps[-1] < max_length:
@@ -60,13 +61,14 @@ def plan(
     """The batches of an epoch: `(width, rows)` for each, `rows` being indices into `lengths`.
 
     Rows are shuffled and dealt out in batches; each batch is as wide as its longest row needs. With
-    a `pool` of n, every n batches' worth of rows are sorted by length before they are dealt out, which
-    saves padding, but makes batches of texts that are alike: small models on short texts learn
-    distinctly less from them. Batches of one width are gathered in runs, and the runs shuffled.
+    a `pool` of n, every n batches' worth of rows are sorted by length before they are dealt out,
+    which saves padding, but makes batches of texts that are alike: small models on short texts
+    learn distinctly less from them. Batches of one width are gathered in runs, and the runs
+    shuffled.
 
-    Every row is in exactly one batch, and only the last batch dealt may have fewer rows. The list is
-    a function of the arguments alone: position i of an epoch is its i-th entry, on any machine and
-    with any NumPy.
+    Every row is in exactly one batch, and only the last batch dealt may have fewer rows. The list
+    is a function of the arguments alone: position i of an epoch is its i-th entry, on any machine
+    and with any NumPy.
 
     Args:
       lengths: int[examples].
