@@ -35,7 +35,7 @@ def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformat
 
 
 def schedule(config: OptimizerConfig, total_steps: int) -> optax.ScalarOrSchedule:
-    """The learning rate: a number, or a function of the step (a linear rise, then flat or cosine)."""
+    """The learning rate: a number, or a function of the step (a rise, then flat or cosine)."""
     warmup = min(config.warmup_steps, total_steps)
     rest = {
         "constant": lambda: optax.constant_schedule(config.learning_rate),
