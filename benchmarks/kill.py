@@ -276,7 +276,7 @@ def disturb(
         while time.monotonic() < until and process.phase() == target:
             process.watch(min(0.001, until - time.monotonic()))
         if process.phase() != target:  # shorter than thought
-            typical[target] = 0.5 * typical[target] + 0.5 * (time.monotonic() - entered)
+            typical[target] = time.monotonic() - entered
         phase, seconds = process.kill(number)
         code = process.popen.returncode
         expected = {-signal.SIGKILL} if number == signal.SIGKILL else {143}

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-GRACE = 8.0  # seconds that the loop has to answer; who sends SIGTERM often kills after ten
+GRACE = 6.0  # seconds that the loop has to answer; who sends SIGTERM often kills after ten
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLOSE = 0  # no signal has this number
 
