@@ -2,7 +2,7 @@
 
 A mask is bool[batch, time], true at valid steps; `mask=None` means that all steps are. Values at
 masked steps never matter, NaN and infinity included, neither to a result nor to a gradient; a row
-without a valid step pools to 0.
+without a valid step pools to 0. A mask of another shape or type is refused with a ValueError.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def mask_to_lengths(mask: Array) -> Array:
 
 def zero_masked(values: Array, mask: Array | None) -> Array:
     """`values` [batch, time, ...] with zeros at masked steps."""
+    mask = _checked_mask(mask, values)
     if mask is None:
         return values
     mask = mask.reshape(mask.shape + (1,) * (values.ndim - 2))
@@ -75,6 +76,7 @@ def last_valid(values: Array, mask: Array | None = None) -> Array:
     >>> last_valid(jnp.array([[[1.], [2.], [3.]]]), jnp.array([[True, True, False]])).tolist()
     [[2.0]]
     """
+    mask = _checked_mask(mask, values)
     batch, time = values.shape[:2]
     if time == 0:
         return jnp.zeros((batch, *values.shape[2:]), values.dtype)
@@ -91,6 +93,7 @@ def masked_mean(values: Array, mask: Array | None = None) -> Array:
     >>> masked_mean(jnp.array([[[1.], [2.], [9.]]]), jnp.array([[True, True, False]])).tolist()
     [[1.5]]
     """
+    mask = _checked_mask(mask, values)
     total = jnp.sum(zero_masked(values, mask), axis=1)
     if mask is None:
         return total / max(values.shape[1], 1)
@@ -104,6 +107,7 @@ def masked_max(values: Array, mask: Array | None = None) -> Array:
     >>> masked_max(jnp.array([[[-1.], [-2.], [9.]]]), jnp.array([[True, True, False]])).tolist()
     [[-1.0]]
     """
+    mask = _checked_mask(mask, values)
     if values.shape[1] == 0:
         return jnp.zeros((values.shape[0], *values.shape[2:]), values.dtype)
     if mask is None:
@@ -130,6 +134,19 @@ def starts(resets: Array, reverse: bool) -> Array:
     if not reverse:
         return resets
     return jnp.concatenate([resets[:, 1:], jnp.zeros_like(resets[:, :1])], axis=1)
+
+
+def _checked_mask(mask: Array | None, values: Array) -> Array | None:
+    if mask is None:
+        return None
+    mask = jnp.asarray(mask)
+    if mask.shape != values.shape[:2]:
+        raise ValueError(
+            f"mask must have shape [batch, time] = {values.shape[:2]}, got {mask.shape}"
+        )
+    if mask.dtype != jnp.bool_:
+        raise ValueError(f"mask must be of type bool, got {mask.dtype}")
+    return mask
 
 
 def is_concrete(array) -> bool:

@@ -12,6 +12,13 @@ from rnn_jax.types import Array, PRNGKey
 
 CELLS = {"simple_rnn": cells.simple_rnn, "lstm": cells.lstm, "gru": cells.gru}
 
+# (recurrent layer, its final carry, outputs, mask) -> float[batch, features]
+POOLINGS = {
+    "last": lambda recurrent, carry, outputs, mask: recurrent.final_output(carry),
+    "mean": lambda recurrent, carry, outputs, mask: masking.masked_mean(outputs, mask),
+    "max": lambda recurrent, carry, outputs, mask: masking.masked_max(outputs, mask),
+}
+
 
 class SequenceClassifier(nn.Module):
     """Tokens to vectors, through recurrent layers, pooled over time, to one logit a class.
@@ -28,6 +35,9 @@ class SequenceClassifier(nn.Module):
         Without widths, all padding is read.
       pooling: "last", "mean" or "max" over each row's steps.
       dropout: share of pooled features that training drops.
+
+    Raises:
+      ValueError: an attribute out of its bounds.
     """
 
     recurrent: nn.Module
@@ -38,6 +48,16 @@ class SequenceClassifier(nn.Module):
     widths: tuple[int, ...] = ()
     pooling: str = "last"
     dropout: float = 0.0
+
+    def __post_init__(self):
+        for name, smallest in (("vocab_size", 1), ("embedding_size", 0), ("classes", 1)):
+            if getattr(self, name) < smallest:
+                raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)!r}")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a number in [0, 1), got {self.dropout!r}")
+        super().__post_init__()
 
     def setup(self):
         if self.embedding_size:
@@ -72,12 +92,7 @@ class SequenceClassifier(nn.Module):
         read = self._read(lengths, vectors.shape[1])
         carry, outputs = self.recurrent(vectors, lengths=read, deterministic=deterministic)
         mask = None if read is None else masking.lengths_to_mask(read, vectors.shape[1])
-        if self.pooling == "last":
-            features = self.recurrent.final_output(carry)
-        elif self.pooling == "mean":
-            features = masking.masked_mean(outputs, mask)
-        else:
-            features = masking.masked_max(outputs, mask)
+        features = POOLINGS[self.pooling](self.recurrent, carry, outputs, mask)
         return self.head(self.drop(features, deterministic=deterministic))
 
     def _read(self, lengths: Array, time: int) -> Array | None:

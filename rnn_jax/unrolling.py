@@ -47,13 +47,16 @@ def unroll(
       remat_chunk: save the carry for the backward pass only every so many steps, and compute the
         rest anew: memory beyond inputs and outputs grows with time / remat_chunk + remat_chunk.
       key: for the cell's dropout and zoneout; without one there is no noise.
-      kernel: how it is computed, a name in `rnn_jax.kernels.KERNELS`.
+      kernel: how it is computed, a name in `rnn_jax.kernels.KERNELS`. "fused" has a gradient rule
+        of its own, so it cannot be differentiated forwards (`jax.jvp`, `jacfwd`, `hessian`,
+        `linearize`); where a `jax.jit` lies around the call, JAX itself says so, of "custom_vjp".
 
     Returns:
       The carry after the last step, and the outputs, float[batch, time, features].
 
     Raises:
       ValueError: an argument of wrong shape, type or value, at trace time.
+      TypeError: forward-mode differentiation of a kernel with a gradient rule of its own.
 
     >>> from rnn_jax.cells import gru
     >>> cell = gru(hidden=3)
@@ -101,7 +104,7 @@ def unroll_directions(
     remat_chunk = _checked_chunk(remat_chunk, time)
     for direction in directions:
         _check_params(direction.cell, direction.params, in_features)
-    return _run(
+    arguments = (
         tuple((direction.cell, bool(direction.reverse)) for direction in directions),
         tuple(direction.params for direction in directions),
         tuple(_checked_initial(direction, batch) for direction in directions),
@@ -113,6 +116,15 @@ def unroll_directions(
         remat_chunk,
         run,
     )
+    try:
+        return _run(*arguments)
+    except TypeError as error:
+        if kernel == "scan" or "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            f"kernel {kernel!r} has a gradient rule of its own and cannot be differentiated "
+            "forwards: use kernel 'scan'"
+        ) from error
 
 
 # Compiled once for each combination of cells and shapes: calls outside of jit, as in a notebook,

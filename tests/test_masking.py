@@ -1,5 +1,7 @@
 """Lengths, masks and pooling: rows without a step, NaN in the padding."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,6 +68,19 @@ def test_padding_never_matters(pool, garbage):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
         assert np.isfinite(one).all()
     np.testing.assert_array_equal(np.asarray(clean[1])[~MASK], 0)
+
+
+@pytest.mark.parametrize("use", [masking.zero_masked, *POOLINGS])
+def test_a_mask_that_would_broadcast_or_is_no_mask_is_refused(use):
+    shape = r"mask must have shape \[batch, time\] = \(4, 5\), got "
+    for wrong in (MASK[:, :1], MASK[:1], MASK[:, :4], MASK[..., None], MASK[0]):
+        with pytest.raises(ValueError, match=shape + re.escape(str(wrong.shape))):
+            use(VALUES, wrong)
+        with pytest.raises(ValueError, match=shape):
+            jax.jit(use)(VALUES, wrong)
+    for kind in (np.float32, np.int32):
+        with pytest.raises(ValueError, match=f"mask must be of type bool, got {kind.__name__}"):
+            use(VALUES, MASK.astype(kind))
 
 
 def test_starts_keep_the_boundary_under_reverse():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax import models, tasks
+from rnn_jax import cells, layers, models, tasks
 from rnn_jax.config import Config, DataConfig, ModelConfig
 from rnn_jax.data import batching, text
 from rnn_jax.types import Batch
@@ -118,3 +118,21 @@ def test_dropout_is_noise_for_training_alone():
     assert losses[0] == losses[1] != losses[2]
     once, again = (task.evaluate(params, batch)[1] for _ in range(2))
     np.testing.assert_array_equal(once, again)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "wrong", "expected"),
+    [
+        ("pooling", "maximum", "one of last, mean, max"),
+        ("dropout", 1.0, r"a number in \[0, 1\)"),
+        ("dropout", -0.1, r"a number in \[0, 1\)"),
+        ("vocab_size", 0, "at least 1"),
+        ("embedding_size", -1, "at least 0"),
+        ("classes", 0, "at least 1"),
+    ],
+)
+def test_a_network_s_attributes_are_checked(attribute, wrong, expected):
+    attributes = {"vocab_size": 20, "embedding_size": 5, "classes": CLASSES, attribute: wrong}
+    recurrent = layers.Stacked([layers.RNN(cells.gru(4))])
+    with pytest.raises(ValueError, match=f"^{attribute} must be {expected}, got {wrong!r}$"):
+        models.SequenceClassifier(recurrent, **attributes)
