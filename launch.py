@@ -57,7 +57,7 @@ def base_flags() -> flags.FlagValues:
         "text", None, "for predict: the text (otherwise lines on standard input)", **add
     )
     flags.DEFINE_bool("list_experiments", False, "name the experiments, and exit", **add)
-    flags.DEFINE_bool("help", False, "show all flags, and exit", **add)
+    flags.DEFINE_bool("help", False, "show all flags, and exit", short_name="h", **add)
     return values
 
 
@@ -137,17 +137,21 @@ def main(argv: list[str]) -> int:
     sys.path.insert(0, str(ROOT))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs it raises as well
+    mode = None
     try:
         with _terminable():
-            return run(argv)
+            values, config, given = parse(argv)
+            mode = values.mode
+            return run(values, config, given)
     except KeyboardInterrupt as stop:  # while a run goes on, it answers signals itself
         number = stop.args[0] if stop.args else signal.SIGINT
-        return _fail("stopped; whatever was saved before stays", 128 + number)
+        kept = "; whatever was saved before stays" if mode == "train" else ""
+        return _fail(f"stopped{kept}", 128 + number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
         return EXIT_FAILED
     except Exception as error:
-        message = explain(error)
+        message = explain(error, mode)
         if message is None:
             raise
         return _fail(*message)
@@ -170,8 +174,13 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def explain(error: Exception) -> tuple[str, int] | None:
-    """One line and the exit code for an error that a user can do something about, or None."""
+def explain(error: Exception, mode: str | None) -> tuple[str, int] | None:
+    """One line and the exit code for an error that a user can do something about, or None.
+
+    Args:
+      error: what was raised.
+      mode: in which mode; None while flags are read.
+    """
     import jax
 
     from rnn_jax.config import InputError
@@ -185,16 +194,21 @@ def explain(error: Exception) -> tuple[str, int] | None:
         "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
     )
     if out_of_memory or isinstance(error, MemoryError):
-        return "out of memory; try a smaller --config.train.batch_size", EXIT_FAILED
+        advice = (
+            "try a smaller --config.train.batch_size, then --config.data.max_length "
+            "or --config.data.vocab_size"
+            if mode == "train"
+            else "the run's config is fixed, so this needs a device with more of it"
+        )
+        return f"out of memory; {advice}", EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         where = error.filename or "the run folder"
         return f"cannot write {where} ({error.strerror}); what was saved before stays", EXIT_FAILED
     return None
 
 
-def run(argv: list[str]) -> int:
-    """`main`, with exceptions."""
-    values, config, given = parse(argv)
+def run(values: flags.FlagValues, config, given: tuple[str, ...]) -> int:
+    """Runs the command that `parse` has read; returns the exit code, or raises."""
     if values.help:
         print(f"{__doc__}\n{values.get_help()}")
         return 0
@@ -209,6 +223,9 @@ def run(argv: list[str]) -> int:
         values.workdir and values.mode in ("evaluate", "predict")
     ):
         raise InputError(f"--experiment is missing; choose one of {', '.join(experiments())}")
+    for flag, mode in (("text", "predict"), ("overwrite", "train")):
+        if values[flag].present and values.mode != mode:
+            raise InputError(f"--{flag} is for --mode={mode}, not --mode={values.mode}")
     workdir = values.workdir or str(pathlib.Path("runs") / values.experiment)
     if values.mode == "summary":
         return _summary(config)
@@ -244,7 +261,9 @@ def _train(values: flags.FlagValues, config, workdir: str) -> int:
             file=sys.stderr,
         )
         return 128 + interrupted.signal
-    print(f"report: {pathlib.Path(workdir) / 'report.html'}")
+    report = pathlib.Path(workdir) / "report.html"
+    if report.exists():  # a finished run's cannot be made anew without its data
+        print(f"report: {report}")
     _print_test(config, result.history[-1])
     return 0
 

@@ -60,6 +60,34 @@ def open_run(path: str | os.PathLike) -> Trained:
     )
 
 
+def outputs_in_order(
+    evaluate: Callable[..., tuple[metrics.Sums, jax.Array]],
+    params: Params,
+    examples: batching.Examples,
+    batch_size: int,
+    widths: tuple[int, ...],
+    after: Callable[[metrics.Sums, int], None] = lambda sums, rows: None,
+) -> list[np.ndarray]:
+    """What a model says of every example, in the examples' order.
+
+    Args:
+      evaluate: a task's `evaluate`, compiled.
+      params: the parameters.
+      examples: what to read.
+      batch_size: rows of a batch.
+      widths: the widths that batches may have.
+      after: called after each batch with its sums and how many examples it held; may raise.
+    """
+    outputs: list[Any] = [None] * len(examples)
+    for width, rows in batching.plan(examples.lengths, batch_size, widths, shuffle=False):
+        batch = batching.assemble(examples, width, rows, batch_size)
+        sums, batch_outputs = evaluate(params, batch)
+        for row, output in zip(rows, np.asarray(batch_outputs), strict=False):
+            outputs[row] = output
+        after(sums, len(rows))
+    return outputs
+
+
 def evaluate_split(
     task: Task,
     params: Params,
@@ -87,20 +115,21 @@ def evaluate_split(
       The task's means with `examples`, `tokens` and `seconds`, and the outputs [examples, ...] in
       the examples' order.
     """
-    evaluate = jax.jit(task.evaluate)
-    sums, outputs, done = None, [None] * len(examples), 0
+    sums, done = None, 0
     began = time.perf_counter()
     with (display or Display(quiet=True)).start(title, len(examples)) as shown:
-        for width, rows in batching.plan(examples.lengths, batch_size, widths, shuffle=False):
-            batch = batching.assemble(examples, width, rows, batch_size)
-            more, batch_outputs = evaluate(params, batch)
+
+        def after(more: metrics.Sums, rows: int) -> None:
+            nonlocal sums, done
             sums = more if sums is None else metrics.add(sums, more)
-            for row, output in zip(rows, np.asarray(batch_outputs), strict=False):
-                outputs[row] = output
-            done += len(rows)
+            done += rows
             if shown.due():
                 shown.show(done, task.means(jax.device_get(sums)))
             between()
+
+        outputs = outputs_in_order(
+            jax.jit(task.evaluate), params, examples, batch_size, widths, after
+        )
     sums = jax.device_get(sums)
     counts = {name: int(sums[name]) for name in ("examples", "tokens")}
     seconds = time.perf_counter() - began
@@ -111,9 +140,15 @@ def evaluate_test(run: Trained) -> dict[str, Any]:
     """The record of a pass of a trained run over its data's test split.
 
     Raises:
-      InputError: the data cannot be had.
+      InputError: the data cannot be had, or has other classes than the run's.
     """
-    stories = sources.load(run.config.data).test
+    splits = sources.load(run.config.data)
+    if splits.classes != run.classes:
+        raise InputError(
+            f"the data has the classes {', '.join(splits.classes)}, but the run was trained on "
+            f"{', '.join(run.classes)}; name data with the run's classes (--config.data.data_dir)"
+        )
+    stories = splits.test
     ids = run.vectorizer.encode(stories.text(run.config.data.field), run.config.data.max_length)
     figures, _ = evaluate_split(
         run.task,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from rnn_jax.data import batching
-from rnn_jax.evaluate import Trained, open_run
+from rnn_jax.evaluate import Trained, open_run, outputs_in_order
 
 
 class Prediction(NamedTuple):
@@ -34,27 +34,30 @@ class Predictor:
 
     def __call__(self, text: str) -> Prediction:
         """The prediction for one text."""
-        return next(self.predict([text], batch_size=1))
+        return self.predict([text], batch_size=1)[0]
 
-    def predict(self, texts: Sequence[str], batch_size: int = 32) -> Iterator[Prediction]:
-        """Yields the prediction for each text, in their order.
+    def predict(self, texts: Sequence[str], batch_size: int = 32) -> list[Prediction]:
+        """The prediction for each text, in their order.
 
         Args:
           texts: any strings; one without a known word is predicted like any other.
           batch_size: texts that are computed together.
+
+        Raises:
+          ValueError: `texts` is a single string.
         """
+        if isinstance(texts, str):
+            raise ValueError(f"texts must be a sequence of strings, got the string {texts!r:.60}")
         ids = self.run.vectorizer.encode(texts, self.run.config.data.max_length)
         examples = batching.Examples(ids, np.zeros(len(texts), np.int32))
-        outputs: list[np.ndarray | None] = [None] * len(texts)
-        for width, rows in batching.plan(examples.lengths, batch_size, self._widths, shuffle=False):
-            batch = batching.assemble(examples, width, rows, batch_size)
-            _, probabilities = self._evaluate(self.run.params, batch)
-            for row, output in zip(rows, np.asarray(probabilities), strict=False):
-                outputs[row] = output
-        for output in outputs:
-            label = self.run.classes[int(np.argmax(output))]
-            shares = zip(self.run.classes, output.tolist(), strict=True)
-            yield Prediction(label, dict(shares))
+        outputs = outputs_in_order(
+            self._evaluate, self.run.params, examples, batch_size, self._widths
+        )
+        return [self._prediction(output) for output in outputs]
+
+    def _prediction(self, output: np.ndarray) -> Prediction:
+        shares = zip(self.run.classes, output.tolist(), strict=True)
+        return Prediction(self.run.classes[int(np.argmax(output))], dict(shares))
 
 
 def load(path: str | os.PathLike) -> Predictor:

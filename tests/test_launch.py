@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 
 import pytest
@@ -32,8 +33,9 @@ def test_help_shows_every_option_and_exits_with_0(launch):
     assert code == 0
     for name, field, _ in options(Config()):
         assert f"--config.{name}" in out.replace("--[no]", "--")
-        assert field.metadata["help"].split()[0] in out
+        assert "".join(field.metadata["help"].split()) in "".join(out.split())  # wrapped anywhere
     assert "(default: '128')" in out  # the experiment's own value
+    assert launch("--experiment=bilstm", "-h") == (0, out, "")
 
 
 def test_experiments_are_listed_with_what_they_are(launch):
@@ -119,7 +121,6 @@ def test_a_run_s_last_line_and_its_files(trained, tmp_path):
     assert {"jax", "device", "threads"} <= set(content["environment"])
     assert "animals" in (folder / "report.html").read_text()
     assert list((folder / "tensorboard").iterdir())
-    assert "plain" not in out
     assert "%|" not in out  # no bar where there is no terminal
 
 
@@ -185,7 +186,7 @@ def test_predict_answers_in_json(launch, trained, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["evaluate", "predict"])
 def test_a_folder_without_a_trained_run_is_refused(launch, small, tmp_path, mode):
-    flags = ["--experiment=masked_rnn", f"--mode={mode}", f"--workdir={tmp_path}", "--text=a"]
+    flags = ["--experiment=masked_rnn", f"--mode={mode}", f"--workdir={tmp_path}"]
     assert_refused(launch(*flags), tmp_path, "no run")
     from rnn_jax import workdir
     from rnn_jax.config import Config
@@ -195,10 +196,66 @@ def test_a_folder_without_a_trained_run_is_refused(launch, small, tmp_path, mode
     assert_refused(launch(*flags), tmp_path, "no checkpoint")
 
 
-def test_running_out_of_memory_proposes_a_smaller_batch(launch, small, monkeypatch):
+def test_other_classes_than_the_run_s_are_refused(launch, trained, csv_folder, tmp_path):
+    _, workdir, _ = trained
+    folder = shutil.copytree(csv_folder, tmp_path / "data")
+    (folder / "classes.txt").write_text("weather\nanimals\n")
+    assert_refused(
+        launch("--mode=evaluate", workdir, f"--config.data.data_dir={folder}"),
+        "weather, animals", "animals, weather", "--config.data.data_dir",
+    )  # fmt: skip
+
+
+def test_several_texts_are_predicted_in_their_order_and_one_is_no_list(trained, tmp_path):
+    import rnn_jax
+
+    predictor = rnn_jax.load(tmp_path / "run")
+    texts = ["rain", "the cat and the dog " * 4, "", "wind and rain", "a dog"]
+    together = predictor.predict(texts, batch_size=2)
+    for text, answer in zip(texts, together, strict=True):
+        alone = predictor(text)
+        assert answer.label == alone.label
+        assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+    assert predictor.predict([]) == []
+    with pytest.raises(ValueError, match=r"texts must be a sequence of strings, got .*'abc'"):
+        predictor.predict("abc")
+
+
+@pytest.mark.parametrize(
+    ("mode", "flag", "owner"),
+    [
+        ("train", "--text=a", "predict"),
+        ("evaluate", "--text=a", "predict"),
+        ("summary", "--text=a", "predict"),
+        ("predict", "--overwrite", "train"),
+        ("evaluate", "--overwrite", "train"),
+        ("summary", "--overwrite", "train"),
+    ],
+)
+def test_a_flag_that_a_mode_would_ignore_is_refused(launch, tmp_path, mode, flag, owner):
+    result = launch("--experiment=bilstm", f"--mode={mode}", flag, f"--workdir={tmp_path / 'run'}")
+    assert_refused(result, flag.split("=")[0], f"--mode={owner}", f"--mode={mode}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "predict", "summary"])
+def test_ctrl_c_speaks_of_saved_work_only_where_something_is_saved(launch, monkeypatch, mode):
+    import launch as program
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "run", stop)
+    result = launch("--experiment=bilstm", f"--mode={mode}")
+    assert result == (130, "", "launch.py: stopped\n")
+
+
+def test_running_out_of_memory_proposes_what_the_mode_allows(launch, small, trained, monkeypatch):
     import jax
 
-    from rnn_jax import train
+    from rnn_jax import evaluate, predict, train
+
+    _, workdir, _ = trained
 
     def fail(*arguments, **options):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
@@ -206,7 +263,17 @@ def test_running_out_of_memory_proposes_a_smaller_batch(launch, small, monkeypat
     monkeypatch.setattr(train, "run", fail)
     code, out, err = launch("--experiment=masked_rnn", *small)
     assert (code, out) == (1, "")
-    assert err == "launch.py: out of memory; try a smaller --config.train.batch_size\n"
+    assert err == (
+        "launch.py: out of memory; try a smaller --config.train.batch_size, then "
+        "--config.data.max_length or --config.data.vocab_size\n"
+    )
+    monkeypatch.setattr(predict, "outputs_in_order", fail)
+    monkeypatch.setattr(evaluate, "outputs_in_order", fail)
+    for flags in (["--mode=predict", "--text=a"], ["--mode=evaluate"]):
+        code, out, err = launch(*flags, workdir)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "out of memory" in err
+        assert "--config" not in err  # which these modes refuse
 
 
 def test_other_errors_keep_their_traceback(launch, small, monkeypatch):
