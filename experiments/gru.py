@@ -1,6 +1,6 @@
 """A small GRU, reset after the product, otherwise as `lstm`."""
 
-from rnn_jax.config import Config, DataConfig, ModelConfig, TrainConfig
+from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 
 
 def get_config() -> Config:
@@ -8,5 +8,6 @@ def get_config() -> Config:
         experiment="gru",
         data=DataConfig(field="text"),
         model=ModelConfig(cell="gru", hidden=8, embedding_size=64, masked=False, pooling="mean"),
+        optimizer=OptimizerConfig(learning_rate=2e-3),
         train=TrainConfig(epochs=6, batch_size=8),
     )

@@ -123,7 +123,7 @@ class ModelConfig:
     )
     dropout: float = option(
         0.0,
-        "share of features dropped between layers and before the classifier",
+        "share of features dropped: of the tokens' vectors, between layers, before the classifier",
         minimum=0.0,
         below=1.0,
     )

@@ -34,7 +34,7 @@ class SequenceClassifier(nn.Module):
         that holds the text. So it depends on the text alone, not on its neighbours in a batch.
         Without widths, all padding is read.
       pooling: "last", "mean" or "max" over each row's steps.
-      dropout: share of pooled features that training drops.
+      dropout: share of features that training drops from the tokens' vectors and from what is pooled.
 
     Raises:
       ValueError: an attribute out of its bounds.
@@ -90,6 +90,7 @@ class SequenceClassifier(nn.Module):
         """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that
         a loss can be differentiated by the vectors alone."""
         read = self._read(lengths, vectors.shape[1])
+        vectors = self.drop(vectors, deterministic=deterministic)
         carry, outputs = self.recurrent(vectors, lengths=read, deterministic=deterministic)
         mask = None if read is None else masking.lengths_to_mask(read, vectors.shape[1])
         features = POOLINGS[self.pooling](self.recurrent, carry, outputs, mask)
