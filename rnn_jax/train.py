@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pathlib
 import time
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from rnn_jax import (
     files,
     interrupts,
     numerics,
+    preparation,
     report,
     steps,
     summary,
@@ -26,8 +28,8 @@ from rnn_jax import (
 from rnn_jax import config as config_lib
 from rnn_jax import job as job_lib
 from rnn_jax.checkpoint import Progress
-from rnn_jax.config import Config
-from rnn_jax.data import batching, sources
+from rnn_jax.config import Config, InputError
+from rnn_jax.data import batching, sources, text
 from rnn_jax.display import Display
 from rnn_jax.evaluate import evaluate_split
 from rnn_jax.failure import RunError
@@ -92,7 +94,10 @@ def run(
             display.line(f"the run in {folder} is finished; this is its result")
             task = tasks.classification(config, classes)
             shapes = jax.eval_shape(task.init, jax.random.key(config.train.seed))
-            return Result(checkpoint.restore(found.path, "best", shapes), progress.history)
+            best = checkpoint.restore(found.path, "best", shapes)
+            with failure.writing(folder):
+                _complete(config, claimed, task, best, display)
+            return Result(best, progress.history)
 
         job = job_lib.make(config, claimed, display)
         state, best = steps.init_state(job.task, job.optimizer, config.train.seed), None
@@ -146,7 +151,9 @@ def _until_finished(job: Job, state: TrainState, best: Params | None, progress: 
             best = state.params
         tested, outputs = _measure(job, state, best, progress, best, "test")
         progress = record(progress, tested)
-        _write_report(job, progress, outputs)
+        _write_report(
+            job.config, job.folder, workdir.environment(), job.data, job.task, progress, outputs
+        )
         _save(job, state, best, progress._replace(finished=True))
         job.checkpoints.wait()
     finally:
@@ -320,16 +327,48 @@ def _epoch_line(
     )
 
 
-def _write_report(job: Job, progress: Progress, outputs: np.ndarray) -> None:
-    params = jax.eval_shape(job.task.init, jax.random.key(0))
+def _complete(
+    config: Config, claimed: workdir.Claim, task: tasks.Task, best: Params, display: Display
+) -> None:
+    """Makes anew what is missing of a finished run's TensorBoard scalars and report."""
+    folder, identity, found = claimed
+    if not (folder / workdir.TENSORBOARD).is_dir():
+        workdir.Scalars(folder, found.progress.history).close()
+    if (folder / workdir.REPORT).is_file():
+        return
+    try:
+        data = prepare(config, text.read_vectorizer(found.path / workdir.VOCABULARY))
+        if preparation.digest(data) != identity.data:
+            raise InputError("the data is no longer what the run was trained on")
+    except InputError as error:
+        display.line(f"{workdir.REPORT} is missing and cannot be made anew: {error}")
+        return
+    widths = batching.widths(config.data.max_length)
+    _, outputs = evaluate_split(
+        task, best, data.test, config.train.batch_size, widths, title="test", display=display
+    )
+    last = identity.continued[-1]["environment"] if identity.continued else identity.environment
+    _write_report(config, folder, last, data, task, found.progress, outputs)
+
+
+def _write_report(
+    config: Config,
+    folder: pathlib.Path,
+    environment: dict[str, Any],
+    data: preparation.Data,
+    task: tasks.Task,
+    progress: Progress,
+    outputs: np.ndarray,
+) -> None:
+    params = jax.eval_shape(task.init, jax.random.key(0))
     report.write(
-        job.folder / workdir.REPORT,
-        experiment=job.config.experiment,
-        config=config_lib.to_dict(job.config),
-        environment=workdir.environment(),
+        folder / workdir.REPORT,
+        experiment=config.experiment,
+        config=config_lib.to_dict(config),
+        environment=environment,
         history=progress.history,
         parameters=summary.rows(params),
-        sections=job.task.sections(outputs, job.data.test.labels, job.data.test_texts),
+        sections=task.sections(outputs, data.test.labels, data.test_texts),
         best_epoch=progress.best_epoch or None,
-        stopped_early=progress.epoch < job.config.train.epochs,
+        stopped_early=progress.epoch < config.train.epochs,
     )

@@ -39,6 +39,28 @@ def csv_folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def config(csv_folder):
+    """A run that takes a second or two, with dropout and several batches in a call."""
+    from rnn_jax.config import Config, replace
+
+    changes = {
+        "data.source": "csv",
+        "data.data_dir": str(csv_folder),
+        "data.vocab_size": 100,
+        "data.max_length": 16,
+        "model.cell": "gru",
+        "model.hidden": 4,
+        "model.embedding_size": 8,
+        "model.dropout": 0.2,
+        "optimizer.learning_rate": 0.02,
+        "train.epochs": 3,
+        "train.batch_size": 4,
+        "train.steps_per_call": 2,
+    }
+    return replace(Config(experiment="test"), changes)
+
+
 @pytest.fixture
 def launch(capsys, monkeypatch):
     """`launch(*arguments) -> (exit code, standard output, standard error)`, in this process."""

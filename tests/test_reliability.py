@@ -17,8 +17,9 @@ import pytest
 
 import rnn_jax
 from rnn_jax import checkpoint, train, workdir
-from rnn_jax.config import Config, InputError, replace
+from rnn_jax.config import InputError, replace
 from rnn_jax.display import Display
+from rnn_jax.evaluate import evaluate_test, open_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -34,23 +35,8 @@ def compile_once():
 
 
 @pytest.fixture(scope="module")
-def config(csv_folder):
-    changes = {
-        "data.source": "csv",
-        "data.data_dir": str(csv_folder),
-        "data.vocab_size": 100,
-        "data.max_length": 16,
-        "model.cell": "gru",
-        "model.hidden": 4,
-        "model.embedding_size": 8,
-        "model.dropout": 0.2,
-        "optimizer.learning_rate": 0.02,
-        "train.epochs": 3,
-        "train.batch_size": 4,
-        "train.steps_per_call": 2,
-        "train.checkpoint_steps": 4,
-    }
-    return replace(Config(experiment="test"), changes)
+def config(config):
+    return replace(config, {"train.checkpoint_steps": 4})
 
 
 @pytest.fixture(scope="module")
@@ -191,11 +177,33 @@ def test_a_full_disk_is_one_line_for_who_reads(launch, small, tmp_path):
     assert err.startswith(f"launch.py: cannot write {tmp_path / 'run' / 'checkpoints'} (File too")
 
 
-def test_evaluation_and_prediction_write_nothing(run, monkeypatch):
+def test_evaluation_and_prediction_write_nothing(run):
     damage(run, keep=2)
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    files = lambda: {path: path.stat().st_mtime_ns for path in [run, *run.rglob("*")]}
+    before = files()
     rnn_jax.load(run)("the cat")
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert evaluate_test(open_run(run))["examples"] == 10
+    assert files() == before  # the folders' times too: they change with every name in them
+
+
+def test_a_finished_run_s_report_and_scalars_are_made_anew(config, run, tmp_path):
+    page, config_file = (run / "report.html").read_bytes(), (run / "config.json").read_bytes()
+    (run / "report.html").unlink()
+    shutil.rmtree(run / "tensorboard")
+    train.run(config, run)
+    assert (run / "report.html").read_bytes() == page
+    assert (run / "config.json").read_bytes() == config_file
+    (events,) = (run / "tensorboard").iterdir()
+    assert events.stat().st_size > 0
+    # Without its data the run has its result still, and says what it lacks.
+    (run / "report.html").unlink()
+    moved = shutil.copytree(config.data.data_dir, tmp_path / "moved")
+    (moved / "test.csv").write_text((moved / "test.csv").read_text().replace("rain", "snow"))
+    display = Lines()
+    result = train.run(replace(config, {"data.data_dir": str(moved)}), run, display=display)
+    assert result.history[-1]["split"] == "test"
+    assert "report.html is missing and cannot be made anew: the data is" in display.lines[-1]
+    assert not (run / "report.html").exists()
 
 
 def test_a_step_that_is_not_finite_can_be_seen_again(config, tmp_path):
@@ -306,7 +314,7 @@ def test_sigterm_before_the_training_begins_ends_like_ctrl_c(launch, monkeypatch
 
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         monkeypatch.setattr(
-            program, "run", lambda argv, number=number: os.kill(os.getpid(), number)
+            program, "run", lambda *parsed, number=number: os.kill(os.getpid(), number)
         )
         before = signal.getsignal(signal.SIGTERM)
         assert launch()[::2] == (code, "launch.py: stopped; whatever was saved before stays\n")

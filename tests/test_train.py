@@ -8,27 +8,8 @@ import pytest
 
 import rnn_jax
 from rnn_jax import checkpoint, optimizer, steps, tasks, train, workdir
-from rnn_jax.config import Config, InputError, replace
+from rnn_jax.config import InputError, replace
 from rnn_jax.interrupts import Interrupted, Request
-
-
-@pytest.fixture
-def config(csv_folder):
-    changes = {
-        "data.source": "csv",
-        "data.data_dir": str(csv_folder),
-        "data.vocab_size": 100,
-        "data.max_length": 16,
-        "model.cell": "gru",
-        "model.hidden": 4,
-        "model.embedding_size": 8,
-        "model.dropout": 0.2,
-        "optimizer.learning_rate": 0.02,
-        "train.epochs": 3,
-        "train.batch_size": 4,
-        "train.steps_per_call": 2,
-    }
-    return replace(Config(experiment="test"), changes)
 
 
 def without_times(folder):
@@ -111,7 +92,7 @@ def test_two_runs_cannot_share_a_folder(config, tmp_path):
         train.run(config, tmp_path)
 
 
-def test_the_epoch_s_loss_is_the_mean_over_examples(config, tmp_path, monkeypatch):
+def test_the_epoch_s_loss_is_the_mean_over_examples(config, tmp_path):
     # Without updates the loss of an epoch is that of the initial parameters on all examples.
     config = replace(
         config, {"optimizer.learning_rate": 0.0, "model.dropout": 0.0, "train.epochs": 1}
