@@ -11,8 +11,10 @@ Row = tuple[str, tuple[int, ...], str, int]  # layer, shape, dtype, count
 
 
 def rows(params: Any) -> list[Row]:
-    """A row for each array of a parameter tree (of arrays or shapes), in its order."""
+    """A row for each array of a parameter tree (of arrays or shapes), as data flows through the
+    model: by name, which has the embedding before the recurrent layers, and the head last."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
+    leaves.sort(key=lambda leaf: getattr(leaf[0][0], "key", None) == "head")  # else as they were
     return [
         (
             "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path),

@@ -65,6 +65,8 @@ def test_summary_has_the_course_s_parameter_counts(launch, experiment, total):
     )
     assert code == 0
     assert out.splitlines()[-1].split() == ["total", total]
+    parts = [line.partition("/")[0] for line in out.splitlines()[2:-2]]
+    assert list(dict.fromkeys(parts)) == ["embedding", "recurrent", "head"]  # as data flows
 
 
 @pytest.mark.parametrize(
