@@ -2,16 +2,17 @@
 
 A checkpoint is a folder `checkpoints/<number>`:
 
-    state/            all that a step changes, as orbax writes arrays
-    best/             the parameters with the lowest validation loss so far (missing before there
-    are any) progress.json     where the run stood, with the records of metrics.jsonl
-    config.json, vocabulary.json   copies of the run folder's, so that a checkpoint needs nothing
-    else digests.json      the SHA-256 of every other file, written last and verified before use
+    state/           all that a step changes, as orbax writes arrays
+    best/            the parameters with the lowest validation loss so far (missing before there
+                     are any)
+    progress.json    where the run stood, with the records of metrics.jsonl
+    config.json      a copy of the run folder's, so that a checkpoint needs nothing else
+    vocabulary.json  likewise
+    digests.json     the SHA-256 of every other file, written last and verified before use
 
 It is written as `<number>.part` and renamed when all of it is on the disk, so a kill at any moment
 leaves either a checkpoint or a `.part` that the next write clears away. A folder that has its final
-name but not
-its digests is damaged: it is never used, and never deleted. Nothing is unpickled.
+name but not its digests is damaged: it is never used, and never deleted. Nothing is unpickled.
 """
 
 from __future__ import annotations

@@ -2,15 +2,14 @@
 
 Every layer has the call
 
-    carry, outputs = layer.apply(variables, inputs, lengths=None, mask=None, resets=None,
-    initial=None,
-                                 deterministic=True)
+    carry, outputs = layer.apply(
+        variables, inputs, lengths=None, mask=None, resets=None, initial=None, deterministic=True
+    )
 
 with the arguments of `rnn_jax.unrolling.unroll`; with `deterministic=False` noise comes from the
 flax rng collection "dropout". The carries: RNN, its cell's; Bidirectional, (forward, backward);
 Stacked, a tuple with one entry for each layer. `layer.final_output(carry)` turns a final carry into
-the features at the
-end of each row: float[batch, features].
+the features at the end of each row: float[batch, features].
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Several walks through time in one loop, each writing its records over what it has read.
 
-A program's memory is new to the processor at every call: on a CPU, touching 16 MB of it for the
-first time took as long as computing 100 MFLOP. So a loop writes over arrays that it has no more use
-for, wherever one fits.
+A program's memory is new to the processor at every call, and on a CPU touching it for the first
+time costs more than most of the arithmetic on it. So a loop writes over arrays that it has no more
+use for, wherever one fits.
 """
 
 from __future__ import annotations
