@@ -95,9 +95,9 @@ def reachable(url: str, patience: float | None = None) -> bool:
     answers: list[bool] = []
 
     def ask() -> None:
-        import requests  # TFDS' own client: the same proxies and certificates
-
         try:
+            import requests  # TFDS' own client: the same proxies and certificates
+
             with requests.get(url, stream=True, timeout=patience) as response:
                 answers.append(response.ok)
         except Exception:  # a proxy's address that cannot be parsed, too, means: no answer
