@@ -34,7 +34,8 @@ class SequenceClassifier(nn.Module):
         that holds the text. So it depends on the text alone, not on its neighbours in a batch.
         Without widths, all padding is read.
       pooling: "last", "mean" or "max" over each row's steps.
-      dropout: share of features that training drops from the tokens' vectors and from what is pooled.
+      dropout: share of features that training drops from the tokens' vectors and from what is
+        pooled.
 
     Raises:
       ValueError: an attribute out of its bounds.
