@@ -262,7 +262,7 @@ def gru(
         n = activation(x_t @ W_n + b_n + sigmoid(r) * (h_{t-1} @ U_n + b_hn))
         h_t = (1 - sigmoid(z)) * n + sigmoid(z) * h_{t-1}
 
-    With `reset_after=False`, version 1 of the paper:
+    With `reset_after=False`, version 3 of the paper:
 
         n = activation(x_t @ W_n + b_n + (sigmoid(r) * h_{t-1}) @ U_n + b_hn)
 
