@@ -1,4 +1,16 @@
-"""A two-layer bidirectional LSTM that skips padding."""
+"""A two-layer bidirectional LSTM that skips padding.
+
+It has the sizes of the course's last model: embedding 128, 64 units in each direction of both
+layers, masked. What the course leaves open, or does differently: the mean of the outputs instead of
+the last states, a vocabulary fitted on whole texts, dropout, and a cosine schedule from a learning
+rate of 0.003. For the course's vocabulary add `--config.data.vocab_field=title
+--config.data.vocab_texts=2000`.
+
+    python launch.py --experiment=bilstm
+
+gave test accuracy 0.9647 on the embedded BBC stories, in 84 s from Enter to the end, on two cores
+with other work (seed 0). AG News and more seeds: docs/results.md.
+"""
 
 from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 

@@ -1,6 +1,15 @@
-"""An LSTM on one-hot characters: no words, no embedding."""
+"""An LSTM on one-hot characters: no words, no embedding.
 
-from rnn_jax.config import Config, DataConfig, ModelConfig, TrainConfig
+It reads the first 400 characters of a story, each as a one-hot vector straight into the cell.
+Spelling has to be learned from 1,530 stories, so it is far behind the models that are given words.
+
+    python launch.py --experiment=char_rnn
+
+gave test accuracy 0.4541 on the embedded BBC stories, in 56 s from Enter to the end, on two cores
+with other work (seed 0). AG News and more seeds: docs/results.md.
+"""
+
+from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 
 
 def get_config() -> Config:
@@ -8,5 +17,6 @@ def get_config() -> Config:
         experiment="char_rnn",
         data=DataConfig(field="text", tokens="characters", vocab_size=64, max_length=400),
         model=ModelConfig(cell="lstm", hidden=64, embedding_size=0, masked=True, pooling="mean"),
-        train=TrainConfig(epochs=10, batch_size=16),
+        optimizer=OptimizerConfig(learning_rate=5e-3),
+        train=TrainConfig(epochs=12, batch_size=16),
     )

@@ -1,4 +1,10 @@
-"""A small GRU, reset after the product, otherwise as `lstm`."""
+"""A small GRU, reset after the product, otherwise as `lstm`.
+
+    python launch.py --experiment=gru
+
+gave test accuracy 0.9624 on the embedded BBC stories, in 28 s from Enter to the end, on two cores
+with other work (seed 0). AG News and more seeds: docs/results.md.
+"""
 
 from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 

@@ -1,4 +1,14 @@
-"""A small LSTM that reads title and description, padding and all."""
+"""A small LSTM that reads title and description, padding and all.
+
+It has the sizes of the course's third model: LSTM(8), embedding 64, batches of 8, no mask. The
+course classifies by the last state, at a learning rate of 0.001; here it is the mean of the outputs
+(`--config.model.pooling=last` for the course's way), at 0.002.
+
+    python launch.py --experiment=lstm
+
+gave test accuracy 0.7976 on the embedded BBC stories, in 72 s from Enter to the end, on two cores
+with other work (seed 0). AG News and more seeds: docs/results.md.
+"""
 
 from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 

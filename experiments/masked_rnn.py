@@ -1,4 +1,14 @@
-"""A simple RNN that reads title and description and skips padding."""
+"""A simple RNN that reads title and description and skips padding.
+
+It has the sizes of the course's second model: SimpleRNN(16), embedding 64, batches of 16, masked.
+The course classifies by the last state; here it is the mean of the outputs
+(`--config.model.pooling=last` for the course's way).
+
+    python launch.py --experiment=masked_rnn
+
+gave test accuracy 0.7694 on the embedded BBC stories, in 35 s from Enter to the end, on two cores
+with other work (seed 0). AG News and more seeds: docs/results.md.
+"""
 
 from rnn_jax.config import Config, DataConfig, ModelConfig, TrainConfig
 
