@@ -2,9 +2,11 @@
 
 It has the sizes of the course's last model: embedding 128, 64 units in each direction of both
 layers, masked. What the course leaves open, or does differently: the mean of the outputs instead of
-the last states, a vocabulary fitted on whole texts, dropout, and a cosine schedule from a learning
-rate of 0.003. For the course's vocabulary add `--config.data.vocab_field=title
---config.data.vocab_texts=2000`.
+the last states, a vocabulary fitted on whole texts, dropout (half of the tokens are left out whole,
+by far the most effective), and a cosine schedule from a learning rate of 0.002. For the course's
+vocabulary add
+
+    --config.data.vocab_field=title --config.data.vocab_texts=2000
 
     python launch.py --experiment=bilstm
 
@@ -27,8 +29,9 @@ def get_config() -> Config:
             embedding_size=128,
             masked=True,
             pooling="mean",
-            dropout=0.5,
+            dropout=0.3,
+            token_dropout=0.5,
         ),
-        optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine"),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
         train=TrainConfig(epochs=6, batch_size=16, patience=0),
     )

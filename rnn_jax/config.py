@@ -127,6 +127,12 @@ class ModelConfig:
         minimum=0.0,
         below=1.0,
     )
+    token_dropout: float = option(
+        0.0,
+        "share of tokens whose whole vector is dropped, each on its own",
+        minimum=0.0,
+        below=1.0,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,7 @@ class SequenceClassifier(nn.Module):
       pooling: "last", "mean" or "max" over each row's steps.
       dropout: share of features that training drops from the tokens' vectors and from what is
         pooled.
+      token_dropout: share of tokens whose whole vector training drops, each on its own.
 
     Raises:
       ValueError: an attribute out of its bounds.
@@ -49,6 +50,7 @@ class SequenceClassifier(nn.Module):
     widths: tuple[int, ...] = ()
     pooling: str = "last"
     dropout: float = 0.0
+    token_dropout: float = 0.0
 
     def __post_init__(self):
         for name, smallest in (("vocab_size", 1), ("embedding_size", 0), ("classes", 1)):
@@ -56,8 +58,10 @@ class SequenceClassifier(nn.Module):
                 raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)!r}")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a number in [0, 1), got {self.dropout!r}")
+        for name in ("dropout", "token_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                value = getattr(self, name)
+                raise ValueError(f"{name} must be a number in [0, 1), got {value!r}")
         super().__post_init__()
 
     def setup(self):
@@ -67,6 +71,7 @@ class SequenceClassifier(nn.Module):
             )
         self.head = nn.Dense(self.classes, kernel_init=nn.initializers.glorot_uniform())
         self.drop = nn.Dropout(self.dropout)
+        self.drop_tokens = nn.Dropout(self.token_dropout, broadcast_dims=(-1,))
 
     def __call__(self, tokens: Array, lengths: Array, deterministic: bool = True) -> Array:
         """Logits of token sequences.
@@ -91,6 +96,7 @@ class SequenceClassifier(nn.Module):
         """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that
         a loss can be differentiated by the vectors alone."""
         read = self._read(lengths, vectors.shape[1])
+        vectors = self.drop_tokens(vectors, deterministic=deterministic)
         vectors = self.drop(vectors, deterministic=deterministic)
         carry, outputs = self.recurrent(vectors, lengths=read, deterministic=deterministic)
         mask = None if read is None else masking.lengths_to_mask(read, vectors.shape[1])
@@ -131,4 +137,5 @@ def classifier(
         widths=() if config.masked else widths,
         pooling=config.pooling,
         dropout=config.dropout,
+        token_dropout=config.token_dropout,
     )

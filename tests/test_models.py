@@ -104,10 +104,11 @@ def test_one_hot_tokens_go_straight_into_the_cell():
     assert kernel.shape == (20, 16)
 
 
-def test_dropout_is_noise_for_training_alone():
+@pytest.mark.parametrize("kind", ["dropout", "token_dropout"])
+def test_dropout_is_noise_for_training_alone(kind):
     config = Config(
         data=DataConfig(vocab_size=20),
-        model=ModelConfig(cell="gru", hidden=4, embedding_size=5, layers=2, dropout=0.5),
+        model=ModelConfig(cell="gru", hidden=4, embedding_size=5, layers=2, **{kind: 0.5}),
     )
     task = tasks.classification(config, ("a", "b"))
     params = task.init(jax.random.key(0))
@@ -136,3 +137,12 @@ def test_a_network_s_attributes_are_checked(attribute, wrong, expected):
     recurrent = layers.Stacked([layers.RNN(cells.gru(4))])
     with pytest.raises(ValueError, match=f"^{attribute} must be {expected}, got {wrong!r}$"):
         models.SequenceClassifier(recurrent, **attributes)
+
+
+def test_token_dropout_leaves_out_whole_tokens():
+    model, variables = model_and_variables(token_dropout=0.5)
+    bound = model.bind(variables, rngs={"dropout": jax.random.key(0)})
+    dropped = np.asarray(bound.drop_tokens(jnp.ones((8, 50, 5)), deterministic=False))
+    whole = (dropped == 0).all(-1) | (dropped == 2).all(-1)
+    assert whole.all()
+    assert 0.4 < (dropped[..., 0] == 0).mean() < 0.6
