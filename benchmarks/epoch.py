@@ -103,7 +103,7 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
     size, widths = config.train.batch_size, batching.widths(config.data.max_length)
     plans = {"test": batching.plan(data.test.lengths, size, widths, shuffle=False)}
     for epoch in range(config.train.epochs):
-        plans[str(epoch)] = job.epoch_plan(config, data, widths, epoch)
+        plans[str(epoch)] = job.window_plan(config, data.train, widths, epoch)
     for name, plan in plans.items():
         arrays |= {
             f"plan_{name}_widths": np.array([width for width, _ in plan]),

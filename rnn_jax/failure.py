@@ -6,12 +6,13 @@ import contextlib
 import json
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnn_jax import files, numerics
 from rnn_jax.data import batching
+from rnn_jax.data.text import Vectorizer
 from rnn_jax.numerics import Examination, Stage, Wrong
 from rnn_jax.preparation import Data
 
@@ -20,6 +21,19 @@ ADVICE = (
     "A lower --config.optimizer.learning_rate or --config.optimizer.clip_norm may help; "
     "--config.train.non_finite=skip leaves such steps out"
 )
+
+
+class Shown(NamedTuple):
+    """Examples that a failure is about.
+
+    numbers: int64[n], their places in the split.
+    rows: int64[n], their places in `examples`.
+    examples: those of them that are in memory.
+    """
+
+    numbers: np.ndarray
+    rows: np.ndarray
+    examples: batching.Examples
 
 
 class RunError(RuntimeError):
@@ -41,8 +55,8 @@ def writing(folder: pathlib.Path) -> Iterator[None]:
 def step_failed(
     folder: pathlib.Path,
     where: dict[str, int],
-    data: Data,
-    rows: np.ndarray,
+    vectorizer: Vectorizer,
+    batch: Shown,
     stages: list[Stage],
     examination: Examination,
 ) -> RunError:
@@ -51,15 +65,15 @@ def step_failed(
     Args:
       folder: the run's.
       where: step, epoch and batch.
-      data: the run's data.
-      rows: int[n], the batch's examples.
+      vectorizer: the run's.
+      batch: the step's examples.
       stages: the places that were examined, before the step was taken.
       examination: what was found there.
     """
     wrong = numerics.first_wrong(stages, examination)
-    first = wrong and wrong._asdict() | {"example": int(rows[wrong.row])}
+    first = wrong and wrong._asdict() | {"example": int(batch.numbers[wrong.row])}
     content = {**where, "split": "train", **numerics.norms(examination), "first": first}
-    _write(folder, content | _shown(data, data.train, rows))
+    _write(folder, content | _shown(vectorizer, batch))
     finite = np.isfinite(examination.loss) and np.isfinite(examination.gradient)
     what = "layer outputs that are" if wrong and finite else "a loss or gradient that is"
     return RunError(
@@ -83,7 +97,8 @@ def validation_failed(
     """
     finite = np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)
     content = {**where, "split": "validation", "loss": str(loss)}
-    _write(folder, content | _shown(data, data.validation, np.flatnonzero(~finite)[:32]))
+    rows = np.flatnonzero(~finite)[:32]
+    _write(folder, content | _shown(data.vectorizer, Shown(rows, rows, data.validation)))
     return RunError(
         f"the validation loss of epoch {where['epoch']} is not finite; the first examples are in "
         f"{folder / FAILURE}. {ADVICE}"
@@ -98,13 +113,13 @@ def _place(wrong: Wrong | None, first: dict[str, Any] | None) -> str:
     return f", first {what}{wrong.layer}{time} of example {first['example']}"
 
 
-def _shown(data: Data, examples: batching.Examples, rows: np.ndarray) -> dict[str, Any]:
+def _shown(vectorizer: Vectorizer, batch: Shown) -> dict[str, Any]:
     """The examples as the model saw them: their place in the split, labels and tokens."""
-    words = data.vectorizer.words
+    words, examples = vectorizer.words, batch.examples
     return {
-        "examples": rows.tolist(),
-        "labels": examples.labels[rows].tolist(),
-        "tokens": [[words[token] for token in examples.tokens[row]] for row in rows],
+        "examples": batch.numbers.tolist(),
+        "labels": examples.labels[batch.rows].tolist(),
+        "tokens": [[words[token] for token in examples.tokens[row]] for row in batch.rows],
     }
 
 

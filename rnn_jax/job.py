@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +23,21 @@ from rnn_jax.types import Batch
 from rnn_jax.workdir import Claim
 
 
+class Window(NamedTuple):
+    """A part of an epoch: stories in memory, and the batches that are made of them.
+
+    start: batches of the epoch that come before it.
+    plan: its batches; their rows are indices into `examples`.
+    examples: its stories.
+    numbers: int64[examples], their places in the training split.
+    """
+
+    start: int
+    plan: batching.Plan
+    examples: batching.Examples
+    numbers: np.ndarray
+
+
 class Job(NamedTuple):
     """What stays the same while a run goes on."""
 
@@ -39,19 +54,40 @@ class Job(NamedTuple):
     display: Display
     request: Request
 
-    def plan(self, epoch: int) -> batching.Plan:
-        """The batches of an epoch; every epoch has equally many."""
-        return epoch_plan(self.config, self.data, self.widths, epoch)
+    def windows(self, epoch: int, position: int) -> Iterator[Window]:
+        """An epoch's windows, from the one that holds its batch number `position` on."""
+        if position < self.epoch_batches:
+            yield self._window(epoch)
+
+    def batch_at(self, epoch: int, position: int) -> tuple[Window, tuple[Any, np.ndarray]]:
+        """A batch by its number in an epoch: the window that holds it, and its entry in the
+        plan."""
+        window = self._window(epoch)
+        return window, window.plan[position - window.start]
+
+    def _window(self, epoch: int) -> Window:
+        examples = self.data.train
+        plan = window_plan(self.config, examples, self.widths, epoch)
+        return Window(0, plan, examples, np.arange(len(examples)))
 
 
-def epoch_plan(config: Config, data: Data, widths: tuple[int, ...], epoch: int) -> batching.Plan:
-    """The batches of an epoch of a run."""
+def window_plan(
+    config: Config, examples: batching.Examples, widths: tuple[int, ...], turn: int
+) -> batching.Plan:
+    """The batches of a window of training stories.
+
+    Args:
+      config: the run's.
+      examples: the window's stories; without `config.data.stream`, all of them.
+      widths: that batches may have.
+      turn: how many windows came before it, in all epochs; without `config.data.stream`, epochs.
+    """
     return batching.plan(
-        data.train.lengths,
+        examples.lengths,
         config.train.batch_size,
         widths,
         seed=config.train.seed,
-        epoch=epoch,
+        epoch=turn,
         pool=config.train.pool,
         run=config.train.steps_per_call,
     )
@@ -75,7 +111,7 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
             files.write_atomically(claimed.folder / name, content)
     task = tasks.classification(config, data.classes)
     widths = batching.widths(config.data.max_length)
-    epoch_batches = len(epoch_plan(config, data, widths, epoch=0))
+    epoch_batches = len(window_plan(config, data.train, widths, turn=0))
     transformation = optimizer.make(config.optimizer, config.train.epochs * epoch_batches)
     train_step = steps.make_train_step(
         task,

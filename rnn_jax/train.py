@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import pathlib
 import time
 from typing import Any, NamedTuple
 
@@ -18,18 +17,16 @@ from rnn_jax import (
     files,
     interrupts,
     numerics,
-    preparation,
-    report,
+    outcome,
     steps,
-    summary,
     tasks,
     workdir,
 )
 from rnn_jax import config as config_lib
 from rnn_jax import job as job_lib
 from rnn_jax.checkpoint import Progress
-from rnn_jax.config import Config, InputError
-from rnn_jax.data import batching, sources, text
+from rnn_jax.config import Config
+from rnn_jax.data import batching, sources
 from rnn_jax.display import Display
 from rnn_jax.evaluate import evaluate_split
 from rnn_jax.failure import RunError
@@ -96,7 +93,7 @@ def run(
             shapes = jax.eval_shape(task.init, jax.random.key(config.train.seed))
             best = checkpoint.restore(found.path, "best", shapes)
             with failure.writing(folder):
-                _complete(config, claimed, task, best, display)
+                outcome.complete(config, claimed, task, best, display)
             return Result(best, progress.history)
 
         job = job_lib.make(config, claimed, display)
@@ -151,7 +148,7 @@ def _until_finished(job: Job, state: TrainState, best: Params | None, progress: 
             best = state.params
         tested, outputs = _measure(job, state, best, progress, best, "test")
         progress = record(progress, tested)
-        _write_report(
+        outcome.write_report(
             job.config, job.folder, workdir.environment(), job.data, job.task, progress, outputs
         )
         _save(job, state, best, progress._replace(finished=True))
@@ -165,25 +162,30 @@ def _train_epoch(
     job: Job, state: TrainState, best: Params | None, progress: Progress
 ) -> tuple[TrainState, Progress]:
     """The rest of the epoch that `progress` stands in."""
-    config, examples = job.config.train, job.data.train
-    plan = job.plan(progress.epoch)
-    done = sum(len(rows) for _, rows in plan[: progress.batch])
+    config, stories = job.config.train, len(job.data.train)
+    size = 1 if config.check_numerics else config.steps_per_call
     title = f"epoch {progress.epoch + 1}/{config.epochs}"
+    done = min(progress.batch * config.batch_size, stories)
     began = time.perf_counter() - progress.seconds
-    with job.display.start(title, len(examples), done) as shown:
-        size = config.steps_per_call
-        for entries in batching.runs(plan, progress.batch, 1 if config.check_numerics else size):
-            batches = batching.assemble_run(examples, entries, config.batch_size, size)
-            if config.check_numerics:
-                _check_numerics(job, state, progress)
-            state = job.train_steps(state, batches, np.int32(len(entries)))
-            done += sum(len(rows) for _, rows in entries)
-            seconds = time.perf_counter() - began
-            progress = progress._replace(batch=progress.batch + len(entries), seconds=seconds)
-            if shown.due():
-                sums = _finite_sums(job, state, best, progress)
-                shown.show(done, job.task.means(sums))
-            _between(job, state, best, progress)
+    with job.display.start(title, stories, done) as shown:
+        for window in job.windows(progress.epoch, progress.batch):
+            offset = progress.batch - window.start
+            done = window.start * config.batch_size  # only an epoch's last window has fewer
+            done += sum(len(rows) for _, rows in window.plan[:offset])
+            for entries in batching.runs(window.plan, offset, size):
+                batches = batching.assemble_run(
+                    window.examples, entries, config.batch_size, config.steps_per_call
+                )
+                if config.check_numerics:
+                    _check_numerics(job, state, progress)
+                state = job.train_steps(state, batches, np.int32(len(entries)))
+                done += sum(len(rows) for _, rows in entries)
+                seconds = time.perf_counter() - began
+                progress = progress._replace(batch=progress.batch + len(entries), seconds=seconds)
+                if shown.due():
+                    sums = _finite_sums(job, state, best, progress)
+                    shown.show(done, job.task.means(sums))
+                _between(job, state, best, progress)
     _finite_sums(job, state, best, progress)  # waits for the last step
     return state, progress._replace(seconds=time.perf_counter() - began)
 
@@ -290,8 +292,8 @@ def _examined(
     job: Job, state: TrainState, progress: Progress
 ) -> tuple[list[numerics.Stage], numerics.Examination]:
     """The step that comes after `progress`, laid open."""
-    width, rows = job.plan(progress.epoch)[progress.batch]
-    batch = batching.assemble(job.data.train, width, rows, job.config.train.batch_size)
+    window, (shape, rows) = job.batch_at(progress.epoch, progress.batch)
+    batch = batching.assemble(window.examples, shape, rows, job.config.train.batch_size)
     return job.examine(state.params, batch, steps.step_key(job.config.train.seed, state.step))
 
 
@@ -306,8 +308,9 @@ def _step_failed(
         "epoch": progress.epoch + 1,
         "batch": progress.batch,
     }
-    _, rows = job.plan(progress.epoch)[progress.batch]
-    return failure.step_failed(job.folder, where, job.data, rows, stages, examination)
+    window, (_, rows) = job.batch_at(progress.epoch, progress.batch)
+    batch = failure.Shown(window.numbers[rows], rows, window.examples)
+    return failure.step_failed(job.folder, where, job.data.vectorizer, batch, stages, examination)
 
 
 def _patience_is_over(progress: Progress, patience: int) -> bool:
@@ -324,51 +327,4 @@ def _epoch_line(
         f"validation loss {validated['loss']:.4f} accuracy {validated['accuracy']:.4f}  "
         f"gap {gap:+.4f}  gradient norm {trained['gradient_norm']:.2f}  "
         f"{trained['examples'] / trained['seconds']:.0f} examples/s{'  best' if better else ''}"
-    )
-
-
-def _complete(
-    config: Config, claimed: workdir.Claim, task: tasks.Task, best: Params, display: Display
-) -> None:
-    """Makes anew what is missing of a finished run's TensorBoard scalars and report."""
-    folder, identity, found = claimed
-    if not (folder / workdir.TENSORBOARD).is_dir():
-        workdir.Scalars(folder, found.progress.history).close()
-    if (folder / workdir.REPORT).is_file():
-        return
-    try:
-        data = prepare(config, text.read_vectorizer(found.path / workdir.VOCABULARY))
-        if preparation.digest(data) != identity.data:
-            raise InputError("the data is no longer what the run was trained on")
-    except InputError as error:
-        display.line(f"{workdir.REPORT} is missing and cannot be made anew: {error}")
-        return
-    widths = batching.widths(config.data.max_length)
-    _, outputs = evaluate_split(
-        task, best, data.test, config.train.batch_size, widths, title="test", display=display
-    )
-    last = identity.continued[-1]["environment"] if identity.continued else identity.environment
-    _write_report(config, folder, last, data, task, found.progress, outputs)
-
-
-def _write_report(
-    config: Config,
-    folder: pathlib.Path,
-    environment: dict[str, Any],
-    data: preparation.Data,
-    task: tasks.Task,
-    progress: Progress,
-    outputs: np.ndarray,
-) -> None:
-    params = jax.eval_shape(task.init, jax.random.key(0))
-    report.write(
-        folder / workdir.REPORT,
-        experiment=config.experiment,
-        config=config_lib.to_dict(config),
-        environment=environment,
-        history=progress.history,
-        parameters=summary.rows(params),
-        sections=task.sections(outputs, data.test.labels, data.test_texts),
-        best_epoch=progress.best_epoch or None,
-        stopped_early=progress.epoch < config.train.epochs,
     )
