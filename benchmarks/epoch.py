@@ -33,7 +33,7 @@ import tables
 from rnn_jax import config as config_lib
 from rnn_jax import job
 from rnn_jax.config import Config
-from rnn_jax.data import batching
+from rnn_jax.data import batching, packing
 from rnn_jax.data.text import UNKNOWN
 from rnn_jax.train import prepare
 
@@ -100,16 +100,24 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
             f"{split}_offsets": offsets + np.append(0, np.cumsum(empty)),
             f"{split}_labels": examples.labels,
         }
-    size, widths = config.train.batch_size, batching.widths(config.data.max_length)
-    plans = {"test": batching.plan(data.test.lengths, size, widths, shuffle=False)}
+    # The peers' layers do not take packed rows: theirs are the same batches, each text in a row.
+    padded = packing.padded_shapes(config.train.batch_size, config.data.max_length)
+    own = job.batch_shapes(config, data)
+    plans = {"test": batching.plan(data.test.lengths, config.train.batch_size, padded, shuffle=False)}
     for epoch in range(config.train.epochs):
-        plans[str(epoch)] = job.window_plan(config, data.train, widths, epoch)
+        plans[str(epoch)] = job.epoch_plan(config, data, padded, epoch)
     for name, plan in plans.items():
         arrays |= {
-            f"plan_{name}_widths": np.array([width for width, _ in plan]),
-            f"plan_{name}_counts": np.array([len(rows) for _, rows in plan]),
-            f"plan_{name}_rows": np.concatenate([rows for _, rows in plan]),
+            f"plan_{name}_widths": np.array([shape.width for shape, _ in plan]),
+            f"plan_{name}_counts": np.array([len(members) for _, members in plan]),
+            f"plan_{name}_rows": np.concatenate([members for _, members in plan]),
         }
+    arrays["own_padding"] = np.array(
+        [
+            batching.padded_share(job.epoch_plan(config, data, own, epoch), data.train.lengths)
+            for epoch in range(config.train.epochs)
+        ]
+    )
     np.savez(path, **arrays)
     return len(data.classes), len(data.train)
 

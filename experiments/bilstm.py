@@ -33,5 +33,5 @@ def get_config() -> Config:
             token_dropout=0.5,
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
-        train=TrainConfig(epochs=6, batch_size=16, patience=0),
+        train=TrainConfig(epochs=6, batch_size=16, patience=0, pack=True),
     )

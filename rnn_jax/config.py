@@ -177,6 +177,11 @@ class TrainConfig:
         "batches of texts that are alike",
         minimum=1,
     )
+    pack: bool = option(
+        False,
+        "put several short texts into one row of a batch, which leaves little padding (masked "
+        "models that pool the mean or max of their outputs)",
+    )
     steps_per_call: int = option(
         8,
         "steps that the device takes before it reports back (several cost one dispatch)",
@@ -281,6 +286,13 @@ def check(config: Config) -> None:
             raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r}")
         if bounds["below"] is not None and not value < bounds["below"]:
             raise InputError(f"--config.{name} must be below {bounds['below']}, not {value!r}")
+    model = config.model
+    if config.train.pack and not (model.masked and model.pooling in ("mean", "max")):
+        raise InputError(
+            "--config.train.pack needs --config.model.masked and --config.model.pooling=mean or "
+            f"max, not {'masked' if model.masked else 'nomasked'} and {model.pooling}; give "
+            "--noconfig.train.pack to put each text into a row of its own"
+        )
 
 
 def nearest(word: str, known) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from rnn_jax import checkpoint, metrics, tasks, workdir
 from rnn_jax.config import Config, InputError
 from rnn_jax.data import batching, sources, text
+from rnn_jax.data.packing import Shape
 from rnn_jax.display import Display
 from rnn_jax.tasks import Task
 from rnn_jax.types import Params
@@ -65,7 +66,7 @@ def outputs_in_order(
     params: Params,
     examples: batching.Examples,
     batch_size: int,
-    widths: tuple[int, ...],
+    shapes: Sequence[Shape],
     after: Callable[[metrics.Sums, int], None] = lambda sums, rows: None,
 ) -> list[np.ndarray]:
     """What a model says of every example, in the examples' order.
@@ -75,25 +76,24 @@ def outputs_in_order(
       params: the parameters.
       examples: what to read.
       batch_size: rows of a batch.
-      widths: the widths that batches may have.
+      shapes: those that batches may have.
       after: called after each batch with its sums and how many examples it held; may raise.
     """
     outputs: list[Any] = [None] * len(examples)
-    for width, rows in batching.plan(examples.lengths, batch_size, widths, shuffle=False):
-        batch = batching.assemble(examples, width, rows, batch_size)
+    for shape, members in batching.plan(examples.lengths, batch_size, shapes, shuffle=False):
+        batch = batching.assemble(examples, shape, members, batch_size)
         sums, batch_outputs = evaluate(params, batch)
-        for row, output in zip(rows, np.asarray(batch_outputs), strict=False):
-            outputs[row] = output
-        after(sums, len(rows))
+        for member, output in zip(members, np.asarray(batch_outputs), strict=False):
+            outputs[member] = output
+        after(sums, len(members))
     return outputs
 
 
 def evaluate_split(
+    config: Config,
     task: Task,
     params: Params,
     examples: batching.Examples,
-    batch_size: int,
-    widths: tuple[int, ...],
     *,
     title: str = "evaluation",
     display: Display | None = None,
@@ -102,11 +102,10 @@ def evaluate_split(
     """Measures `params` on every example once.
 
     Args:
+      config: says in which batches.
       task: what to measure.
       params: the parameters.
       examples: the split.
-      batch_size: rows of a batch.
-      widths: the widths that batches may have.
       title: what the display calls the pass.
       display: where to show progress.
       between: called between two batches; may raise.
@@ -115,7 +114,10 @@ def evaluate_split(
       The task's means with `examples`, `tokens` and `seconds`, and the outputs [examples, ...] in
       the examples' order.
     """
-    sums, done = None, 0
+    sums, done, batch_size = None, 0, config.train.batch_size
+    shapes = batching.shapes(
+        examples.lengths, batch_size, config.data.max_length, config.train.pack
+    )
     began = time.perf_counter()
     with (display or Display(quiet=True)).start(title, len(examples)) as shown:
 
@@ -128,7 +130,7 @@ def evaluate_split(
             between()
 
         outputs = outputs_in_order(
-            jax.jit(task.evaluate), params, examples, batch_size, widths, after
+            jax.jit(task.evaluate), params, examples, batch_size, shapes, after
         )
     sums = jax.device_get(sums)
     counts = {name: int(sums[name]) for name in ("examples", "tokens")}
@@ -150,12 +152,6 @@ def evaluate_test(run: Trained) -> dict[str, Any]:
         )
     stories = splits.test
     ids = run.vectorizer.encode(stories.text(run.config.data.field), run.config.data.max_length)
-    figures, _ = evaluate_split(
-        run.task,
-        run.params,
-        batching.Examples(ids, stories.labels),
-        run.config.train.batch_size,
-        batching.widths(run.config.data.max_length),
-        title="test",
-    )
+    examples = batching.Examples(ids, stories.labels)
+    figures, _ = evaluate_split(run.config, run.task, run.params, examples, title="test")
     return {"step": run.step, "epoch": run.epoch, "split": "test"} | figures

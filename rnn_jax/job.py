@@ -14,6 +14,7 @@ from rnn_jax import failure, files, numerics, optimizer, preparation, steps, tas
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.config import Config, InputError
 from rnn_jax.data import batching
+from rnn_jax.data.packing import Shape
 from rnn_jax.display import Display
 from rnn_jax.interrupts import Request
 from rnn_jax.preparation import Data
@@ -44,7 +45,7 @@ class Job(NamedTuple):
     config: Config
     folder: pathlib.Path
     data: Data
-    widths: tuple[int, ...]
+    shapes: tuple[Shape, ...]
     task: Task
     optimizer: optax.GradientTransformation
     train_steps: Callable[[TrainState, Batch, np.ndarray], TrainState]
@@ -67,25 +68,32 @@ class Job(NamedTuple):
 
     def _window(self, epoch: int) -> Window:
         examples = self.data.train
-        plan = window_plan(self.config, examples, self.widths, epoch)
+        plan = window_plan(self.config, examples, self.shapes, epoch)
         return Window(0, plan, examples, np.arange(len(examples)))
 
 
+def batch_shapes(config: Config, data: Data) -> tuple[Shape, ...]:
+    """The shapes that the batches of a run may have."""
+    return batching.shapes(
+        data.train.lengths, config.train.batch_size, config.data.max_length, config.train.pack
+    )
+
+
 def window_plan(
-    config: Config, examples: batching.Examples, widths: tuple[int, ...], turn: int
+    config: Config, examples: batching.Examples, shapes: tuple[Shape, ...], turn: int
 ) -> batching.Plan:
     """The batches of a window of training stories.
 
     Args:
       config: the run's.
       examples: the window's stories; without `config.data.stream`, all of them.
-      widths: that batches may have.
+      shapes: those that batches may have.
       turn: how many windows came before it, in all epochs; without `config.data.stream`, epochs.
     """
     return batching.plan(
         examples.lengths,
         config.train.batch_size,
-        widths,
+        shapes,
         seed=config.train.seed,
         epoch=turn,
         pool=config.train.pool,
@@ -110,8 +118,8 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
         for name, content in texts.items():
             files.write_atomically(claimed.folder / name, content)
     task = tasks.classification(config, data.classes)
-    widths = batching.widths(config.data.max_length)
-    epoch_batches = len(window_plan(config, data.train, widths, turn=0))
+    shapes = batch_shapes(config, data)
+    epoch_batches = len(window_plan(config, data.train, shapes, turn=0))
     transformation = optimizer.make(config.optimizer, config.train.epochs * epoch_batches)
     train_step = steps.make_train_step(
         task,
@@ -124,7 +132,7 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
         config=config,
         folder=claimed.folder,
         data=data,
-        widths=widths,
+        shapes=shapes,
         task=task,
         optimizer=transformation,
         train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax import kernels
-from rnn_jax.affine import drop
+from rnn_jax.noise import dropout
 from rnn_jax.types import Array, Carry, Cell, Direction, Params
 from rnn_jax.unrolling import unroll_directions
 
@@ -265,8 +265,7 @@ class Stacked(nn.Module):
     def _dropped(self, values: Array, deterministic: bool) -> Array:
         if deterministic or not self.dropout:
             return values
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, values.shape)
-        return drop(values, keep, self.dropout)
+        return dropout(self.make_rng("dropout"), values, self.dropout)
 
 
 def _entries(name: str, carry: Any, count: int) -> Sequence[Any]:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from rnn_jax import cells, layers, masking
 from rnn_jax.config import ModelConfig
+from rnn_jax.noise import dropout
+from rnn_jax.segments import boundaries, segment_max, segment_mean
 from rnn_jax.types import Array, PRNGKey
 
 CELLS = {"simple_rnn": cells.simple_rnn, "lstm": cells.lstm, "gru": cells.gru}
@@ -18,6 +20,8 @@ POOLINGS = {
     "mean": lambda recurrent, carry, outputs, mask: masking.masked_mean(outputs, mask),
     "max": lambda recurrent, carry, outputs, mask: masking.masked_max(outputs, mask),
 }
+# (outputs, segments, lengths) -> float[batch, features]
+SEGMENT_POOLINGS = {"mean": segment_mean, "max": segment_max}
 
 
 class SequenceClassifier(nn.Module):
@@ -70,21 +74,29 @@ class SequenceClassifier(nn.Module):
                 self.vocab_size, self.embedding_size, embedding_init=_keras_embedding_init
             )
         self.head = nn.Dense(self.classes, kernel_init=nn.initializers.glorot_uniform())
-        self.drop = nn.Dropout(self.dropout)
-        self.drop_tokens = nn.Dropout(self.token_dropout, broadcast_dims=(-1,))
 
-    def __call__(self, tokens: Array, lengths: Array, deterministic: bool = True) -> Array:
+    def __call__(
+        self,
+        tokens: Array,
+        lengths: Array,
+        deterministic: bool = True,
+        segments: Array | None = None,
+    ) -> Array:
         """Logits of token sequences.
 
         Args:
-          tokens: int32[batch, time].
-          lengths: int32[batch]; tokens beyond them are padding.
+          tokens: int32[batch, time], or int32[rows, time] packed.
+          lengths: int32[batch]; padded, tokens beyond them are padding.
           deterministic: no dropout; otherwise needs the random stream "dropout".
+          segments: of packed sequences, int32[rows, time], as in `rnn_jax.segments`.
 
         Returns:
           float32[batch, classes].
+
+        Raises:
+          ValueError: packed sequences for a model that is unmasked or pools the last state.
         """
-        return self.classify(self.embed(tokens), lengths, deterministic)
+        return self.classify(self.embed(tokens), lengths, deterministic, segments)
 
     def embed(self, tokens: Array) -> Array:
         """int32[batch, time] -> float32[batch, time, features]."""
@@ -92,16 +104,45 @@ class SequenceClassifier(nn.Module):
             return jax.nn.one_hot(tokens, self.vocab_size)
         return self.embedding(tokens)
 
-    def classify(self, vectors: Array, lengths: Array, deterministic: bool = True) -> Array:
+    def classify(
+        self,
+        vectors: Array,
+        lengths: Array,
+        deterministic: bool = True,
+        segments: Array | None = None,
+    ) -> Array:
         """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that
         a loss can be differentiated by the vectors alone."""
+        if not deterministic:
+            vectors = self._dropped(vectors, self.token_dropout, axes=2)
+            vectors = self._dropped(vectors, self.dropout)
+        if segments is None:
+            features = self._pooled(vectors, lengths, deterministic)
+        else:
+            features = self._pooled_segments(vectors, lengths, segments, deterministic)
+        return self.head(features if deterministic else self._dropped(features, self.dropout))
+
+    def _pooled(self, vectors: Array, lengths: Array, deterministic: bool) -> Array:
         read = self._read(lengths, vectors.shape[1])
-        vectors = self.drop_tokens(vectors, deterministic=deterministic)
-        vectors = self.drop(vectors, deterministic=deterministic)
         carry, outputs = self.recurrent(vectors, lengths=read, deterministic=deterministic)
         mask = None if read is None else masking.lengths_to_mask(read, vectors.shape[1])
-        features = POOLINGS[self.pooling](self.recurrent, carry, outputs, mask)
-        return self.head(self.drop(features, deterministic=deterministic))
+        return POOLINGS[self.pooling](self.recurrent, carry, outputs, mask)
+
+    def _pooled_segments(
+        self, vectors: Array, lengths: Array, segments: Array, deterministic: bool
+    ) -> Array:
+        if not self.masked or self.pooling not in SEGMENT_POOLINGS:
+            raise ValueError(
+                f"segments need masked=True and a pooling of {' or '.join(SEGMENT_POOLINGS)}, got "
+                f"masked={self.masked} and pooling={self.pooling!r}"
+            )
+        _, outputs = self.recurrent(
+            vectors, resets=boundaries(segments), deterministic=deterministic
+        )
+        return SEGMENT_POOLINGS[self.pooling](outputs, segments, lengths)
+
+    def _dropped(self, values: Array, rate: float, axes: int | None = None) -> Array:
+        return dropout(self.make_rng("dropout"), values, rate, axes) if rate else values
 
     def _read(self, lengths: Array, time: int) -> Array | None:
         """How many steps of each row are read: int32[batch], or None for all."""

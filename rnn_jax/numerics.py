@@ -147,8 +147,6 @@ def _walk(
         if not seen:
             args = (note("inputs", args[0]), *args[1:])
         result = call(*args, **kwargs)
-        if isinstance(module, nn.Dropout):  # has no numbers of its own to go wrong
-            return result
         if not isinstance(result, tuple):
             return note(name, result)
         carry, outputs = result

@@ -12,7 +12,7 @@ from rnn_jax import config as config_lib
 from rnn_jax import preparation, report, summary, workdir
 from rnn_jax.checkpoint import Progress
 from rnn_jax.config import Config, InputError
-from rnn_jax.data import batching, text
+from rnn_jax.data import text
 from rnn_jax.display import Display
 from rnn_jax.evaluate import evaluate_split
 from rnn_jax.tasks import Task
@@ -69,9 +69,6 @@ def complete(
     except InputError as error:
         display.line(f"{workdir.REPORT} is missing and cannot be made anew: {error}")
         return
-    widths = batching.widths(config.data.max_length)
-    _, outputs = evaluate_split(
-        task, best, data.test, config.train.batch_size, widths, title="test", display=display
-    )
+    _, outputs = evaluate_split(config, task, best, data.test, title="test", display=display)
     last = identity.continued[-1]["environment"] if identity.continued else identity.environment
     write_report(config, folder, last, data, task, found.progress, outputs)

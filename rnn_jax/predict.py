@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rnn_jax.data import batching
+from rnn_jax.data import batching, packing
 from rnn_jax.evaluate import Trained, open_run, outputs_in_order
 
 
@@ -29,7 +29,6 @@ class Predictor:
 
     def __init__(self, run: Trained):
         self.run = run
-        self._widths = batching.widths(run.config.data.max_length)
         self._evaluate = jax.jit(run.task.evaluate)
 
     def __call__(self, text: str) -> Prediction:
@@ -50,9 +49,8 @@ class Predictor:
             raise ValueError(f"texts must be a sequence of strings, got the string {texts!r:.60}")
         ids = self.run.vectorizer.encode(texts, self.run.config.data.max_length)
         examples = batching.Examples(ids, np.zeros(len(texts), np.int32))
-        outputs = outputs_in_order(
-            self._evaluate, self.run.params, examples, batch_size, self._widths
-        )
+        shapes = packing.padded_shapes(batch_size, self.run.config.data.max_length)
+        outputs = outputs_in_order(self._evaluate, self.run.params, examples, batch_size, shapes)
         return [self._prediction(output) for output in outputs]
 
     def _prediction(self, output: np.ndarray) -> Prediction:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_jax import metrics, models, report
 from rnn_jax.config import Config
-from rnn_jax.data import batching
+from rnn_jax.data import packing
 from rnn_jax.metrics import Sums
 from rnn_jax.types import Array, Batch, Params, PRNGKey
 
@@ -54,7 +54,7 @@ def classification(config: Config, classes: Sequence[str]) -> Task:
       config: the experiment's config.
       classes: the class names; label i is `classes[i]`.
     """
-    widths = batching.widths(config.data.max_length)
+    widths = packing.widths(config.data.max_length)
     module = models.classifier(config.model, config.data.vocab_size, len(classes), widths)
 
     def init(key: PRNGKey) -> Params:
@@ -67,7 +67,9 @@ def classification(config: Config, classes: Sequence[str]) -> Task:
         else:
             vectors = module.apply({"params": params}, batch.tokens, method="embed")
         variables = {"params": params}
-        logits = module.apply(variables, vectors, batch.lengths, method="classify", **noise)
+        logits = module.apply(
+            variables, vectors, batch.lengths, segments=batch.segments, method="classify", **noise
+        )
         return logits, metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
 
     def loss(params: Params, batch: Batch, key: PRNGKey) -> tuple[Array, Sums]:

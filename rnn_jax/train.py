@@ -201,11 +201,10 @@ def _measure(
     """The record of a pass over a split, and its outputs."""
     examples = {"validation": job.data.validation, "test": job.data.test}[split]
     figures, outputs = evaluate_split(
+        job.config,
         job.task,
         params,
         examples,
-        job.config.train.batch_size,
-        job.widths,
         title=split,
         display=job.display,
         between=lambda: _between(job, state, best, progress),

@@ -26,18 +26,24 @@ class LSTMState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One batch of labelled token sequences.
+    """One batch of labelled token sequences, padded or packed.
 
-    tokens: int32[batch, time]; 0 is padding.
-    lengths: int32[batch]; tokens beyond a row's length are padding.
+    Padded, each sequence has a row of its own. Packed, several stand one after the other in each
+    row, and `segments` says which token belongs to which.
+
+    tokens: int32[batch, time], or int32[rows, time] packed; 0 is padding.
+    lengths: int32[batch]; padded, tokens beyond a row's length are padding.
     labels: int32[batch].
-    weights: float32[batch]; 1 for an example, 0 for a row that only fills the shape.
+    weights: float32[batch]; 1 for an example, 0 for one that only fills the shape.
+    segments: packed, int32[rows, time]; 1 + the place in the batch of the sequence that a token
+      belongs to, 0 for padding (at the rows' ends). None for a padded batch.
     """
 
     tokens: Array
     lengths: Array
     labels: Array
     weights: Array
+    segments: Array | None = None
 
 
 def hidden_state(carry: Carry) -> Array:

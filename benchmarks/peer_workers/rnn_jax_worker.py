@@ -16,7 +16,6 @@ import serving
 
 from rnn_jax import config as config_lib
 from rnn_jax import train
-from rnn_jax.data.batching import padded_share
 from rnn_jax.display import Display
 
 
@@ -33,11 +32,10 @@ class Turns(Display):
         memory = serving.peak_memory()
         lines = self._records.read_text(encoding="utf-8").splitlines()
         trained, validated = map(json.loads, lines[-2:])
-        plan = list(self._job.plan(str(trained["epoch"] - 1)))
         message = self._channel.exchange(
             seconds=trained["seconds"],
             accuracy=validated["accuracy"],
-            padded=padded_share(plan, self._job.train.lengths, self._job.batch_size),
+            padded=self._job.own_padding(trained["epoch"] - 1),
             peak_memory=memory,
             idle_share=self._channel.idle_share,
         )

@@ -99,6 +99,10 @@ class Job:
         )
         return zip(widths.tolist(), np.split(rows, np.cumsum(counts)[:-1]), strict=True)
 
+    def own_padding(self, epoch: int) -> float:
+        """The share of padding in the batches that rnn_jax itself trains on."""
+        return float(self._arrays["own_padding"][epoch])
+
     def batches(self, epoch: int, fill: bool = False) -> list[Batch]:
         """rnn_jax's batches of an epoch, ready-made; `fill` gives all of them `batch_size` rows."""
         fill = self.batch_size if fill else 0

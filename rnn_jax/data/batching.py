@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 
+from rnn_jax.data import packing
+from rnn_jax.data.packing import Shape
 from rnn_jax.data.text import PADDING, Ragged
 from rnn_jax.types import Batch
 
-Plan = list[tuple[int, np.ndarray]]  # (width, int64[rows]) for each batch of an epoch
+Plan = list[tuple[Shape, np.ndarray]]  # (shape, int64[members]) for each batch of an epoch
+
+_SAMPLE = 256  # batches by which shapes are chosen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,89 +38,108 @@ class Examples:
         return np.diff(self.tokens.offsets)
 
 
-def widths(max_length: int) -> tuple[int, ...]:
-    """The widths that batches, and the padded texts of unmasked models, may have.
+def shapes(
+    lengths: np.ndarray, batch_size: int, max_length: int, packed: bool
+) -> tuple[Shape, ...]:
+    """The shapes that batches of such texts get; the last one holds any batch.
 
-    They rise to `max_length`. Each width that occurs costs a compilation, each that is missing
-    costs padding: so they are multiples of 4 for titles, of 8 around the 40 words of short news,
-    and grow by a fifth to a half above. Few texts are between 16 and 32, or would need a width just
-    below `max_length`, and none is there.
+    Args:
+      lengths: int[examples], of the training texts.
+      batch_size: texts of a full batch.
+      max_length: at least every length.
+      packed: whether several texts may share a row.
     """
-    steps = [8, 12, 16, 32, 40, 48, 56, 64, 80, 96]
-    while steps[-1] < max_length:
-        power = 1 << steps[-1].bit_length()
-        steps += [power, power * 3 // 2]
-    return (*(step for step in steps if step <= 0.8 * max_length), max_length)
+    if not packed:
+        return packing.padded_shapes(batch_size, max_length)
+    sample = np.asarray(lengths)[: _SAMPLE * batch_size]
+    batches = _deal(sample, batch_size, _random(seed=0, epoch=0))
+    return packing.packed_shapes(sample, batches, batch_size, max_length)
 
 
 def plan(
     lengths: np.ndarray,
     batch_size: int,
-    widths: Sequence[int],
+    shapes: Sequence[Shape],
     seed: int = 0,
     epoch: int = 0,
     shuffle: bool = True,
     pool: int = 1,
     run: int = 1,
 ) -> Plan:
-    """The batches of an epoch: `(width, rows)` for each, `rows` being indices into `lengths`.
+    """The batches of an epoch: `(shape, members)` for each; members are indices into `lengths`.
 
-    Rows are shuffled and dealt out in batches; each batch is as wide as its longest row needs. With
-    a `pool` of n, every n batches' worth of rows are sorted by length before they are dealt out,
-    which saves padding, but makes batches of texts that are alike: small models on short texts
-    learn distinctly less from them. Batches of one width are gathered in runs, and the runs
+    Texts are shuffled and dealt out in batches; each batch gets the cheapest shape that holds it.
+    With a `pool` of n, every n batches' worth of texts are sorted by length before they are dealt
+    out, which saves padding, but makes batches of texts that are alike: small models on short texts
+    learn distinctly less from them. Batches of one shape are gathered in runs, and the runs
     shuffled.
 
-    Every row is in exactly one batch, and only the last batch dealt may have fewer rows. The list
-    is a function of the arguments alone: position i of an epoch is its i-th entry, on any machine
-    and with any NumPy.
+    Every text is in exactly one batch. The list is a function of the arguments alone: position i of
+    an epoch is its i-th entry, on any machine and with any NumPy.
 
     Args:
       lengths: int[examples].
-      batch_size: rows of a full batch.
-      widths: rising; the last at least as large as every length.
+      batch_size: texts of a full batch.
+      shapes: rising in cost; see `rnn_jax.data.packing`.
       seed: of the shuffling.
       epoch: of the shuffling.
-      shuffle: False sorts all rows by length, and puts narrow batches before wide ones.
-      pool: batches whose rows are sorted by length together.
-      run: batches of one width that stay together, so that one call can take them all.
+      shuffle: False deals texts out by length instead: neighbours together where they are padded,
+        and so that batches have equally many tokens where they are packed.
+      pool: batches whose texts are sorted by length together.
+      run: batches of one shape that stay together, so that one call can take them all.
 
     Raises:
-      ValueError: a length above the largest width, or arguments below their minimum.
+      ValueError: a batch that no shape holds, or arguments below their minimum.
     """
     for name, value in {"batch_size": batch_size, "pool": pool, "run": run}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
-    lengths = np.asarray(lengths)
-    if len(lengths) and lengths.max() > widths[-1]:
-        raise ValueError(f"lengths must be at most the largest width {widths[-1]}: {lengths.max()}")
-    # Sorts a bit generator's raw numbers: only those does NumPy promise for all versions.
-    random = np.random.Philox(np.random.SeedSequence([seed, epoch]))
-    rows, together = np.arange(len(lengths)), len(lengths)
+    lengths, random = np.asarray(lengths), _random(seed, epoch)
     if shuffle:
-        rows = np.argsort(random.random_raw(len(rows)), kind="stable")
-        together = pool * batch_size
-    by_width: dict[int, Plan] = {}
-    for start in range(0, len(rows), together or 1):
-        pooled = rows[start : start + together]
-        pooled = pooled[np.argsort(lengths[pooled], kind="stable")]
-        for first in range(0, len(pooled), batch_size):
-            members = pooled[first : first + batch_size]
-            width = widths[np.searchsorted(widths, lengths[members[-1]])]
-            by_width.setdefault(int(width), []).append((int(width), members))
+        batches = _deal(lengths, batch_size, random, pool)
+    else:
+        order, count = np.argsort(lengths, kind="stable"), -(-len(lengths) // batch_size)
+        packed = any(shape.rows < batch_size for shape in shapes)
+        batches = [order[n::count] for n in range(count)] if packed else _split(order, batch_size)
+    by_shape: dict[Shape, Plan] = {}
+    for shape, members in zip(packing.cheapest(lengths, batches, shapes), batches, strict=True):
+        by_shape.setdefault(shape, []).append((shape, members))
     runs = [
-        batches[start : start + run]
-        for _, batches in sorted(by_width.items())
-        for start in range(0, len(batches), run)
+        part
+        for _, alike in sorted(by_shape.items(), key=lambda item: shapes.index(item[0]))
+        for part in _split(alike, run)
     ]
     if shuffle:
-        order = np.argsort(random.random_raw(len(runs)), kind="stable")
-        runs = [runs[position] for position in order]
-    return [batch for batches in runs for batch in batches]
+        runs = [runs[position] for position in _shuffled(len(runs), random)]
+    return [batch for part in runs for batch in part]
+
+
+def _random(seed: int, epoch: int) -> np.random.Philox:
+    return np.random.Philox(np.random.SeedSequence([seed, epoch]))
+
+
+def _shuffled(count: int, random: np.random.Philox) -> np.ndarray:
+    """int64[count], a permutation."""
+    # Sorts a bit generator's raw numbers: only those does NumPy promise for all versions.
+    return np.argsort(random.random_raw(count), kind="stable")
+
+
+def _deal(
+    lengths: np.ndarray, batch_size: int, random: np.random.Philox, pool: int = 1
+) -> list[np.ndarray]:
+    """Shuffled texts in batches, those of each `pool` batches sorted by length."""
+    order = _shuffled(len(lengths), random)
+    pools = np.arange(len(order)) // (pool * batch_size)
+    return _split(order[np.lexsort((lengths[order], pools))], batch_size)
+
+
+def _split(values: Sequence, size: int) -> list[Sequence]:
+    """Pieces of `size`, the last one perhaps smaller."""
+    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
 def runs(plan: Plan, start: int, longest: int) -> Iterator[Plan]:
-    """Yields the batches of `plan` from position `start` on, in runs of one width.
+    """Yields the batches of `plan` from position `start` on, in runs of one shape.
 
     Args:
       plan: an epoch's batches.
@@ -135,44 +159,53 @@ def assemble_run(examples: Examples, batches: Plan, batch_size: int, count: int)
 
     Batches that are missing to `count` hold zeros.
     """
-    width = batches[0][0]
-    parts = [assemble(examples, width, rows, batch_size) for _, rows in batches]
-    empty = [Batch(*(np.zeros_like(leaf) for leaf in parts[0]))] * (count - len(parts))
-    return Batch(*(np.stack(leaves) for leaves in zip(*parts, *empty, strict=True)))
+    shape = batches[0][0]
+    parts = [assemble(examples, shape, members, batch_size) for _, members in batches]
+    empty = [jax.tree.map(np.zeros_like, parts[0])] * (count - len(parts))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *parts, *empty)
 
 
-def assemble(examples: Examples, width: int, rows: np.ndarray, batch_size: int) -> Batch:
+def assemble(examples: Examples, shape: Shape, members: np.ndarray, batch_size: int) -> Batch:
     """One batch as NumPy arrays.
 
-    Rows that are missing to `batch_size` have weight 0, length 0, label 0 and only padding.
+    Texts that are missing to `batch_size` have weight 0, length 0, label 0 and no token. The batch
+    is packed if its shape has fewer rows than `batch_size`.
 
     Args:
       examples: the data.
-      width: the batch's number of steps.
-      rows: int[n], n at most batch_size: which examples.
-      batch_size: the batch's number of rows.
+      shape: of the tokens.
+      members: int[n], n at most batch_size: which examples.
+      batch_size: how many texts a full batch has.
+
+    Raises:
+      ValueError: too many members, or the shape does not hold them.
     """
-    if len(rows) > batch_size:
-        raise ValueError(f"rows must be at most batch_size {batch_size}, not {len(rows)}")
-    ids, offsets = examples.tokens.ids, examples.tokens.offsets
-    count = len(rows)
+    count = len(members)
+    if count > batch_size:
+        raise ValueError(f"members must be at most batch_size {batch_size}, not {count}")
+    starts = examples.tokens.offsets[members]
     lengths = np.zeros(batch_size, np.int32)
-    lengths[:count] = offsets[rows + 1] - offsets[rows]
-    if lengths.max(initial=0) > width:
-        raise ValueError(f"width {width} is too small for a row of length {lengths.max()}")
+    lengths[:count] = examples.tokens.offsets[members + 1] - starts
     labels = np.zeros(batch_size, np.int32)
-    labels[:count] = examples.labels[rows]
+    labels[:count] = examples.labels[members]
     weights = np.zeros(batch_size, np.float32)
     weights[:count] = 1
-    tokens = np.full((batch_size, width), PADDING, np.int32)
-    filled = np.arange(width) < lengths[:, None]
-    starts = np.zeros(batch_size, np.int64)
-    starts[:count] = offsets[rows]
-    tokens[filled] = ids[(starts[:, None] + np.arange(width))[filled]]
-    return Batch(tokens, lengths, labels, weights)
+    places = packing.place(lengths, shape)
+    if places is None:
+        raise ValueError(f"{shape} is too small for texts of {lengths[:count].tolist()} tokens")
+    owner = np.repeat(np.arange(count), lengths[:count])
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    tokens = np.full(shape.rows * shape.width, PADDING, np.int32)
+    tokens[places[owner] + within] = examples.tokens.ids[starts[owner] + within]
+    segments = None
+    if shape.rows < batch_size:
+        segments = np.zeros(shape.rows * shape.width, np.int32)
+        segments[places[owner] + within] = owner + 1
+        segments = segments.reshape(shape)
+    return Batch(tokens.reshape(shape), lengths, labels, weights, segments)
 
 
-def padded_share(batches: Plan, lengths: np.ndarray, batch_size: int) -> float:
+def padded_share(batches: Plan, lengths: np.ndarray) -> float:
     """The share of a plan's tokens that is padding, in filler rows too."""
-    cells = batch_size * sum(width for width, _ in batches)
+    cells = sum(shape.rows * shape.width for shape, _ in batches)
     return 1 - int(np.sum(lengths)) / cells if cells else 0.0

@@ -1,0 +1,135 @@
+"""Which shape a batch gets, and where each text stands in it.
+
+A shape with as many rows as a batch has texts is padded: each text has a row of its own. One with
+fewer rows is packed: several texts stand one after the other in each row (`rnn_jax.segments` says
+how a network tells them apart). Texts are placed by best fit, longest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# A recurrent layer's step costs about as much as this many rows more would.
+_STEP = 2
+
+
+class Shape(NamedTuple):
+    """The shape of a batch's tokens."""
+
+    rows: int
+    width: int
+
+    @property
+    def cost(self) -> int:
+        """How long a batch of this shape takes, in no unit."""
+        return self.width * (self.rows + _STEP)
+
+
+def widths(max_length: int) -> tuple[int, ...]:
+    """The widths that batches, and the padded texts of unmasked models, may have.
+
+    They rise to `max_length`. Each width that occurs costs a compilation, each that is missing
+    costs padding: so they are multiples of 4 for titles, of 8 around the 40 words of short news,
+    and grow by a fifth to a half above. Few texts are between 16 and 32, or would need a width just
+    below `max_length`, and none is there.
+    """
+    steps = [8, 12, 16, 32, 40, 48, 56, 64, 80, 96]
+    while steps[-1] < max_length:
+        power = 1 << steps[-1].bit_length()
+        steps += [power, power * 3 // 2]
+    return (*(step for step in steps if step <= 0.8 * max_length), max_length)
+
+
+def padded_shapes(batch_size: int, max_length: int) -> tuple[Shape, ...]:
+    """The shapes of batches in which each text has a row of its own. The last one holds any."""
+    return tuple(Shape(batch_size, width) for width in widths(max_length))
+
+
+def packed_shapes(
+    lengths: np.ndarray, batches: Sequence[np.ndarray], batch_size: int, max_length: int
+) -> tuple[Shape, ...]:
+    """A few shapes that hold batches of such texts with little padding. The last one holds any.
+
+    Most batches get rows of one width, the one that makes the given batches cheapest, and those
+    with a longer text rows of `max_length`. Each shape costs a compilation, so only those are taken
+    that the given batches use.
+
+    Args:
+      lengths: int[examples].
+      batches: a sample of batches, as indices into `lengths`.
+      batch_size: texts of a full batch.
+      max_length: at least every length.
+    """
+    counts = sorted({-(-batch_size * eighths // 8) for eighths in (2, 3, 4, 5, 6, 8)})
+    choices = []
+    for width in widths(max_length):
+        shapes = {Shape(count, each) for count in counts for each in (width, max_length)}
+        used = cheapest(lengths, batches, sorted(shapes, key=lambda shape: shape.cost))
+        choices.append((sum(shape.cost for shape in used), width, set(used)))
+    *_, used = min(choices)
+    any_batch = Shape(batch_size, max_length)
+    return (*sorted(used - {any_batch}, key=lambda shape: shape.cost), any_batch)
+
+
+def cheapest(
+    lengths: np.ndarray, batches: Sequence[np.ndarray], shapes: Sequence[Shape]
+) -> list[Shape]:
+    """The first of `shapes` that holds each batch.
+
+    Args:
+      lengths: int[examples].
+      batches: indices into `lengths`.
+      shapes: rising in cost.
+
+    Raises:
+      ValueError: there is none for some batch.
+    """
+    texts = np.zeros((len(batches), max(map(len, batches), default=0)), np.int64)
+    for row, members in zip(texts, batches, strict=True):
+        row[: len(members)] = lengths[members]
+    texts = -np.sort(-texts, axis=1)
+    chosen = np.full(len(batches), len(shapes))
+    for index, shape in enumerate(shapes):
+        left = np.flatnonzero(chosen == len(shapes))
+        chosen[left[_best_fit(texts[left], shape)[0]]] = index
+    if (chosen == len(shapes)).any():
+        misfit = texts[np.argmax(chosen)]
+        raise ValueError(f"no shape of {tuple(shapes)} holds texts of {misfit.tolist()} tokens")
+    return [shapes[index] for index in chosen]
+
+
+def place(lengths: np.ndarray, shape: Shape) -> np.ndarray | None:
+    """Where in the flat tokens of a batch each text begins, int64[texts]; None if they do not fit.
+
+    Args:
+      lengths: int[texts].
+      shape: of the batch.
+    """
+    if shape.rows >= len(lengths):
+        fits = not len(lengths) or lengths.max() <= shape.width
+        return np.arange(len(lengths)) * shape.width if fits else None
+    order = np.argsort(-lengths, kind="stable")
+    fits, starts = _best_fit(lengths[order][None], shape)
+    places = np.empty(len(lengths), np.int64)
+    places[order] = starts[0]
+    return places if fits[0] else None
+
+
+def _best_fit(texts: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """For batches of texts [batches, texts], longest first: whether each fits, and the flat places
+    of its texts. A text goes to the fullest row that it fits in."""
+    free = np.full((len(texts), shape.rows), shape.width)
+    fits = np.ones(len(texts), bool)
+    places = np.zeros(texts.shape, np.int64)
+    every = np.arange(len(texts))
+    for column in range(texts.shape[1]):
+        length = texts[:, column]
+        left = free - length[:, None]
+        row = np.argmin(np.where(left >= 0, left, shape.width), axis=1)
+        fits &= left[every, row] >= 0
+        places[:, column] = (row + 1) * shape.width - free[every, row]
+        free[every, row] -= length
+    return fits, places

@@ -1,0 +1,57 @@
+"""Packed rows: several sequences one after the other, told apart by segment ids.
+
+Segments are int32[rows, time]: n + 1 at the steps of the batch's n-th sequence, 0 at padding, which
+stands at the rows' ends. A recurrent layer given `resets=boundaries(segments)` computes for each
+sequence what it computes for it alone, whatever else is in its row. What it makes of padding
+belongs to no sequence, so no mask is needed.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.types import Array
+
+
+def boundaries(segments: Array) -> Array:
+    """bool[rows, time], true where a sequence, or the padding behind the last one, begins.
+
+    >>> boundaries(jnp.array([[2, 2, 1, 0, 0]])).tolist()
+    [[True, False, True, True, False]]
+    """
+    begins = segments[:, 1:] != segments[:, :-1]
+    return jnp.concatenate([jnp.ones_like(begins, shape=(len(segments), 1)), begins], axis=1)
+
+
+def segment_mean(values: Array, segments: Array, lengths: Array) -> Array:
+    """The mean over each sequence's steps, as one product; 0 where there is none.
+
+    Args:
+      values: float[rows, time, features].
+      segments: int32[rows, time].
+      lengths: int32[batch], how many steps each sequence has.
+
+    Returns:
+      float[batch, features].
+
+    >>> values = jnp.array([[[1.], [2.], [9.]]])
+    >>> segment_mean(values, jnp.array([[2, 2, 1]]), jnp.array([1, 2])).tolist()
+    [[9.0], [1.5]]
+    """
+    places = jnp.arange(1, len(lengths) + 1, dtype=segments.dtype)
+    belongs = (segments.reshape(-1) == places[:, None]).astype(values.dtype)
+    total = belongs @ values.reshape(-1, values.shape[-1])
+    return total / jnp.maximum(lengths, 1)[:, None].astype(values.dtype)
+
+
+def segment_max(values: Array, segments: Array, lengths: Array) -> Array:
+    """The maximum over each sequence's steps, as `segment_mean`.
+
+    >>> values = jnp.array([[[1.], [2.], [9.]]])
+    >>> segment_max(values, jnp.array([[2, 2, 0]]), jnp.array([0, 2])).tolist()
+    [[0.0], [2.0]]
+    """
+    flat = values.reshape(-1, values.shape[-1])
+    largest = jax.ops.segment_max(flat, segments.reshape(-1), len(lengths) + 1)[1:]
+    return jnp.where(lengths[:, None] > 0, largest, jnp.zeros((), values.dtype))
