@@ -47,12 +47,14 @@ class DataConfig:
     source: str = option(
         "bbc_news",
         "the data set: bbc_news comes with the installation, ag_news_subset from TensorFlow "
-        "Datasets, csv from a folder with train.csv and test.csv",
-        choices=("bbc_news", "ag_news_subset", "csv"),
+        "Datasets, csv from a folder with train.csv and test.csv, array_record from one with "
+        "train*.array_record and test*.array_record",
+        choices=("bbc_news", "ag_news_subset", "csv", "array_record"),
     )
     data_dir: str = option(
         "",
-        "folder of the data: for ag_news_subset TFDS' own (empty: its default), for csv the folder",
+        "folder of the data: for ag_news_subset TFDS' own (empty: its default), for csv and "
+        "array_record the folder with the files",
         fixed=False,  # what is in it counts, and a run knows that by its digest
     )
     field: str = option(
@@ -92,6 +94,19 @@ class DataConfig:
         "share of the training stories that --config.data.validation=split cuts off",
         minimum=0.0,
         below=1.0,
+    )
+    stream: bool = option(
+        False,
+        "leave the training stories (csv or array_record, of any number) on the disk and hold a "
+        "window of them in memory; they are vectorized once into data.cache_dir",
+    )
+    window: int = option(
+        16_384, "with data.stream: training stories that are in memory at a time", minimum=1
+    )
+    cache_dir: str = option(
+        "",
+        "with data.stream: folder of the vectorized stories (empty: in the user's cache folder)",
+        fixed=False,
     )
 
 

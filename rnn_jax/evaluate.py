@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rnn_jax import checkpoint, metrics, tasks, workdir
+from rnn_jax import checkpoint, metrics, preparation, tasks, workdir
 from rnn_jax.config import Config, InputError
-from rnn_jax.data import batching, sources, text
+from rnn_jax.data import batching, text
 from rnn_jax.data.packing import Shape
 from rnn_jax.display import Display
 from rnn_jax.tasks import Task
@@ -144,14 +144,12 @@ def evaluate_test(run: Trained) -> dict[str, Any]:
     Raises:
       InputError: the data cannot be had, or has other classes than the run's.
     """
-    splits = sources.load(run.config.data)
-    if splits.classes != run.classes:
+    classes, stories = preparation.test_stories(run.config)
+    if classes != run.classes:
         raise InputError(
-            f"the data has the classes {', '.join(splits.classes)}, but the run was trained on "
+            f"the data has the classes {', '.join(classes)}, but the run was trained on "
             f"{', '.join(run.classes)}; name data with the run's classes (--config.data.data_dir)"
         )
-    stories = splits.test
-    ids = run.vectorizer.encode(stories.text(run.config.data.field), run.config.data.max_length)
-    examples = batching.Examples(ids, stories.labels)
+    examples = preparation.examples(stories, run.vectorizer, run.config)
     figures, _ = evaluate_split(run.config, run.task, run.params, examples, title="test")
     return {"step": run.step, "epoch": run.epoch, "split": "test"} | figures

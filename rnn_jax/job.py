@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -13,7 +15,8 @@ import optax
 from rnn_jax import failure, files, numerics, optimizer, preparation, steps, tasks, workdir
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.config import Config, InputError
-from rnn_jax.data import batching
+from rnn_jax.data import batching, windows
+from rnn_jax.data.flat import Flat
 from rnn_jax.data.packing import Shape
 from rnn_jax.display import Display
 from rnn_jax.interrupts import Request
@@ -49,27 +52,41 @@ class Job(NamedTuple):
     task: Task
     optimizer: optax.GradientTransformation
     train_steps: Callable[[TrainState, Batch, np.ndarray], TrainState]
-    epoch_batches: int
+    window_stories: int
     examine: Callable[..., tuple[list[numerics.Stage], numerics.Examination]]
     checkpoints: Checkpoints
     display: Display
     request: Request
 
+    @property
+    def epoch_batches(self) -> int:
+        """How many batches an epoch has."""
+        return math.ceil(len(self.data.train) / self.config.train.batch_size)
+
     def windows(self, epoch: int, position: int) -> Iterator[Window]:
         """An epoch's windows, from the one that holds its batch number `position` on."""
-        if position < self.epoch_batches:
-            yield self._window(epoch)
+        count = math.ceil(len(self.data.train) / self.window_stories)
+        first = position * self.config.train.batch_size // self.window_stories
+        return windows.read_ahead(functools.partial(self._window, epoch), first, count)
 
-    def batch_at(self, epoch: int, position: int) -> tuple[Window, tuple[Any, np.ndarray]]:
+    def batch_at(self, epoch: int, position: int) -> tuple[Window, tuple[Shape, np.ndarray]]:
         """A batch by its number in an epoch: the window that holds it, and its entry in the
         plan."""
-        window = self._window(epoch)
+        size = self.config.train.batch_size
+        window = self._window(epoch, position * size // self.window_stories)
         return window, window.plan[position - window.start]
 
-    def _window(self, epoch: int) -> Window:
-        examples = self.data.train
-        plan = window_plan(self.config, examples, self.shapes, epoch)
-        return Window(0, plan, examples, np.arange(len(examples)))
+    def _window(self, epoch: int, index: int) -> Window:
+        config, examples = self.config, self.data.train
+        start = index * self.window_stories
+        stop = min(start + self.window_stories, len(examples))
+        numbers = np.arange(start, stop)
+        if isinstance(examples, Flat):
+            numbers = windows.numbers(len(examples), config.train.seed, epoch, start, stop)
+            examples = examples.gather(numbers)
+        turn = epoch * math.ceil(len(self.data.train) / self.window_stories) + index
+        plan = window_plan(config, examples, self.shapes, turn)
+        return Window(start // config.train.batch_size, plan, examples, numbers)
 
 
 def batch_shapes(config: Config, data: Data) -> tuple[Shape, ...]:
@@ -77,6 +94,13 @@ def batch_shapes(config: Config, data: Data) -> tuple[Shape, ...]:
     return batching.shapes(
         data.train.lengths, config.train.batch_size, config.data.max_length, config.train.pack
     )
+
+
+def window_stories(config: Config, data: Data) -> int:
+    """The stories of each window but an epoch's last."""
+    if isinstance(data.train, Flat):
+        return windows.size(config.data.window, config.train.batch_size, data.train.longest)
+    return len(data.train)
 
 
 def window_plan(
@@ -108,7 +132,7 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
       InputError: the data cannot be had, or is another than that of the steps already done.
       RunError: nothing can be written.
     """
-    data = preparation.prepare(config)
+    data = preparation.prepare(config, say=display.line)
     identity = _identify(claimed, preparation.digest(data), display)
     texts = {
         workdir.CONFIG: identity.to_json(),
@@ -119,7 +143,7 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
             files.write_atomically(claimed.folder / name, content)
     task = tasks.classification(config, data.classes)
     shapes = batch_shapes(config, data)
-    epoch_batches = len(window_plan(config, data.train, shapes, turn=0))
+    epoch_batches = math.ceil(len(data.train) / config.train.batch_size)
     transformation = optimizer.make(config.optimizer, config.train.epochs * epoch_batches)
     train_step = steps.make_train_step(
         task,
@@ -136,7 +160,7 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
         task=task,
         optimizer=transformation,
         train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
-        epoch_batches=epoch_batches,
+        window_stories=window_stories(config, data),
         examine=numerics.examiner(task),
         checkpoints=Checkpoints(
             claimed.folder / workdir.CHECKPOINTS,

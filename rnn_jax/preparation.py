@@ -3,46 +3,91 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from rnn_jax.config import Config
-from rnn_jax.data import batching, sources, text
+from rnn_jax.data import batching, sources, streaming, text
+from rnn_jax.data.flat import Flat
 
 
 class Data(NamedTuple):
-    """The splits as ids, and what they were made from."""
+    """The splits as ids, and what they were made from.
+
+    `train` is in memory or, with `config.data.stream`, in files.
+    """
 
     classes: tuple[str, ...]
     vectorizer: text.Vectorizer
-    train: batching.Examples
+    train: batching.Examples | Flat
     validation: batching.Examples
     test: batching.Examples
     test_texts: list[str]
 
 
-def prepare(config: Config, vectorizer: text.Vectorizer | None = None) -> Data:
+def prepare(
+    config: Config,
+    vectorizer: text.Vectorizer | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Data:
     """Reads the stories, fits the vocabulary unless one is given, and turns texts into ids.
+
+    Args:
+      config: the run's.
+      vectorizer: of an earlier preparation; streamed stories are found together with theirs.
+      say: told in a line when something takes long.
 
     Raises:
       InputError: the data cannot be had or used.
     """
+    if config.data.stream:
+        return _streamed(config, say)
     splits = sources.load(config.data)
     vectorizer = vectorizer or text.fit_vectorizer(splits.train, config.data)
-
-    def examples(stories: sources.Stories) -> batching.Examples:
-        ids = vectorizer.encode(stories.text(config.data.field), config.data.max_length)
-        return batching.Examples(ids, stories.labels)
-
     return Data(
         splits.classes,
         vectorizer,
-        examples(splits.train),
-        examples(splits.validation),
-        examples(splits.test),
+        examples(splits.train, vectorizer, config),
+        examples(splits.validation, vectorizer, config),
+        examples(splits.test, vectorizer, config),
         splits.test.text(config.data.field),
     )
+
+
+def examples(
+    stories: sources.Stories, vectorizer: text.Vectorizer, config: Config
+) -> batching.Examples:
+    """Stories as ids."""
+    ids = vectorizer.encode(stories.text(config.data.field), config.data.max_length)
+    return batching.Examples(ids, stories.labels)
+
+
+def test_stories(config: Config) -> tuple[tuple[str, ...], sources.Stories]:
+    """The classes and the test split, without the training stories where they are streamed.
+
+    Raises:
+      InputError: the data cannot be had or used.
+    """
+    if config.data.stream:
+        classes = sources.classes(config.data)
+        return classes, streaming.held_test(config.data, classes)
+    splits = sources.load(config.data)
+    return splits.classes, splits.test
+
+
+def _streamed(config: Config, say: Callable[[str], None]) -> Data:
+    classes, tested = test_stories(config)
+    prepared = streaming.prepare(config.data, classes, say)
+    test = examples(tested, prepared.vectorizer, config)
+    validation = test
+    if config.data.validation == "split":
+        validation = prepared.validation.gather(np.arange(len(prepared.validation)))
+    return Data(
+        classes, prepared.vectorizer, prepared.train, validation, test,
+        tested.text(config.data.field),
+    )  # fmt: skip
 
 
 def digest(data: Data) -> str:
@@ -50,11 +95,14 @@ def digest(data: Data) -> str:
     found = hashlib.sha256()
     for part in ("\0".join(data.classes), data.vectorizer.to_json()):
         found.update(hashlib.sha256(part.encode("utf-8", "surrogatepass")).digest())
-    for examples in (data.train, data.validation, data.test):
+    for split in (data.train, data.validation, data.test):
+        if isinstance(split, Flat):
+            found.update("".join(split.digests[part] for part in ("tokens", "index")).encode())
+            continue
         for array, kind in (
-            (examples.tokens.ids, "<i4"),
-            (examples.tokens.offsets, "<i8"),
-            (examples.labels, "<i4"),
+            (split.tokens.ids, "<i4"),
+            (split.tokens.offsets, "<i8"),
+            (split.labels, "<i4"),
         ):
             found.update(hashlib.sha256(np.ascontiguousarray(array, kind)).digest())
     return found.hexdigest()

@@ -1,25 +1,30 @@
 """Where stories come from: one module a source, each with the same two functions.
 
 `classes(config)` gives the classes' names without reading stories; `read(config)` gives training
-and test stories. What holds for every source (validation, `take`) is done here, once.
+and test stories. What holds for every source (validation, `take`) is done here, once. Sources that
+can be streamed have two more: `files(config, split)` and `stories(config, split, count)`, which
+yields one at a time.
 """
 
 from __future__ import annotations
 
+import pathlib
 import types
+from collections.abc import Iterator
 
 import numpy as np
 
 from rnn_jax.config import DataConfig, InputError
-from rnn_jax.data import ag_news_subset, bbc_news, csv_folder
+from rnn_jax.data import ag_news_subset, array_record_folder, bbc_news, csv_folder
 from rnn_jax.data.stories import Splits, Stories, cut
 
-__all__ = ["SOURCES", "Splits", "Stories", "classes", "load"]
+__all__ = ["SOURCES", "Splits", "Stories", "classes", "files", "load", "stories"]
 
 SOURCES: dict[str, types.ModuleType] = {
     "bbc_news": bbc_news,
     "ag_news_subset": ag_news_subset,
     "csv": csv_folder,
+    "array_record": array_record_folder,
 }
 
 
@@ -58,7 +63,37 @@ def load(config: DataConfig) -> Splits:
     return Splits(**splits, classes=classes(config))
 
 
+def files(config: DataConfig, split: str) -> list[pathlib.Path]:
+    """The files of "train" or "test", of a source that can be streamed.
+
+    Raises:
+      InputError: they are missing.
+    """
+    return _source(config).files(config, split=split)
+
+
+def stories(config: DataConfig, split: str, count: int) -> Iterator[tuple[str, str, int]]:
+    """Yields (title, description, label) of "train" or "test", of a source that can be streamed.
+
+    Args:
+      config: says which.
+      split: "train" or "test".
+      count: how many classes there are.
+
+    Raises:
+      InputError: a file is missing or malformed; the message has file and line.
+    """
+    return _source(config).stories(config, split=split, count=count)
+
+
 def _source(config: DataConfig) -> types.ModuleType:
     if config.source not in SOURCES:
         raise InputError(f"data.source must be one of {', '.join(SOURCES)}, not {config.source!r}")
-    return SOURCES[config.source]
+    source = SOURCES[config.source]
+    if config.stream and not hasattr(source, "stories"):
+        able = [name for name, module in SOURCES.items() if hasattr(module, "stories")]
+        raise InputError(
+            f"--config.data.stream needs --config.data.source={' or '.join(able)}, "
+            f"not {config.source}"
+        )
+    return source

@@ -23,6 +23,7 @@ SPECIAL = ("", "[UNK]")  # what stands in the vocabulary for PADDING and UNKNOWN
 
 MAX_FILE = 2**28  # bytes of a vocabulary.json
 MAX_VOCAB_SIZE = 2**24
+MAX_COUNTED = 100  # bytes of a word that is counted in bounded memory
 
 # UTF-8 bytes below 128 are ASCII characters and nothing else, so bytes can be worked on.
 _LOWER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
@@ -98,9 +99,17 @@ class Vectorizer:
 
     @classmethod
     def fit(
-        cls, texts: Iterable[str], tokens: str = "words", vocab_size: int = 20_000
+        cls,
+        texts: Iterable[str],
+        tokens: str = "words",
+        vocab_size: int = 20_000,
+        max_words: int | None = None,
     ) -> Vectorizer:
         """The vocabulary of some texts: commonest words first, ties in falling lexicographic order.
+
+        With `max_words` the memory that this takes is bounded: words of more than 100 bytes are not
+        counted, and whenever there are more different ones than `max_words`, the rarer half of them
+        is forgotten.
 
         Raises:
           ValueError: an unknown kind of tokens, or a vocab_size without room for a word.
@@ -110,7 +119,7 @@ class Vectorizer:
             raise ValueError(f"tokens must be one of {', '.join(SPLITTERS)}, not {tokens!r}")
         if vocab_size <= len(SPECIAL):
             raise ValueError(f"vocab_size must be at least 3, not {vocab_size}")
-        counts = collections.Counter(itertools.chain.from_iterable(map(SPLITTERS[tokens], texts)))
+        counts = _count(map(SPLITTERS[tokens], texts), max_words)
         # Bytes of UTF-8 sort as the characters that they stand for, so both splitters agree.
         ranked = sorted(counts, key=lambda word: (counts[word], word), reverse=True)
         words = tuple(
@@ -178,6 +187,19 @@ class Vectorizer:
         return cls(tuple(words), tokens, size)
 
 
+def _count(texts: Iterable[Sequence], max_words: int | None) -> collections.Counter:
+    """How often each word comes; see `Vectorizer.fit`."""
+    if max_words is None:
+        return collections.Counter(itertools.chain.from_iterable(texts))
+    counts: collections.Counter = collections.Counter()
+    for words in texts:
+        counts.update(word for word in words if len(word) <= MAX_COUNTED)
+        if len(counts) > max_words:
+            floor = sorted(counts.values())[len(counts) - max_words // 2]
+            counts = collections.Counter({w: count for w, count in counts.items() if count > floor})
+    return counts
+
+
 def read_vectorizer(path: str | pathlib.Path) -> Vectorizer:
     """The vectorizer in the file at `path`.
 
@@ -202,9 +224,16 @@ def fit_vectorizer(train: Stories, config: DataConfig) -> Vectorizer:
     Raises:
       InputError: their `config.vocab_field` has no word.
     """
-    texts: Sequence[str] = train.text(config.vocab_field)
-    texts = texts[: config.vocab_texts or None]
+    return fit_texts(train.text(config.vocab_field)[: config.vocab_texts or None], config)
+
+
+def fit_texts(texts: Iterable[str], config: DataConfig, max_words: int | None = None) -> Vectorizer:
+    """The vocabulary of these texts, as `config` wants it; see `Vectorizer.fit`.
+
+    Raises:
+      InputError: they have no word.
+    """
     try:
-        return Vectorizer.fit(texts, config.tokens, config.vocab_size)
+        return Vectorizer.fit(texts, config.tokens, config.vocab_size, max_words)
     except InputError as error:
         raise InputError(f"--config.data.vocab_field={config.vocab_field}: {error}") from error

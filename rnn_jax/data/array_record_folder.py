@@ -1,0 +1,109 @@
+"""A folder with train*.array_record and test*.array_record, one JSON object a record.
+
+    {"label": 3, "title": "Wall St. Bears Claw Back", "description": "Short-sellers are ..."}
+
+Exactly these three names; labels count from 1, as in the CSV files. The files of a split (shards
+may end in .array_record-00000-of-00002) are read in the order of their names. https://github.com/google/array_record
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+from collections.abc import Iterator
+
+from rnn_jax.config import InputError
+from rnn_jax.data import labelled_folder
+from rnn_jax.data.labelled_folder import MAX_LINE, Format, Record, check_file, check_label
+
+__all__ = ["classes", "files", "read", "records", "stories"]
+
+_TOGETHER = 256  # records that are read in one call
+_MAX_RECORDS = 2**24  # of a file: the reader keeps eight bytes of each in memory
+_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # otherwise 16 MB a thread
+
+
+def records(path: pathlib.Path) -> Iterator[Record]:
+    """Yields (number, label, title, description) for each record of a file, all counted from 1.
+
+    Raises:
+      InputError: the file is missing, damaged or in another format, or a record is not what the
+        module's docstring says.
+    """
+    try:
+        from array_record.python.array_record_module import ArrayRecordReader
+    except ImportError as error:
+        raise InputError(
+            "--config.data.source=array_record needs the package array_record, which this system "
+            "does not have"
+        ) from error
+    check_file(path)
+    try:
+        reader = ArrayRecordReader(str(path), _OPTIONS)
+        count = reader.num_records() if reader.ok() else 0
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
+    if not count:
+        raise InputError(f"{path} has no stories, or is no array_record file")
+    if count > _MAX_RECORDS:
+        raise InputError(
+            f"{path} has {count} records, more than {_MAX_RECORDS}; make several files of it"
+        )
+    try:
+        for start in range(0, count, _TOGETHER):
+            try:
+                raws = reader.read(start, min(start + _TOGETHER, count))
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise InputError(f"cannot read {path}: {_first_line(error)}") from error
+            for number, raw in enumerate(raws, start + 1):
+                yield number, *_record(path, number, raw)
+    finally:
+        reader.close()
+
+
+def _record(path: pathlib.Path, number: int, raw: bytes) -> tuple[int, str, str]:
+    if len(raw) > MAX_LINE:
+        raise InputError(f"{path}:{number}: a record of more than {MAX_LINE} bytes")
+    try:
+        values = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}:{number}: the record is no JSON in UTF-8") from error
+    if not isinstance(values, dict) or set(values) != {"label", "title", "description"}:
+        raise InputError(
+            f"{path}:{number}: a record is a JSON object with label, title and description"
+        )
+    label, texts = values["label"], (values["title"], values["description"])
+    if type(label) is not int or label < 1:
+        raise InputError(f"{path}:{number}: a label is a whole number from 1")
+    check_label(path, number, label)
+    for text in texts:
+        if not isinstance(text, str) or "\0" in text or not _is_unicode(text):
+            raise InputError(f"{path}:{number}: title and description are texts without NUL")
+    return label, *texts
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogate, which JSON can write and UTF-8 cannot."""
+    try:
+        return text.isascii() or bool(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+
+
+def _files(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
+    found = sorted(folder.glob(f"{split}*.array_record*"))
+    if not found:
+        raise InputError(f"{folder} has no {split}*.array_record")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+FORMAT = Format("array_record", "train*.array_record and test*.array_record", _files, records)
+classes = functools.partial(labelled_folder.classes, form=FORMAT)
+read = functools.partial(labelled_folder.read, form=FORMAT)
+files = functools.partial(labelled_folder.files, form=FORMAT)
+stories = functools.partial(labelled_folder.stories, form=FORMAT)
