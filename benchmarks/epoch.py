@@ -103,9 +103,11 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
     # The peers' layers do not take packed rows: theirs are the same batches, each text in a row.
     padded = packing.padded_shapes(config.train.batch_size, config.data.max_length)
     own = job.batch_shapes(config, data)
-    plans = {"test": batching.plan(data.test.lengths, config.train.batch_size, padded, shuffle=False)}
+    plans = {
+        "test": batching.plan(data.test.lengths, config.train.batch_size, padded, shuffle=False)
+    }
     for epoch in range(config.train.epochs):
-        plans[str(epoch)] = job.epoch_plan(config, data, padded, epoch)
+        plans[str(epoch)] = job.window_plan(config, data.train, padded, epoch)
     for name, plan in plans.items():
         arrays |= {
             f"plan_{name}_widths": np.array([shape.width for shape, _ in plan]),
@@ -114,7 +116,9 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
         }
     arrays["own_padding"] = np.array(
         [
-            batching.padded_share(job.epoch_plan(config, data, own, epoch), data.train.lengths)
+            batching.padded_share(
+                job.window_plan(config, data.train, own, epoch), data.train.lengths
+            )
             for epoch in range(config.train.epochs)
         ]
     )

@@ -1,4 +1,4 @@
-"""Prints the share of padding in batches, by the size of the pool that is sorted by length.
+"""Prints the share of padding in batches, sorted by length in pools of some size, or packed.
 
 python benchmarks/padding.py [--source=ag_news_subset --data_dir=DIR] [--field=title]
 """
@@ -34,15 +34,15 @@ def main() -> None:
         max_length=arguments.max_length,
     )
     lengths = prepare(Config(data=config)).train.lengths
-    widths = batching.widths(config.max_length)
     print(f"{config.source}, {config.field}, batches of {arguments.batch_size}\n")
-    print("| pool | padded | batches of each width |\n|---|---|---|")
-    for pool in POOLS:
-        plan = batching.plan(lengths, arguments.batch_size, widths, pool=pool)
-        share = batching.padded_share(plan, lengths, arguments.batch_size)
-        counts = sorted(collections.Counter(width for width, _ in plan).items())
-        of_width = ", ".join(f"{count} x {width}" for width, count in counts)
-        print(f"| {pool} | {share:.1%} | {of_width} |")
+    print("| batches | padded | how many of each rows x width |\n|---|---|---|")
+    for packed, pool in [*((False, pool) for pool in POOLS), (True, 1)]:
+        shapes = batching.shapes(lengths, arguments.batch_size, config.max_length, packed)
+        plan = batching.plan(lengths, arguments.batch_size, shapes, pool=pool)
+        share = batching.padded_share(plan, lengths)
+        counts = sorted(collections.Counter(shape for shape, _ in plan).items())
+        of_shape = ", ".join(f"{count} of {rows} x {width}" for (rows, width), count in counts)
+        print(f"| {'packed' if packed else f'pool of {pool}'} | {share:.1%} | {of_shape} |")
     whole = 1 - lengths.sum() / (len(lengths) * config.max_length)
     print(f"| all {config.max_length} wide | {whole:.1%} | |")
 

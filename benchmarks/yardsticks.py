@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from rnn_jax.config import DataConfig
-from rnn_jax.data import batching, sources
+from rnn_jax.data import batching, packing, sources
 from rnn_jax.data.stories import Splits
 from rnn_jax.data.text import fit_vectorizer
 
@@ -59,13 +59,13 @@ def mean_of_embeddings(splits: Splits, config: DataConfig, seed: int) -> float:
         )
         for stories in splits[:3]
     )
-    widths = batching.widths(config.max_length)
+    shapes = packing.padded_shapes(BATCH, config.max_length)
     optimizer = optax.adam(1e-3, eps=1e-7)
 
     def batches(examples, epoch=0, shuffle=False):
-        plan = batching.plan(examples.tokens.lengths, BATCH, widths, seed, epoch, shuffle)
-        for width, rows in plan:
-            yield batching.assemble(examples, width, rows, BATCH)
+        plan = batching.plan(examples.tokens.lengths, BATCH, shapes, seed, epoch, shuffle)
+        for shape, members in plan:
+            yield batching.assemble(examples, shape, members, BATCH)
 
     def logits(params, batch):
         mask = jnp.arange(batch.tokens.shape[1]) < batch.lengths[:, None]

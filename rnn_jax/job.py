@@ -23,7 +23,7 @@ from rnn_jax.interrupts import Request
 from rnn_jax.preparation import Data
 from rnn_jax.steps import TrainState
 from rnn_jax.tasks import Task
-from rnn_jax.types import Batch
+from rnn_jax.types import Batch, PRNGKey
 from rnn_jax.workdir import Claim
 
 
@@ -51,7 +51,8 @@ class Job(NamedTuple):
     shapes: tuple[Shape, ...]
     task: Task
     optimizer: optax.GradientTransformation
-    train_steps: Callable[[TrainState, Batch, np.ndarray], TrainState]
+    train_steps: Callable[[TrainState, Batch, np.ndarray, PRNGKey], TrainState]
+    key: PRNGKey
     window_stories: int
     examine: Callable[..., tuple[list[numerics.Stage], numerics.Examination]]
     checkpoints: Checkpoints
@@ -148,7 +149,6 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
     train_step = steps.make_train_step(
         task,
         transformation,
-        config.train.seed,
         stop_at_non_finite=config.train.non_finite == "stop",
         embedding_update=config.optimizer.embedding_update,
     )
@@ -160,6 +160,7 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
         task=task,
         optimizer=transformation,
         train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
+        key=steps.run_key(config.train.seed),
         window_stories=window_stories(config, data),
         examine=numerics.examiner(task),
         checkpoints=Checkpoints(

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from rnn_jax import kernels
@@ -42,6 +41,7 @@ class RNN(nn.Module):
     kernel: how it is computed, a name in `rnn_jax.kernels.KERNELS`.
     remat_chunk: see `unroll`.
 
+    >>> import jax
     >>> from rnn_jax.cells import lstm
     >>> layer, inputs = RNN(lstm(hidden=8)), jnp.ones((2, 5, 64))
     >>> variables = layer.init(jax.random.key(0), inputs)
@@ -113,6 +113,7 @@ class Bidirectional(nn.Module):
     backward: an RNN of its own; it walks time backwards, whether its `reverse` says so or not.
     merge: what becomes of the two outputs at each step: "concat", "sum", "mean" or "mul".
 
+    >>> import jax
     >>> from rnn_jax.cells import gru
     >>> layer = Bidirectional(RNN(gru(hidden=3)), RNN(gru(hidden=3)), merge="concat")
     >>> (carry, outputs), variables = layer.init_with_output(jax.random.key(0), jnp.ones((2, 5, 4)))
@@ -185,6 +186,7 @@ class Stacked(nn.Module):
       outputs of all layers together are the stack's (Graves 2013, https://arxiv.org/abs/1308.0850).
     dropout: share of the features dropped between layers, each step by itself.
 
+    >>> import jax
     >>> from rnn_jax.cells import lstm
     >>> layer = Stacked([RNN(lstm(hidden=8)), RNN(lstm(hidden=5))])
     >>> (carry, outputs), variables = layer.init_with_output(jax.random.key(0), jnp.ones((2, 7, 4)))

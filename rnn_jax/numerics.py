@@ -39,7 +39,8 @@ class Examination(NamedTuple):
     gradient: the global norm of the gradient.
     gradients: the norm of each parameter's gradient, by its path.
     parameters: the norm of each parameter, by its path.
-    values: for each stage bool[batch, time] (or [batch, 1]), true where its values are not finite.
+    values: for each stage bool[batch, time] (or [batch, 1]), true where its values are not finite;
+      packed sequences, too, have a row each here.
     cotangents: the same of the loss' gradient by its values.
     """
 
@@ -93,14 +94,19 @@ def examiner(task: Task) -> Callable[[Params, Batch, PRNGKey], tuple[list[Stage]
             gradient=optax.tree.norm(grads),
             gradients=_norms(grads),
             parameters=_norms(params),
-            values=[_not_finite(array, batch.weights) for array in values],
-            cotangents=[_not_finite(array, batch.weights) for array in cotangents],
+            values=[_not_finite(array, batch) for array in values],
+            cotangents=[_not_finite(array, batch) for array in cotangents],
         )
 
     compiled = jax.jit(run)
 
     def examine(params: Params, batch: Batch, key: PRNGKey) -> tuple[list[Stage], Examination]:
         found = jax.device_get(compiled(params, batch, key))
+        if batch.segments is not None:
+            found = found._replace(
+                values=[_by_sequence(flags, batch.segments) for flags in found.values],
+                cotangents=[_by_sequence(flags, batch.segments) for flags in found.cotangents],
+            )
         return stages[batch.tokens.shape], found
 
     return examine
@@ -162,9 +168,21 @@ def _walk(
     return loss, seen
 
 
-def _not_finite(values: Array, weights: Array) -> Array:
+def _not_finite(values: Array, batch: Batch) -> Array:
     flags = ~jnp.isfinite(values).all(axis=-1)
-    return flags.reshape(flags.shape[0], -1) & (weights > 0)[:, None]
+    if batch.segments is not None and flags.ndim == 2:
+        return flags & (batch.segments > 0)
+    return flags.reshape(flags.shape[0], -1) & (batch.weights > 0)[:, None]
+
+
+def _by_sequence(flags: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """bool[rows, time] packed -> bool[batch, time]; what has no time stays as it is."""
+    if flags.shape != segments.shape:
+        return flags
+    found = np.zeros((segments.max(), segments.shape[1]), bool)
+    for place, row in enumerate(found, start=1):
+        row[: np.count_nonzero(segments == place)] = flags[segments == place]
+    return found
 
 
 def _place(what: str, layer: str, flags: np.ndarray, last: bool) -> Wrong:

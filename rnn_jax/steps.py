@@ -12,7 +12,7 @@ import optax
 from rnn_jax import metrics, touched
 from rnn_jax.metrics import Sums
 from rnn_jax.tasks import Task
-from rnn_jax.types import Array, Batch, Params
+from rnn_jax.types import Array, Batch, Params, PRNGKey
 
 
 class TrainState(NamedTuple):
@@ -48,21 +48,27 @@ def zero_sums(task: Task) -> Sums:
     return metrics.zeros_like(task.sums) | step_sums
 
 
-def step_key(seed: int, step: Array) -> Array:
-    """The key of a step's noise: it depends on nothing else, so that any step can be computed
-    again."""
-    return jax.random.fold_in(jax.random.key(seed), step)
+def run_key(seed: int) -> PRNGKey:
+    """The key of all noise of a run."""
+    return jax.random.key(seed)
+
+
+def step_key(key: PRNGKey, step: Array) -> PRNGKey:
+    """The key of a step's noise, given the run's: it depends on nothing else, so that any step can
+    be computed again."""
+    return jax.random.fold_in(key, step)
 
 
 def make_train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
-    seed: int,
     *,
     stop_at_non_finite: bool = True,
     embedding_update: str = "dense",
-) -> Callable[[TrainState, Batch], TrainState]:
-    """Returns `(state, batch) -> state`: one update by the gradient of the batch's mean loss.
+) -> Callable[[TrainState, Batch, PRNGKey], TrainState]:
+    """Returns `(state, batch, key) -> state`: one update by the gradient of the batch's mean loss.
+
+    The key is the run's. It is an argument, so that all seeds share a compiled step.
 
     A step whose loss or gradient is not finite changes nothing but `sums["skipped"]`. With
     `stop_at_non_finite` every later step changes nothing either, so that the caller, who looks at
@@ -71,15 +77,14 @@ def make_train_step(
     Args:
       task: what to learn.
       optimizer: from gradients to updates.
-      seed: of the steps' keys.
       stop_at_non_finite: see above.
       embedding_update: "dense" hands the optimizer the whole embedding; "touched" the rows that the
         batch reads, by the rule that `rnn_jax.touched` states.
     """
     in_part = embedding_update == "touched" and task.is_table is not None
 
-    def train_step(state: TrainState, batch: Batch) -> TrainState:
-        key = step_key(seed, state.step)
+    def train_step(state: TrainState, batch: Batch, key: PRNGKey) -> TrainState:
+        key = step_key(key, state.step)
         whole = seen = state.params, state.opt_state
         if in_part:
             tables = _table_marks(task, optimizer, state)
@@ -119,18 +124,19 @@ def make_train_step(
 
 
 def make_train_steps(
-    train_step: Callable[[TrainState, Batch], TrainState],
-) -> Callable[[TrainState, Batch, Array], TrainState]:
-    """Returns `(state, batches, count) -> state`: the first `count` of several batches, in order.
+    train_step: Callable[[TrainState, Batch, PRNGKey], TrainState],
+) -> Callable[[TrainState, Batch, Array, PRNGKey], TrainState]:
+    """Returns `(state, batches, count, key) -> state`: the first `count` of several batches, in
+    order.
 
     One call costs one dispatch, however many steps it takes; a small model's step is shorter than
     that. The leaves of `batches` are a batch's with one more axis in front; `count` is int32[],
     and another count does not compile anew.
     """
 
-    def train_steps(state: TrainState, batches: Batch, count: Array) -> TrainState:
+    def train_steps(state: TrainState, batches: Batch, count: Array, key: PRNGKey) -> TrainState:
         def body(index: Array, state: TrainState) -> TrainState:
-            return train_step(state, jax.tree.map(lambda leaf: leaf[index], batches))
+            return train_step(state, jax.tree.map(lambda leaf: leaf[index], batches), key)
 
         return jax.lax.fori_loop(0, count, body, state)
 

@@ -178,7 +178,7 @@ def _train_epoch(
                 )
                 if config.check_numerics:
                     _check_numerics(job, state, progress)
-                state = job.train_steps(state, batches, np.int32(len(entries)))
+                state = job.train_steps(state, batches, np.int32(len(entries)), job.key)
                 done += sum(len(rows) for _, rows in entries)
                 seconds = time.perf_counter() - began
                 progress = progress._replace(batch=progress.batch + len(entries), seconds=seconds)
@@ -293,7 +293,7 @@ def _examined(
     """The step that comes after `progress`, laid open."""
     window, (shape, rows) = job.batch_at(progress.epoch, progress.batch)
     batch = batching.assemble(window.examples, shape, rows, job.config.train.batch_size)
-    return job.examine(state.params, batch, steps.step_key(job.config.train.seed, state.step))
+    return job.examine(state.params, batch, steps.step_key(job.key, state.step))
 
 
 def _step_failed(

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from rnn_jax import config as config_lib
-from rnn_jax.config import Config, InputError
+from rnn_jax.config import Config, InputError, ModelConfig, replace
 
 
 def test_every_option_has_help_and_a_legal_default():
@@ -50,3 +50,18 @@ def test_illegal_values_are_named(changes, message):
 def test_a_config_file_of_another_shape_is_refused(values):
     with pytest.raises(InputError):
         config_lib.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "got"),
+    [
+        ({"model.masked": False}, "nomasked and mean"),
+        ({"model.pooling": "last"}, "masked and last"),
+    ],
+)
+def test_packing_needs_a_masked_model_that_pools_over_steps(changes, got):
+    config = Config(model=ModelConfig(masked=True, pooling="mean"))
+    packed = replace(config, {"train.pack": True})
+    assert replace(packed, {"model.pooling": "max"}).train.pack
+    with pytest.raises(InputError, match=f"--config.train.pack needs .* not {got}; .*--noconfig"):
+        replace(packed, changes)

@@ -7,7 +7,7 @@ import pytest
 
 from rnn_jax import cells, layers, models, tasks
 from rnn_jax.config import Config, DataConfig, ModelConfig
-from rnn_jax.data import batching, text
+from rnn_jax.data import batching, packing, text
 from rnn_jax.types import Batch
 
 POOLINGS = ("last", "mean", "max")
@@ -78,13 +78,13 @@ def test_a_text_s_prediction_does_not_depend_on_its_neighbours(masked):
     offsets = np.cumsum([0, *map(len, rows)])
     ids = text.Ragged(np.concatenate(rows).astype(np.int32), offsets)
     examples = batching.Examples(ids, np.zeros(len(rows), np.int32))
-    widths = batching.widths(config.data.max_length)
     evaluate = jax.jit(task.evaluate)
 
     def predictions(batch_size):
         found = {}
-        for width, members in batching.plan(examples.lengths, batch_size, widths, shuffle=False):
-            batch = batching.assemble(examples, width, members, batch_size)
+        shapes = packing.padded_shapes(batch_size, config.data.max_length)
+        for shape, members in batching.plan(examples.lengths, batch_size, shapes, shuffle=False):
+            batch = batching.assemble(examples, shape, members, batch_size)
             _, outputs = evaluate(params, batch)
             found |= dict(zip(members.tolist(), np.asarray(outputs), strict=False))
         return np.stack([found[row] for row in range(len(rows))])
@@ -139,10 +139,60 @@ def test_a_network_s_attributes_are_checked(attribute, wrong, expected):
         models.SequenceClassifier(recurrent, **attributes)
 
 
+@pytest.mark.parametrize("kernel", ["scan", "fused"])
+@pytest.mark.parametrize(
+    ("cell", "pooling"), [("lstm", "mean"), ("gru", "max"), ("simple_rnn", "mean")]
+)
+def test_packed_sequences_give_what_padded_ones_give(cell, pooling, kernel):
+    model, variables = model_and_variables(
+        cell=cell, bidirectional=True, pooling=pooling, kernel=kernel
+    )
+    rng = np.random.default_rng(1)
+    lengths = np.array([5, 0, 9, 1, 3, 7, 2], np.int64)
+    ids = rng.integers(1, 20, lengths.sum()).astype(np.int32)
+    tokens = text.Ragged(ids, np.concatenate([[0], np.cumsum(lengths)]))
+    examples = batching.Examples(tokens, np.zeros(7, np.int32))
+    cotangent = rng.normal(size=(8, CLASSES)).astype(np.float32)
+
+    def run(shape):
+        batch = batching.assemble(examples, shape, np.arange(7), batch_size=8)
+
+        def loss(variables):
+            logits = model.apply(variables, batch.tokens, batch.lengths, segments=batch.segments)
+            return (logits * cotangent).sum(), logits
+
+        (_, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables)
+        return batch, logits, grads
+
+    _, *padded = run(packing.Shape(8, 9))
+    batch, *packed = run(packing.Shape(3, 11))
+    assert (batch.segments == 0).any()
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6),
+        packed, padded,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [{"masked": False}, {"pooling": "last"}])
+def test_packed_sequences_need_a_mask_and_a_pooling_over_steps(wrong):
+    model, variables = model_and_variables(**{"pooling": "mean"} | wrong)
+    segments = jnp.array([[1, 1, 2, 0]])
+    with pytest.raises(ValueError, match="segments need masked=True and a pooling of mean or max"):
+        model.apply(variables, segments, jnp.array([2, 1]), segments=segments)
+
+
 def test_token_dropout_leaves_out_whole_tokens():
-    model, variables = model_and_variables(token_dropout=0.5)
-    bound = model.bind(variables, rngs={"dropout": jax.random.key(0)})
-    dropped = np.asarray(bound.drop_tokens(jnp.ones((8, 50, 5)), deterministic=False))
-    whole = (dropped == 0).all(-1) | (dropped == 2).all(-1)
-    assert whole.all()
-    assert 0.4 < (dropped[..., 0] == 0).mean() < 0.6
+    rate = 0.5
+    model, variables = model_and_variables(token_dropout=rate, pooling="mean", cell="simple_rnn")
+    vectors = jnp.ones((64, 1, 5))
+
+    def logits(vectors, **noise):
+        lengths = jnp.ones(len(vectors), jnp.int32)
+        return model.apply(variables, vectors, lengths, method="classify", **noise)
+
+    with_noise = logits(vectors, deterministic=False, rngs={"dropout": jax.random.key(0)})
+    whole, none = logits(vectors / (1 - rate)), logits(jnp.zeros_like(vectors))
+    kept = np.isclose(with_noise, whole, atol=1e-6).all(axis=1)
+    dropped = np.isclose(with_noise, none, atol=1e-6).all(axis=1)
+    assert (kept ^ dropped).all()
+    assert 0.25 < dropped.mean() < 0.75

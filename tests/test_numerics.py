@@ -116,3 +116,19 @@ def test_a_gradient_that_explodes_through_time_is_found_where_it_overflows():
     # By the last of four steps the gradient is about 1; three steps earlier it is 1e45.
     assert wrong == ("gradient", "inputs", 0, 1)
     assert numerics.norms(found)["gradient_norm"] in ("inf", "nan")
+
+
+@pytest.mark.parametrize("kernel", ["scan", "fused"])
+def test_packed_sequences_are_named_by_their_place_in_the_batch(kernel):
+    _, params, examine = setup(kernel=kernel, pooling="mean", dropout=0.0)
+    packed = BATCH._replace(
+        tokens=np.array([[7, 3, 4, 9, 3, 5], [8, 6, 0, 0, 0, 0]], np.int32),
+        lengths=np.array([2, 4, 2], np.int32),
+        weights=np.array([1, 1, 1], np.float32),
+        segments=np.array([[2, 2, 2, 2, 1, 1], [3, 3, 0, 0, 0, 0]], np.int32),
+    )
+    assert numerics.first_wrong(*examine(params, packed, KEY)) is None
+    wrong = poison(params, "embedding", "embedding", row=5)
+    assert numerics.first_wrong(*examine(wrong, packed, KEY)) == ("values", "inputs", 1, 0)
+    wrong = poison(params, "embedding", "embedding", row=6)
+    assert numerics.first_wrong(*examine(wrong, packed, KEY)) == ("values", "inputs", 1, 2)

@@ -1,5 +1,6 @@
 """A training step: what it changes, what it must not, and the rule of touched rows."""
 
+import functools
 import importlib
 import pathlib
 
@@ -34,7 +35,8 @@ EXPERIMENTS = sorted(
 def setup(config=CONFIG, **options):
     task = tasks.classification(config, ("a", "b"))
     transformation = optimizer.make(config.optimizer, total_steps=10)
-    step = jax.jit(steps.make_train_step(task, transformation, seed=0, **options))
+    step = jax.jit(steps.make_train_step(task, transformation, **options))
+    step = functools.partial(step, key=steps.run_key(0))
     return task, step, steps.init_state(task, transformation, seed=0)
 
 
@@ -135,10 +137,13 @@ def test_a_step_that_is_not_finite_is_skipped_or_ends_all_further_steps(embeddin
     transformation = optimizer.make(CONFIG.optimizer, total_steps=10)
     start = steps.init_state(task, transformation, seed=0)
     good = BATCH._replace(labels=jnp.array([0, 1, 0], jnp.int32))
-    make = lambda stop: jax.jit(
-        steps.make_train_step(
-            task, transformation, 0, stop_at_non_finite=stop, embedding_update=embedding_update
-        )
+    make = lambda stop: functools.partial(
+        jax.jit(
+            steps.make_train_step(
+                task, transformation, stop_at_non_finite=stop, embedding_update=embedding_update
+            )
+        ),
+        key=steps.run_key(0),
     )
     once = make(True)(start, good)
 
@@ -162,15 +167,27 @@ def test_several_steps_in_one_call_are_the_same_steps():
     config = replace(CONFIG, {"model.dropout": 0.5})
     task = tasks.classification(config, ("a", "b"))
     transformation = optimizer.make(OptimizerConfig(), total_steps=10)
-    step = steps.make_train_step(task, transformation, seed=1)
+    step, key = steps.make_train_step(task, transformation), steps.run_key(1)
     state = steps.init_state(task, transformation, seed=1)
     other = BATCH._replace(labels=jnp.array([0, 0, 0], jnp.int32))
     one_by_one = state
     for batch in (BATCH, other, BATCH):
-        one_by_one = jax.jit(step)(one_by_one, batch)
+        one_by_one = jax.jit(step)(one_by_one, batch, key)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), BATCH, other, BATCH, other)
-    together = jax.jit(steps.make_train_steps(step))(state, stacked, jnp.int32(3))
+    together = jax.jit(steps.make_train_steps(step))(state, stacked, jnp.int32(3), key)
     assert int(together.step) == 3
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), together, one_by_one
     )
+
+
+def test_all_seeds_share_a_compiled_step():
+    task = tasks.classification(replace(CONFIG, {"model.dropout": 0.5}), ("a", "b"))
+    transformation = optimizer.make(OptimizerConfig(), total_steps=10)
+    step = jax.jit(steps.make_train_step(task, transformation))
+    states = [steps.init_state(task, transformation, seed=0)] * 2
+    one, other = (
+        step(state, BATCH, steps.run_key(seed)) for seed, state in enumerate(states, start=1)
+    )
+    assert step._cache_size() == 1
+    assert (table(one.params) != table(other.params)).any()  # and yet their noise differs

@@ -101,6 +101,7 @@ def test_the_epoch_s_loss_is_the_mean_over_examples(config, tmp_path):
     data = train.prepare(config)
     job = tasks.classification(config, data.classes)
     params = steps.init_state(job, optimizer.make(config.optimizer, 1), 0).params
-    alone, _ = train.evaluate_split(job, params, data.train, 36, (16,))
+    together = replace(config, {"train.batch_size": 36})
+    alone, _ = train.evaluate_split(together, job, params, data.train)
     assert record["loss"] == pytest.approx(alone["loss"], rel=1e-6)
     assert record["accuracy"] == alone["accuracy"]

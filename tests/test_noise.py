@@ -1,0 +1,43 @@
+"""Dropout keeps the expectation, and decides once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnn_jax.noise import dropout
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.3, 0.5, 0.95])
+def test_the_share_and_the_expectation(rate):
+    ones = jnp.ones((400, 251))  # an odd number of decisions
+    dropped = np.asarray(dropout(jax.random.key(3), ones, rate))
+    assert len(np.unique(dropped)) == 2
+    assert abs((dropped == 0).mean() - rate) < 1 / 256 + 0.005
+    assert dropped.mean() == pytest.approx(1, abs=4 * np.sqrt(1 / (1 - rate) / ones.size) + 0.004)
+
+
+def test_leading_axes_decide_for_what_lies_beyond_them():
+    dropped = np.asarray(dropout(jax.random.key(0), jnp.ones((8, 50, 5)), 0.5, axes=2))
+    assert ((dropped == 0).all(-1) | (dropped == 2).all(-1)).all()
+    assert 0.4 < (dropped[..., 0] == 0).mean() < 0.6
+
+
+def test_the_gradient_meets_the_decisions_of_the_values():
+    values = jnp.arange(1.0, 101.0).reshape(10, 10)
+    apply = lambda values: dropout(jax.random.key(7), values, 0.4)
+    scale = np.asarray(apply(values) / values)
+    grads = jax.jit(jax.grad(lambda values: apply(values).sum()))(values)
+    np.testing.assert_allclose(grads, scale, rtol=1e-6)
+    assert 0 < (scale == 0).sum() < scale.size
+
+
+def test_keys_differ_no_rate_changes_nothing_and_the_type_stays():
+    values = jnp.ones((64,), jnp.bfloat16)
+    assert dropout(jax.random.key(0), values, 0.0) is values
+    one, other = (dropout(jax.random.key(seed), values, 0.5) for seed in (1, 2))
+    assert one.dtype == jnp.bfloat16
+    assert (one != other).any()
+    for rate in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="rate must be a number in"):
+            dropout(jax.random.key(0), values, rate)
