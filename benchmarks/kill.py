@@ -43,7 +43,7 @@ sys.path.insert(0, str(ROOT))
 PHASES = ("start", "compile", "step", "checkpoint", "evaluation", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 # Each takes a minute or more on two cores.
-RUNS = (("gru", 150), ("masked_rnn", 150), ("lstm", 150), ("bilstm", 8))
+RUNS = (("gru", 150), ("masked_rnn", 150), ("lstm", 150), ("bilstm", 14))
 
 
 class Kill(NamedTuple):
