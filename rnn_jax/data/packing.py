@@ -7,6 +7,7 @@ how a network tells them apart). Texts are placed by best fit, longest first.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ import numpy as np
 
 # A recurrent layer's step costs about as much as this many rows more would.
 _STEP = 2
+# A shape that so small a share of batches would get is not worth its compilation.
+_FEW = 1 / 32
 
 
 class Shape(NamedTuple):
@@ -55,7 +58,7 @@ def packed_shapes(
 
     Most batches get rows of one width, the one that makes the given batches cheapest, and those
     with a longer text rows of `max_length`. Each shape costs a compilation, so only those are taken
-    that the given batches use.
+    that more than a few of the given batches use.
 
     Args:
       lengths: int[examples].
@@ -68,10 +71,11 @@ def packed_shapes(
     for width in widths(max_length):
         shapes = {Shape(count, each) for count in counts for each in (width, max_length)}
         used = cheapest(lengths, batches, sorted(shapes, key=lambda shape: shape.cost))
-        choices.append((sum(shape.cost for shape in used), width, set(used)))
-    *_, used = min(choices)
+        choices.append((sum(shape.cost for shape in used), width, collections.Counter(used)))
+    *_, used = min(choices, key=lambda choice: choice[:2])
     any_batch = Shape(batch_size, max_length)
-    return (*sorted(used - {any_batch}, key=lambda shape: shape.cost), any_batch)
+    often = {shape for shape, count in used.items() if count > len(batches) * _FEW}
+    return (*sorted(often - {any_batch}, key=lambda shape: shape.cost), any_batch)
 
 
 def cheapest(
