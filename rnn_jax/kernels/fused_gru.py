@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from rnn_jax.kernels.fused_rule import (
+    GATED,
     Context,
     Rule,
     Weights,
@@ -110,15 +111,7 @@ def _before_transposed(spec, weights: Weights):
     return (*(transposed(kernel) for kernel in _split_n(spec, weights.kernel)), weights.keep)
 
 
-_COMMON = {
-    "options": {
-        "activation": ("tanh",),
-        "recurrent_activation": ("sigmoid",),
-        "layer_norm": (False,),
-    },
-    "scales": (0.5, 0.5, 1.0),
-    "overwrites": False,
-}
+_COMMON = {"options": GATED, "scales": (0.5, 0.5, 1.0), "overwrites": False}
 RESET_AFTER = Rule(
     **_COMMON,
     separate_bias=True,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from rnn_jax.kernels.fused_rule import (
+    GATED,
     Context,
     Rule,
     Weights,
@@ -70,13 +71,7 @@ def _backward(spec, prepared, factors, d_state):
 
 
 RULE = Rule(
-    options={
-        "activation": ("tanh",),
-        "recurrent_activation": ("sigmoid",),
-        "projection": (None,),
-        "peepholes": (False,),
-        "layer_norm": (False,),
-    },
+    options=GATED | {"projection": (None,), "peepholes": (False,)},
     scales=(0.5, 0.5, 1.0, 0.5),
     overwrites=True,
     separate_bias=False,

@@ -74,6 +74,14 @@ class Rule(NamedTuple):
     gradients: Callable[..., tuple[Array, Weights]]
 
 
+# What the rules of gated cells need of the options that such cells share.
+GATED = {
+    "activation": ("tanh",),
+    "recurrent_activation": ("sigmoid",),
+    "layer_norm": (False,),
+}
+
+
 def sigmoid_of(tanh: Array) -> Array:
     """`sigmoid(x)`, given `tanh(x / 2)`."""
     return tanh * 0.5 + 0.5
