@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 BLOCK = 16  # neighbours that stay together: they cost the disk one read
 MAX_TOKENS = 2**24  # of a window, if all its stories were as long as the longest
-AHEAD = 2  # windows that are read while one is trained on
+AHEAD = 1  # windows that are read while one is trained on
 
 
 def size(wanted: int, batch_size: int, longest: int) -> int:
@@ -55,7 +55,7 @@ def numbers(stories: int, seed: int, epoch: int, start: int, stop: int) -> np.nd
 
 
 def read_ahead(load: Callable[[int], T], first: int, stop: int) -> Iterator[T]:
-    """Yields `load(first)`, ..., `load(stop - 1)`; a thread prepares the next two meanwhile."""
+    """Yields `load(first)`, ..., `load(stop - 1)`; a thread prepares the next one meanwhile."""
     if stop - first < 2:
         yield from map(load, range(first, stop))
         return
