@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import jax
@@ -298,6 +299,31 @@ def test_what_cannot_be_streamed_is_refused_in_one_line(
         preparation.prepare(options)
     assert "\n" not in str(error.value)
     assert entries(tmp_path) == {}  # nor is half of anything left
+
+
+def test_a_training_file_that_is_missing_a_pipe_or_being_written(config, tmp_path, monkeypatch):
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    shutil.copytree(config.data.data_dir, data)
+    options = replace(config, {"data.data_dir": str(data), "data.cache_dir": str(cache)})
+    digest = streaming.file_digest
+
+    def grow(path):
+        found = digest(path)
+        with open(path, "a") as file:
+            file.write('1,"one","more"\n')
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming, "file_digest", grow)
+        with pytest.raises(InputError, match="changed while they were read"):
+            preparation.prepare(options)
+    assert entries(cache) == {}
+    (data / "train.csv").unlink()
+    with pytest.raises(InputError, match=r"train\.csv is missing"):
+        preparation.prepare(options)
+    os.mkfifo(data / "train.csv")
+    with pytest.raises(InputError, match=r"train\.csv is no regular file"):
+        preparation.prepare(options)
 
 
 # array_record

@@ -26,6 +26,7 @@ from rnn_jax.config import DataConfig, InputError
 from rnn_jax.data import sources, text
 from rnn_jax.data.batching import Examples
 from rnn_jax.data.flat import Flat, Writer, file_digest
+from rnn_jax.data.labelled_folder import check_file
 from rnn_jax.data.stories import Stories, digests
 from rnn_jax.data.text import Vectorizer
 
@@ -61,12 +62,19 @@ def prepare(config: DataConfig, classes: tuple[str, ...], say=lambda line: None)
     Raises:
       InputError: the stories cannot be had or used, or the cache folder cannot be written.
     """
-    folder = cache_folder(config)
-    key = _key(config, classes)
+    folder, paths = cache_folder(config), sources.files(config, "train")
+    for path in paths:
+        check_file(path)
+    before = _versions(paths)
+    key = _key(config, classes, paths)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f"{key}.lock"):
-            return _prepare(folder / key, config, classes, say)
+            prepared = _prepare(folder / key, config, classes, say)
+            if _versions(paths) != before:  # then the key may be another content's
+                shutil.rmtree(folder / key)
+                raise InputError(f"the files in {config.data_dir} changed while they were read")
+            return prepared
     except OSError as error:
         raise InputError(
             f"cannot keep the prepared stories in {folder} ({error.strerror or error}); make room, "
@@ -154,7 +162,8 @@ def _write(folder: pathlib.Path, config: DataConfig, classes: tuple[str, ...]) -
                 f"more than {MAX_HELD} characters would be validated on, since stories repeat "
                 "themselves; give --config.data.validation=test"
             )
-        if config.take and all(writer.stories == config.take for writer in writers.values()):
+        wanted = [writer for name, writer in writers.items() if name == "train" or threshold]
+        if config.take and all(writer.stories == config.take for writer in wanted):
             break
     content: dict[str, Any] = {name: writer.close() for name, writer in writers.items()}
     for name, writer in writers.items():
@@ -190,10 +199,15 @@ def _open(folder: pathlib.Path, verify: bool = True) -> Prepared:
     return Prepared(Vectorizer.from_json(vocabulary), train, validation)
 
 
-def _key(config: DataConfig, classes: tuple[str, ...]) -> str:
+def _versions(paths: list[pathlib.Path]) -> list[tuple[int, int]]:
+    """What changes when somebody writes to a file."""
+    return [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+
+
+def _key(config: DataConfig, classes: tuple[str, ...], paths: list[pathlib.Path]) -> str:
     """The digest of all that the prepared stories depend on."""
     try:
-        contents = [file_digest(path) for path in sources.files(config, "train")]
+        contents = [file_digest(path) for path in paths]
     except OSError as error:
         raise InputError(f"cannot read {error.filename} ({error.strerror})") from error
     options = {
