@@ -254,6 +254,14 @@ def _position(folder: pathlib.Path) -> tuple[int, int] | None:
     return found and (found.progress.epoch, found.progress.batch)
 
 
+def _finished(folder: pathlib.Path) -> bool:
+    """Whether nothing is left to be done but what the report says."""
+    from rnn_jax import checkpoint
+
+    found = checkpoint.newest(folder / "checkpoints")
+    return found is not None and found.progress.finished
+
+
 def disturb(
     victim: Victim,
     target: str,
@@ -340,7 +348,8 @@ def torment(
             kills.append(kill)
             quota[kill.phase, number] -= 1
             print(f"{victim.name}: {number.name} in {kill.phase}", file=sys.stderr, flush=True)
-        if kill is None or kill.code == 0:  # it has ended
+        if _finished(victim.folder):  # a process may be killed after its last checkpoint, too
+            victim.finish(victim.folder)
             victim.compare(victim.folder)
             shutil.rmtree(victim.folder)
             if backup.exists():
