@@ -136,6 +136,7 @@ class SequenceClassifier(nn.Module):
                 f"segments need masked=True and a pooling of {' or '.join(SEGMENT_POOLINGS)}, got "
                 f"masked={self.masked} and pooling={self.pooling!r}"
             )
+        vectors = masking.zero_masked(vectors, segments > 0)
         _, outputs = self.recurrent(
             vectors, resets=boundaries(segments), deterministic=deterministic
         )

@@ -14,8 +14,8 @@ def dropout(key: PRNGKey, values: Array, rate: float, axes: int | None = None) -
     """Inverted dropout (Srivastava et al., "Dropout", JMLR 2014).
 
     A decision takes one byte, since drawing random words costs more than the rest; so the share
-    that is dropped is `rate` to the nearest 1/256, and what is kept is divided by just the share
-    that is kept: the expectation is exact.
+    that is dropped is `rate` to the nearest of 1/256 to 255/256, and what is kept is divided by
+    just the share that is kept: the expectation stays.
 
     Args:
       key: of the noise.

@@ -2,8 +2,9 @@
 
 Segments are int32[rows, time]: n + 1 at the steps of the batch's n-th sequence, 0 at padding, which
 stands at the rows' ends. A recurrent layer given `resets=boundaries(segments)` computes for each
-sequence what it computes for it alone, whatever else is in its row. What it makes of padding
-belongs to no sequence, so no mask is needed.
+sequence what it computes for it alone, whatever else is in its row. It needs no mask: what it makes
+of padding belongs to no sequence, and cannot grow, since the carry restarts at each step of it.
+Inputs there must be finite (`masking.zero_masked` sees to that).
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from rnn_jax.types import Array
 
 
 def boundaries(segments: Array) -> Array:
-    """bool[rows, time], true where a sequence, or the padding behind the last one, begins.
+    """bool[rows, time], true where a sequence begins, and at padding.
 
     >>> boundaries(jnp.array([[2, 2, 1, 0, 0]])).tolist()
-    [[True, False, True, True, False]]
+    [[True, False, True, True, True]]
     """
-    begins = segments[:, 1:] != segments[:, :-1]
+    begins = (segments[:, 1:] != segments[:, :-1]) | (segments[:, 1:] == 0)
     return jnp.concatenate([jnp.ones_like(begins, shape=(len(segments), 1)), begins], axis=1)
 
 
 def segment_mean(values: Array, segments: Array, lengths: Array) -> Array:
     """The mean over each sequence's steps, as one product; 0 where there is none.
+
+    A value that is not finite, of whichever sequence, makes every mean NaN.
 
     Args:
       values: float[rows, time, features].
@@ -41,7 +44,8 @@ def segment_mean(values: Array, segments: Array, lengths: Array) -> Array:
     """
     places = jnp.arange(1, len(lengths) + 1, dtype=segments.dtype)
     belongs = (segments.reshape(-1) == places[:, None]).astype(values.dtype)
-    total = belongs @ values.reshape(-1, values.shape[-1])
+    flat = values.reshape(-1, values.shape[-1])
+    total = jnp.matmul(belongs, flat, precision=jax.lax.Precision.HIGHEST)
     return total / jnp.maximum(lengths, 1)[:, None].astype(values.dtype)
 
 

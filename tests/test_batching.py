@@ -100,6 +100,23 @@ def test_packing_leaves_little_padding_in_few_shapes():
     assert few[-1] == (16, 200)
 
 
+def test_packed_shapes_suit_all_texts_though_a_file_is_sorted():
+    lengths = np.repeat([8, 60], [4096, 20_000])
+    few = shapes(lengths, 16, 200, packed=True)
+    assert padded_share(plan(lengths, 16, few), lengths) < 0.25
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+def test_packing_never_costs_more_than_padding(batch_size):
+    lengths = np.random.default_rng(0).integers(5, 90, 2000)
+
+    def cost(packed):
+        batches = plan(lengths, batch_size, shapes(lengths, batch_size, 100, packed))
+        return sum(shape.cost for shape, _ in batches)
+
+    assert cost(packed=True) <= cost(packed=False) * 1.02
+
+
 def test_unshuffled_packed_batches_have_equally_many_tokens():
     lengths = np.arange(1, 97)
     batches = plan(lengths, 8, shapes(lengths, 8, 96, packed=True), shuffle=False)

@@ -173,6 +173,35 @@ def test_packed_sequences_give_what_padded_ones_give(cell, pooling, kernel):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("kernel", ["scan", "fused"])
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_padding_behind_packed_sequences_changes_no_bit(pooling, kernel):
+    model, variables = model_and_variables(
+        cell="gru", bidirectional=True, pooling=pooling, kernel=kernel
+    )
+    segments = jnp.array([[2, 2, 2, 1, 1, 0], [3, 0, 0, 0, 0, 0]])
+    vectors = np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)
+
+    @jax.jit
+    def run(params, vectors):
+        def loss(params, vectors):
+            logits = model.apply(
+                {"params": params}, vectors, jnp.array([2, 3, 1]), segments=segments,
+                method="classify",
+            )  # fmt: skip
+            return (logits**2).sum(), logits
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, vectors)
+
+    in_padding = np.asarray(segments == 0)
+    fill = lambda value: jnp.asarray(np.where(in_padding[..., None], value, vectors))
+    clean = run(variables["params"], fill(0.0))
+    for garbage in (np.nan, np.inf, 1e30):
+        jax.tree.map(np.testing.assert_array_equal, clean, run(variables["params"], fill(garbage)))
+    assert np.isfinite(clean[0][1]).all()
+    assert not np.asarray(clean[1][1])[in_padding].any()
+
+
 @pytest.mark.parametrize("wrong", [{"masked": False}, {"pooling": "last"}])
 def test_packed_sequences_need_a_mask_and_a_pooling_over_steps(wrong):
     model, variables = model_and_variables(**{"pooling": "mean"} | wrong)

@@ -18,7 +18,7 @@ def test_texts_are_placed_side_by_side_within_rows(lengths, rows, width):
     lengths, shape = np.array(lengths), Shape(rows, width)
     places = place(lengths, shape)
     if places is None:
-        # Best fit needs at most two texts' worth of rows for what would fit into one.
+        # Where best fit fails, no two rows could be joined: they are more than half full.
         assert lengths.max() > width or 2 * lengths.sum() > rows * width
         return
     taken = np.concatenate([np.arange(p, p + n) for p, n in zip(places, lengths, strict=True)])

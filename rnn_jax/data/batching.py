@@ -43,17 +43,27 @@ def shapes(
 ) -> tuple[Shape, ...]:
     """The shapes that batches of such texts get; the last one holds any batch.
 
+    Packed shapes are chosen by a sample from all over the texts, if they are cheaper than padded
+    ones at all: a few texts leave little to be packed.
+
     Args:
       lengths: int[examples], of the training texts.
       batch_size: texts of a full batch.
       max_length: at least every length.
       packed: whether several texts may share a row.
     """
+    padded = packing.padded_shapes(batch_size, max_length)
     if not packed:
-        return packing.padded_shapes(batch_size, max_length)
-    sample = np.asarray(lengths)[: _SAMPLE * batch_size]
+        return padded
+    size = _SAMPLE * batch_size
+    sample = np.asarray(lengths)[:: max(1, len(lengths) // size)][:size]
     batches = _deal(sample, batch_size, _random(seed=0, epoch=0))
-    return packing.packed_shapes(sample, batches, batch_size, max_length)
+    few = packing.packed_shapes(sample, batches, batch_size, max_length)
+
+    def cost(shapes: tuple[Shape, ...]) -> int:
+        return sum(shape.cost for shape in packing.cheapest(sample, batches, shapes))
+
+    return min(few, padded, key=cost)
 
 
 def plan(

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A recurrent layer's step costs about as much as this many rows more would.
+# A recurrent layer's step costs about as much as this many rows more would: so it is for an LSTM of
+# 64 units on two CPU cores. Where a step costs more, as on a GPU, narrower shapes are better.
 _STEP = 2
 # A shape that so small a share of batches would get is not worth its compilation.
 _FEW = 1 / 32
