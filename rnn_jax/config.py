@@ -101,7 +101,7 @@ class DataConfig:
         "window of them in memory; they are vectorized once into data.cache_dir",
     )
     window: int = option(
-        16_384, "with data.stream: training stories that are in memory at a time", minimum=1
+        16_384, "with data.stream: stories of a window; the next one is read meanwhile", minimum=1
     )
     cache_dir: str = option(
         "",

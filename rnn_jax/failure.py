@@ -28,7 +28,7 @@ class Shown(NamedTuple):
 
     numbers: int64[n], their places in the split.
     rows: int64[n], their places in `examples`.
-    examples: those of them that are in memory.
+    examples: the stories in memory that `rows` index.
     """
 
     numbers: np.ndarray

@@ -49,6 +49,7 @@ class Job(NamedTuple):
     folder: pathlib.Path
     data: Data
     shapes: tuple[Shape, ...]
+    epoch_batches: int
     task: Task
     optimizer: optax.GradientTransformation
     train_steps: Callable[[TrainState, Batch, np.ndarray, PRNGKey], TrainState]
@@ -59,23 +60,16 @@ class Job(NamedTuple):
     display: Display
     request: Request
 
-    @property
-    def epoch_batches(self) -> int:
-        """How many batches an epoch has."""
-        return math.ceil(len(self.data.train) / self.config.train.batch_size)
-
     def windows(self, epoch: int, position: int) -> Iterator[Window]:
         """An epoch's windows, from the one that holds its batch number `position` on."""
         count = math.ceil(len(self.data.train) / self.window_stories)
         first = position * self.config.train.batch_size // self.window_stories
         return windows.read_ahead(functools.partial(self._window, epoch), first, count)
 
-    def batch_at(self, epoch: int, position: int) -> tuple[Window, tuple[Shape, np.ndarray]]:
-        """A batch by its number in an epoch: the window that holds it, and its entry in the
-        plan."""
+    def window_at(self, epoch: int, position: int) -> Window:
+        """The window that holds an epoch's batch number `position`, made anew."""
         size = self.config.train.batch_size
-        window = self._window(epoch, position * size // self.window_stories)
-        return window, window.plan[position - window.start]
+        return self._window(epoch, position * size // self.window_stories)
 
     def _window(self, epoch: int, index: int) -> Window:
         config, examples = self.config, self.data.train
@@ -92,8 +86,10 @@ class Job(NamedTuple):
 
 def batch_shapes(config: Config, data: Data) -> tuple[Shape, ...]:
     """The shapes that the batches of a run may have."""
+    train = data.train
+    lengths = train.sample_lengths() if isinstance(train, Flat) else train.lengths
     return batching.shapes(
-        data.train.lengths, config.train.batch_size, config.data.max_length, config.train.pack
+        lengths, config.train.batch_size, config.data.max_length, config.train.pack
     )
 
 
@@ -126,14 +122,20 @@ def window_plan(
     )
 
 
-def make(config: Config, claimed: Claim, display: Display) -> Job:
+def make(config: Config, claimed: Claim, classes: tuple[str, ...], display: Display) -> Job:
     """Reads the data, writes what the folder says of it, and puts the parts together.
+
+    Args:
+      config: the run's.
+      claimed: the run's folder.
+      classes: those of the data as it is now.
+      display: told in a line when something takes long.
 
     Raises:
       InputError: the data cannot be had, or is another than that of the steps already done.
       RunError: nothing can be written.
     """
-    data = preparation.prepare(config, say=display.line)
+    data = preparation.prepare(config, classes=classes, say=display.line)
     identity = _identify(claimed, preparation.digest(data), display)
     texts = {
         workdir.CONFIG: identity.to_json(),
@@ -143,7 +145,6 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
         for name, content in texts.items():
             files.write_atomically(claimed.folder / name, content)
     task = tasks.classification(config, data.classes)
-    shapes = batch_shapes(config, data)
     epoch_batches = math.ceil(len(data.train) / config.train.batch_size)
     transformation = optimizer.make(config.optimizer, config.train.epochs * epoch_batches)
     train_step = steps.make_train_step(
@@ -156,7 +157,8 @@ def make(config: Config, claimed: Claim, display: Display) -> Job:
         config=config,
         folder=claimed.folder,
         data=data,
-        shapes=shapes,
+        shapes=batch_shapes(config, data),
+        epoch_batches=epoch_batches,
         task=task,
         optimizer=transformation,
         train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),

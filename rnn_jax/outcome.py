@@ -54,7 +54,12 @@ def write_report(
 
 
 def complete(
-    config: Config, claimed: workdir.Claim, task: Task, best: Params, display: Display
+    config: Config,
+    claimed: workdir.Claim,
+    classes: tuple[str, ...],
+    task: Task,
+    best: Params,
+    display: Display,
 ) -> None:
     """Makes anew what is missing of a finished run's TensorBoard scalars and report."""
     folder, identity, found = claimed
@@ -63,7 +68,8 @@ def complete(
     if (folder / workdir.REPORT).is_file():
         return
     try:
-        data = preparation.prepare(config, text.read_vectorizer(found.path / workdir.VOCABULARY))
+        vectorizer = text.read_vectorizer(found.path / workdir.VOCABULARY)
+        data = preparation.prepare(config, vectorizer, classes)
         if preparation.digest(data) != identity.data:
             raise InputError("the data is no longer what the run was trained on")
     except InputError as error:

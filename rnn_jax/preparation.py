@@ -30,6 +30,7 @@ class Data(NamedTuple):
 def prepare(
     config: Config,
     vectorizer: text.Vectorizer | None = None,
+    classes: tuple[str, ...] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Data:
     """Reads the stories, fits the vocabulary unless one is given, and turns texts into ids.
@@ -37,14 +38,16 @@ def prepare(
     Args:
       config: the run's.
       vectorizer: of an earlier preparation; streamed stories are found together with theirs.
+      classes: their names, where the caller knows them: otherwise they may cost a pass over the
+        training files.
       say: told in a line when something takes long.
 
     Raises:
       InputError: the data cannot be had or used.
     """
     if config.data.stream:
-        return _streamed(config, say)
-    splits = sources.load(config.data)
+        return _streamed(config, classes, say)
+    splits = sources.load(config.data, classes)
     vectorizer = vectorizer or text.fit_vectorizer(splits.train, config.data)
     return Data(
         splits.classes,
@@ -77,8 +80,9 @@ def test_stories(config: Config) -> tuple[tuple[str, ...], sources.Stories]:
     return splits.classes, splits.test
 
 
-def _streamed(config: Config, say: Callable[[str], None]) -> Data:
-    classes, tested = test_stories(config)
+def _streamed(config: Config, classes: tuple[str, ...] | None, say: Callable[[str], None]) -> Data:
+    classes = classes or sources.classes(config.data)
+    tested = streaming.held_test(config.data, classes)
     prepared = streaming.prepare(config.data, classes, say)
     test = examples(tested, prepared.vectorizer, config)
     validation = test

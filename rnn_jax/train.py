@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -31,7 +32,7 @@ from rnn_jax.display import Display
 from rnn_jax.evaluate import evaluate_split
 from rnn_jax.failure import RunError
 from rnn_jax.interrupts import Interrupted
-from rnn_jax.job import Job
+from rnn_jax.job import Job, Window
 from rnn_jax.preparation import prepare
 from rnn_jax.steps import TrainState
 from rnn_jax.types import Params
@@ -93,10 +94,10 @@ def run(
             shapes = jax.eval_shape(task.init, jax.random.key(config.train.seed))
             best = checkpoint.restore(found.path, "best", shapes)
             with failure.writing(folder):
-                outcome.complete(config, claimed, task, best, display)
+                outcome.complete(config, claimed, classes, task, best, display)
             return Result(best, progress.history)
 
-        job = job_lib.make(config, claimed, display)
+        job = job_lib.make(config, claimed, classes, display)
         state, best = steps.init_state(job.task, job.optimizer, config.train.seed), None
         if found:
             state = checkpoint.restore(found.path, "state", state)
@@ -167,8 +168,11 @@ def _train_epoch(
     title = f"epoch {progress.epoch + 1}/{config.epochs}"
     done = min(progress.batch * config.batch_size, stories)
     began = time.perf_counter() - progress.seconds
-    with job.display.start(title, stories, done) as shown:
-        for window in job.windows(progress.epoch, progress.batch):
+    with (
+        job.display.start(title, stories, done) as shown,
+        contextlib.closing(job.windows(progress.epoch, progress.batch)) as windows,
+    ):
+        for window in windows:
             offset = progress.batch - window.start
             done = window.start * config.batch_size  # only an epoch's last window has fewer
             done += sum(len(rows) for _, rows in window.plan[:offset])
@@ -177,7 +181,7 @@ def _train_epoch(
                     window.examples, entries, config.batch_size, config.steps_per_call
                 )
                 if config.check_numerics:
-                    _check_numerics(job, state, progress)
+                    _check_numerics(job, state, progress, window)
                 state = job.train_steps(state, batches, np.int32(len(entries)), job.key)
                 done += sum(len(rows) for _, rows in entries)
                 seconds = time.perf_counter() - began
@@ -271,7 +275,8 @@ def _finite_sums(
         return sums
     position = int(state.step) - progress.epoch * job.epoch_batches
     before = progress._replace(batch=position)
-    error = _step_failed(job, before, *_examined(job, state, before))
+    window = job.window_at(before.epoch, before.batch)
+    error = _step_failed(job, before, window, *_examined(job, state, window, before.batch))
     if _steps(job, before) != _steps(job, job.checkpoints.progress):
         state = state._replace(sums=state.sums | {"skipped": jnp.zeros_like(state.sums["skipped"])})
         job.checkpoints.save(state, best, before)
@@ -279,19 +284,19 @@ def _finite_sums(
     raise error
 
 
-def _check_numerics(job: Job, state: TrainState, progress: Progress) -> None:
-    """Raises RunError if anything in the step to come is not finite."""
-    stages, examination = _examined(job, state, progress)
+def _check_numerics(job: Job, state: TrainState, progress: Progress, window: Window) -> None:
+    """Raises RunError if anything in the step to come, of that window, is not finite."""
+    stages, examination = _examined(job, state, window, progress.batch)
     norms = np.array([examination.loss, examination.gradient])
     if numerics.first_wrong(stages, examination) or not np.isfinite(norms).all():
-        raise _step_failed(job, progress, stages, examination)
+        raise _step_failed(job, progress, window, stages, examination)
 
 
 def _examined(
-    job: Job, state: TrainState, progress: Progress
+    job: Job, state: TrainState, window: Window, position: int
 ) -> tuple[list[numerics.Stage], numerics.Examination]:
-    """The step that comes after `progress`, laid open."""
-    window, (shape, rows) = job.batch_at(progress.epoch, progress.batch)
+    """The step on the epoch's batch number `position`, which is in that window, laid open."""
+    shape, rows = window.plan[position - window.start]
     batch = batching.assemble(window.examples, shape, rows, job.config.train.batch_size)
     return job.examine(state.params, batch, steps.step_key(job.key, state.step))
 
@@ -299,6 +304,7 @@ def _examined(
 def _step_failed(
     job: Job,
     progress: Progress,
+    window: Window,
     stages: list[numerics.Stage],
     examination: numerics.Examination,
 ) -> RunError:
@@ -307,7 +313,7 @@ def _step_failed(
         "epoch": progress.epoch + 1,
         "batch": progress.batch,
     }
-    window, (_, rows) = job.batch_at(progress.epoch, progress.batch)
+    _, rows = window.plan[progress.batch - window.start]
     batch = failure.Shown(window.numbers[rows], rows, window.examples)
     return failure.step_failed(job.folder, where, job.data.vectorizer, batch, stages, examination)
 

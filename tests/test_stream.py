@@ -1,9 +1,11 @@
 """Training stories that stay on the disk: every one once an epoch, the same bits after a kill."""
 
 import csv
+import functools
 import json
 import os
 import shutil
+import threading
 
 import jax
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 import rnn_jax
 from rnn_jax import checkpoint, preparation, train
 from rnn_jax.config import DataConfig, InputError, replace
-from rnn_jax.data import flat, sources, streaming, windows
+from rnn_jax.data import csv_folder as csv_source
+from rnn_jax.data import flat, labelled_folder, sources, streaming, windows
 from rnn_jax.data.batching import Examples
 from rnn_jax.data.csv_folder import records
 from rnn_jax.data.text import Ragged, Vectorizer
@@ -120,7 +123,7 @@ def test_what_is_written_in_chunks_is_found_by_number(tmp_path, vocab_size):
     stories = flat.Flat(tmp_path, "x", **writer.close())
     stories.verify()
     assert (len(stories), stories.longest) == (10, 60_000)
-    assert stories.lengths.tolist() == whole.lengths.tolist()
+    assert stories.sample_lengths().tolist() == whole.lengths.tolist()
     for numbers in ([], [0], [9], [1, 4, 5], [0, 1, 2, 6, 8, 9], range(10)):
         numbers = np.array(numbers, np.int64)
         found = stories.gather(numbers)
@@ -133,6 +136,42 @@ def test_what_is_written_in_chunks_is_found_by_number(tmp_path, vocab_size):
         file.truncate(50)
     with pytest.raises(InputError, match=r"cannot be read .*the same command prepares them again"):
         stories.gather(np.arange(10))
+
+
+@pytest.fixture
+def stories(tmp_path):
+    """100 stories of 0 to 49 tokens, the short ones first."""
+    writer = flat.Writer(tmp_path, "x", 100)
+    writer.add(numbered(np.arange(100) // 2))
+    return flat.Flat(tmp_path, "x", **writer.close())
+
+
+def test_lengths_are_sampled_from_the_whole_file(stories, monkeypatch):
+    monkeypatch.setattr(flat, "SAMPLE", 32)
+    assert stories.sample_lengths().tolist() == [n // 2 for n in (*range(16), *range(48, 64))]
+
+
+def test_an_index_that_was_changed_is_noticed_before_it_is_followed(stories):
+    index = np.fromfile(stories.folder / "x.index", flat.INDEX)
+    for field, value in (
+        ("length", 0), ("length", 49), ("length", -1), ("length", 2**31 - 1),
+        ("offset", 0), ("offset", -8), ("offset", 2**62),
+    ):  # fmt: skip
+        changed = index.copy()
+        changed[field][60] = value
+        changed.tofile(stories.folder / "x.index")
+        with pytest.raises(InputError, match=r"cannot be read .*the same command prepares them"):
+            stories.gather(np.arange(50, 70))
+    index.tofile(stories.folder / "x.index")
+    assert len(stories.gather(np.arange(50, 70))) == 20
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no advice")
+def test_the_system_is_told_of_no_more_than_is_read(stories, monkeypatch):
+    told = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, start, length, _: told.append(length))
+    stories.gather(np.array([0, 1, 10, 20]))  # the first two have no tokens
+    assert told == [32, 16, 16, 10, 20]
 
 
 # Preparation
@@ -224,6 +263,9 @@ def test_a_vocabulary_in_bounded_memory_keeps_the_common_words():
     assert Vectorizer.fit(lines, vocab_size=22, max_words=10**6) == exact
     assert set(Vectorizer.fit(lines, vocab_size=22, max_words=200).words[:12]) <= set(exact.words)
     assert Vectorizer.fit(["a " + "b" * 101], max_words=9).words[2:] == ("a",)
+    # Of words that come as often, those stay that would rank first.
+    assert Vectorizer.fit(list("bkadcfeihgj"), max_words=10).words[2:] == tuple("kjihg")
+    assert Vectorizer.fit(list("bakadcfeihgj"), max_words=10).words[2:] == tuple("akjih")
 
 
 def test_a_second_preparation_finds_the_first_and_a_damaged_one_is_made_anew(config, tmp_path):
@@ -318,12 +360,40 @@ def test_a_training_file_that_is_missing_a_pipe_or_being_written(config, tmp_pat
         with pytest.raises(InputError, match="changed while they were read"):
             preparation.prepare(options)
     assert entries(cache) == {}
-    (data / "train.csv").unlink()
+    preparation.prepare(options)
+    kept = entries(cache)
+    with monkeypatch.context() as patch:  # what another run may be reading stays
+        patch.setattr(streaming, "file_digest", grow)
+        with pytest.raises(InputError, match="changed while they were read"):
+            preparation.prepare(replace(options, {"data.vocab_size": 50}))
+        assert entries(cache) == kept
+        patch.setattr(streaming, "file_digest", lambda path: path.unlink() or "gone")
+        with pytest.raises(InputError, match=r"train\.csv is missing"):
+            preparation.prepare(options)
+    assert entries(cache) == kept
     with pytest.raises(InputError, match=r"train\.csv is missing"):
         preparation.prepare(options)
     os.mkfifo(data / "train.csv")
     with pytest.raises(InputError, match=r"train\.csv is no regular file"):
         preparation.prepare(options)
+
+
+def test_a_second_process_says_that_it_waits(tmp_path):
+    said, told = [], threading.Event()
+    say = lambda line: (said.append(line), told.set())
+
+    def second():
+        with streaming._locked(tmp_path / "lock", say):
+            say("in")
+
+    with streaming._locked(tmp_path / "lock", say):
+        assert said == []
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert told.wait(30)
+        assert said == ["waiting for another process that prepares the same stories"]
+    thread.join()
+    assert said[1:] == ["in"]
 
 
 # array_record
@@ -365,6 +435,13 @@ def test_array_record_gives_what_csv_gives(config, folder, tmp_path):
         (b"\xff", r"2: the record is no JSON in UTF-8"),
         (b"[" * 100_000, r"2: the record is no JSON"),
         (b" " * (2**20 + 1), r"2: a record of more than 1048576 bytes"),
+        (
+            b'{"label": 1, "title": "a", "description": "", "label": 2}',
+            r"2: a record is a JSON object with label, title and description, each once",
+        ),
+        (b'[["label", 1], ["title", "a"], ["description", ""]]', r"2: a record is a JSON object"),
+        (b'{"label": 1, "title": "a", "description": {}}', r"2: title and description are texts"),
+        (b"[]", r"2: a record is a JSON object"),
         ({"label": 1, "title": "a"}, r"2: a record is a JSON object with label, title"),
         ({"label": True, "title": "a", "description": ""}, r"2: a label is a whole number"),
         ({"label": 0, "title": "a", "description": ""}, r"2: a label is a whole number"),
@@ -381,6 +458,33 @@ def test_array_record_refuses_what_it_would_have_to_guess(tmp_path, record, mess
     write_records(tmp_path / "train.array_record", [good, record])
     with pytest.raises(InputError, match=rf"train\.array_record:{message}"):
         sources.load(DataConfig(source="array_record", data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["train.array_record"], 1),
+        (["train-b.array_record", "train_a.array_record", "train.1.array_record"], 3),
+        (["train.array_record-00000-of-00002", "train.array_record-00001-of-00002"], 2),
+        (["train-a.array_record-00000-of-00001", "train-b.array_record"], 2),
+        (["train.array_record-00000-of-00002"], "or all shards"),
+        (["train.array_record-00001-of-00002", "train.array_record-00002-of-00002"], "or all"),
+        (["train.array_record-00000-of-00001", "train.array_record"], "train.array_record alone"),
+        ([f"train.array_record-0000{n}-of-0000{k}" for n, k in ((0, 1), (0, 2), (1, 2))], "or all"),
+        (["train.array_record-00000-of-00000"], "or all shards"),
+        ([], "has no train"),
+    ],
+)
+def test_array_record_takes_the_files_of_a_split_all_of_them_and_no_others(tmp_path, names, found):
+    others = ("train.array_record.bak", "train.array_record.md5", "training-notes.array_record")
+    for name in (*names, *others, "train.array_record-00000-of-00002.bak", "test.array_record"):
+        (tmp_path / name).touch()
+    config = DataConfig(source="array_record", data_dir=str(tmp_path))
+    if isinstance(found, int):
+        assert [path.name for path in sources.files(config, "train")] == sorted(names)
+        return
+    with pytest.raises(InputError, match=found):
+        sources.files(config, "train")
 
 
 def test_array_record_files_that_are_missing_or_damaged(tmp_path):
@@ -455,6 +559,75 @@ def test_a_streamed_run_that_is_interrupted_again_and_again_gives_the_same_bits(
     assert any(stop.batch % 3 for stop in stops)  # in the middle of a window
     assert without_times(tmp_path / "run") == without_times(folder)
     jax.tree.map(np.testing.assert_array_equal, again.params, result.params)
+
+
+def test_a_streamed_run_with_packed_batches_goes_on_in_the_middle_of_a_window(
+    config, tmp_path, monkeypatch
+):
+    changes = {"train.pack": True, "model.pooling": "mean", "data.window": 24, "train.epochs": 1}
+    options = replace(config, changes)
+    result = train.run(options, tmp_path / "whole")
+    asked, closed, read_ahead = 0, [], windows.read_ahead
+
+    def signal(self):
+        nonlocal asked
+        asked += 1
+        return 2 if asked >= 2 else None
+
+    def watched(*arguments):
+        try:
+            yield from read_ahead(*arguments)
+        finally:
+            closed.append(True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Request, "signal", property(signal, lambda self, value: None), raising=False)
+        patch.setattr(windows, "read_ahead", watched)
+        with pytest.raises(Interrupted) as stopped:
+            train.run(options, tmp_path / "run")
+        assert closed == [True], stopped  # nothing is read ahead of a run that has ended
+    progress = checkpoint.newest(tmp_path / "run/checkpoints").progress
+    assert progress.epoch == 0
+    assert 0 < progress.batch < 6
+    again = train.run(options, tmp_path / "run")
+    assert without_times(tmp_path / "run") == without_times(tmp_path / "whole")
+    jax.tree.map(np.testing.assert_array_equal, again.params, result.params)
+
+
+def test_checking_numerics_reads_each_window_once(config, tmp_path, monkeypatch):
+    read, numbers = [], windows.numbers
+
+    def counted(stories, seed, epoch, start, stop):
+        read.append(start)
+        return numbers(stories, seed, epoch, start, stop)
+
+    monkeypatch.setattr(windows, "numbers", counted)
+    train.run(replace(config, {"train.check_numerics": True, "train.epochs": 1}), tmp_path)
+    assert read == [0, 12, 24]
+
+
+def test_a_start_reads_the_training_file_once_for_the_names_of_the_classes(
+    config, folder, tmp_path, monkeypatch
+):
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    (moved / "classes.txt").unlink()
+    options = replace(config, {"data.data_dir": str(moved), "data.cache_dir": str(tmp_path / "c")})
+    preparation.prepare(options)
+    read, form = [], csv_source.FORMAT
+
+    def counted(path):
+        read.append(path.name)
+        return records(path)
+
+    monkeypatch.setattr(
+        csv_source, "classes",
+        functools.partial(labelled_folder.classes, form=form._replace(records=counted)),
+    )  # fmt: skip
+    stopped = property(lambda self: 2, lambda self, value: None)
+    monkeypatch.setattr(Request, "signal", stopped, raising=False)
+    with pytest.raises(Interrupted):
+        train.run(options, tmp_path / "run")
+    assert read == ["train.csv"]
 
 
 def test_a_streamed_run_refuses_stories_that_changed(config, folder, tmp_path, monkeypatch):

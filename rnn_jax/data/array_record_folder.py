@@ -2,15 +2,19 @@
 
     {"label": 3, "title": "Wall St. Bears Claw Back", "description": "Short-sellers are ..."}
 
-Exactly these three names; labels count from 1, as in the CSV files. The files of a split (shards
-may end in .array_record-00000-of-00002) are read in the order of their names. https://github.com/google/array_record
+Exactly these three names; labels count from 1, as in the CSV files. A split's files are called
+train.array_record, train-ANYTHING.array_record (or with _ or a dot instead of the hyphen), or all
+shards of such a one, train.array_record-00000-of-00002 and so on; they are read in the order of
+their names. https://github.com/google/array_record
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import pathlib
+import re
 from collections.abc import Iterator
 
 from rnn_jax.config import InputError
@@ -19,8 +23,8 @@ from rnn_jax.data.labelled_folder import MAX_LINE, Format, Record, check_file, c
 
 __all__ = ["classes", "files", "read", "records", "stories"]
 
-_TOGETHER = 256  # records that are read in one call
 _MAX_RECORDS = 2**24  # of a file: the reader keeps eight bytes of each in memory
+_NAMES = ["description", "label", "title"]
 _OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # otherwise 16 MB a thread
 
 
@@ -51,28 +55,29 @@ def records(path: pathlib.Path) -> Iterator[Record]:
             f"{path} has {count} records, more than {_MAX_RECORDS}; make several files of it"
         )
     try:
-        for start in range(0, count, _TOGETHER):
-            try:
-                raws = reader.read(start, min(start + _TOGETHER, count))
-            except (RuntimeError, ValueError, IndexError) as error:
-                raise InputError(f"cannot read {path}: {_first_line(error)}") from error
-            for number, raw in enumerate(raws, start + 1):
-                yield number, *_record(path, number, raw)
-    finally:
-        reader.close()
+        with contextlib.closing(reader):  # which raises again what the last read found
+            for number in range(1, count + 1):
+                yield number, *_record(path, number, reader.read())
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
 
 
 def _record(path: pathlib.Path, number: int, raw: bytes) -> tuple[int, str, str]:
     if len(raw) > MAX_LINE:
         raise InputError(f"{path}:{number}: a record of more than {MAX_LINE} bytes")
     try:
-        values = json.loads(raw.decode("utf-8"))
+        pairs = json.loads(raw.decode("utf-8"), object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}:{number}: the record is no JSON in UTF-8") from error
-    if not isinstance(values, dict) or set(values) != {"label", "title", "description"}:
+    # Objects come as tuples of pairs, arrays as lists.
+    if not isinstance(pairs, tuple) or sorted(name for name, _ in pairs) != _NAMES:
         raise InputError(
-            f"{path}:{number}: a record is a JSON object with label, title and description"
+            f"{path}:{number}: a record is a JSON object with label, title and description, "
+            "each once"
         )
+    values = dict(pairs)
     label, texts = values["label"], (values["title"], values["description"])
     if type(label) is not int or label < 1:
         raise InputError(f"{path}:{number}: a label is a whole number from 1")
@@ -92,10 +97,18 @@ def _is_unicode(text: str) -> bool:
 
 
 def _files(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
-    found = sorted(folder.glob(f"{split}*.array_record*"))
-    if not found:
+    name = re.compile(rf"({split}(?:[-_.].*)?\.array_record)(?:-(\d{{5}})-of-(\d{{5}}))?")
+    found = {path: name.fullmatch(path.name) for path in sorted(folder.iterdir())}
+    shards: dict[str, list[tuple[str | None, str | None]]] = {}
+    for match in filter(None, found.values()):
+        shards.setdefault(match[1], []).append((match[2], match[3]))
+    for stem, numbers in shards.items():
+        count = numbers[0][1]
+        if numbers != [(f"{n:05}", count) for n in range(int(count))] if count else numbers[1:]:
+            raise InputError(f"{folder} must have {stem} alone, or all shards of one set of it")
+    if not shards:
         raise InputError(f"{folder} has no {split}*.array_record")
-    return found
+    return [path for path, match in found.items() if match]
 
 
 def _first_line(error: Exception) -> str:

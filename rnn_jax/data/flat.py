@@ -19,6 +19,7 @@ import numpy as np
 from rnn_jax.config import InputError
 from rnn_jax.data.batching import Examples
 from rnn_jax.data.text import Ragged
+from rnn_jax.data.windows import BLOCK
 
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i4"), ("label", "<i4")])
 SAMPLE = 2**16  # stories by whose lengths the shapes of batches are chosen
@@ -88,10 +89,17 @@ class Flat:
     def __len__(self) -> int:
         return self.stories
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """int32[n]: how many tokens the first stories have, at most 65,536 of them."""
-        return self.gather(np.arange(min(SAMPLE, len(self)))).lengths
+    def sample_lengths(self) -> np.ndarray:
+        """int64[n]: how many tokens some stories have, all or 65,536 of them from the whole file.
+
+        Raises:
+          InputError: the files were changed or removed meanwhile.
+        """
+        if len(self) <= SAMPLE:
+            return self.gather(np.arange(len(self))).lengths
+        blocks, count = len(self) // BLOCK, SAMPLE // BLOCK
+        first = np.arange(count) * blocks // count * BLOCK
+        return self.gather((first[:, None] + np.arange(BLOCK)).reshape(-1)).lengths
 
     def verify(self) -> None:
         """Reads both files once, a piece at a time.
@@ -131,6 +139,10 @@ class Flat:
             with open(self._path("index"), "rb") as file:
                 index = _read(file, INDEX, numbers[first], numbers[last] + 1)
             stops = index["offset"] + index["length"]
+            follows = np.flatnonzero(np.diff(numbers) == 1) + 1
+            fits = (index["length"] >= 0) & (index["length"] <= self.longest)
+            if not fits.all() or (index["offset"][follows] != stops[follows - 1]).any():
+                raise OSError("the index was changed")
             with open(self._path("tokens"), "rb") as file:
                 ids = _read(file, np.dtype(self.kind), index["offset"][first], stops[last])
         except OSError as error:
@@ -161,7 +173,7 @@ def _read(file: BinaryIO, kind: np.dtype, starts: np.ndarray, stops: np.ndarray)
     ranges = np.stack([starts, counts], axis=1) * size
     descriptor = file.fileno()
     if hasattr(os, "posix_fadvise"):
-        for start, length in ranges.tolist():
+        for start, length in ranges[counts > 0].tolist():  # a length of 0 would mean: to the end
             os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_WILLNEED)
     filled = 0
     for start, length in ranges.tolist():

@@ -1,9 +1,8 @@
 """Where stories come from: one module a source, each with the same two functions.
 
-`classes(config)` gives the classes' names without reading stories; `read(config)` gives training
-and test stories. What holds for every source (validation, `take`) is done here, once. Sources that
-can be streamed have two more: `files(config, split)` and `stories(config, split, count)`, which
-yields one at a time.
+`classes(config)` gives the classes' names; `read(config)` gives training and test stories. What
+holds for every source (validation, `take`) is done here, once. Sources that can be streamed have
+two more: `files(config, split)` and `stories(config, split, count)`, which yields one at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SOURCES: dict[str, types.ModuleType] = {
 
 
 def classes(config: DataConfig) -> tuple[str, ...]:
-    """The classes' names, without network; stories are read only for a csv without classes.txt.
+    """The classes' names, without network; only a folder without classes.txt is read for them.
 
     Raises:
       InputError: an unknown source, or files that are missing or malformed.
@@ -37,12 +36,16 @@ def classes(config: DataConfig) -> tuple[str, ...]:
     return _source(config).classes(config)
 
 
-def load(config: DataConfig) -> Splits:
+def load(config: DataConfig, classes: tuple[str, ...] | None = None) -> Splits:
     """The stories of the three splits.
 
     With `config.validation` "split", a stratified share of the training stories becomes the
     validation split; with "test", the test stories are the validation split too. The splits are the
     same whatever `config.take` is: it shortens each of them afterwards, from the front.
+
+    Args:
+      config: says which.
+      classes: their names, where the caller knows them.
 
     Raises:
       InputError: the source is unknown, out of reach or malformed, or a split is empty.
@@ -60,7 +63,7 @@ def load(config: DataConfig) -> Splits:
             )
         if config.take:
             splits[name] = stories.select(np.arange(min(config.take, len(stories))))
-    return Splits(**splits, classes=classes(config))
+    return Splits(**splits, classes=classes or _source(config).classes(config))
 
 
 def files(config: DataConfig, split: str) -> list[pathlib.Path]:

@@ -30,7 +30,7 @@ from rnn_jax.data.labelled_folder import check_file
 from rnn_jax.data.stories import Stories, digests
 from rnn_jax.data.text import Vectorizer
 
-FORMAT = 1  # of the cache; another number means another version's
+FORMAT = 2  # of the cache; another number means another version's
 CHUNK_STORIES = 4_096
 CHUNK_CHARACTERS = 2**22
 HELD = 2**23  # characters of stories that are validated on, about
@@ -40,6 +40,7 @@ MAX_WORDS = 2**19  # different words that are counted at a time, or four times v
 OPENING = 8  # words by which versions of a story are known
 META, VOCABULARY = "meta.json", "vocabulary.json"
 MAX_META = 2**16
+Versions = list[tuple[pathlib.Path, int, int]]  # (file, bytes, time of its last change)
 _APART = ("data_dir", "cache_dir", "stream", "window")  # options that change nothing prepared
 
 
@@ -62,19 +63,12 @@ def prepare(config: DataConfig, classes: tuple[str, ...], say=lambda line: None)
     Raises:
       InputError: the stories cannot be had or used, or the cache folder cannot be written.
     """
-    folder, paths = cache_folder(config), sources.files(config, "train")
-    for path in paths:
-        check_file(path)
-    before = _versions(paths)
-    key = _key(config, classes, paths)
+    folder, versions = cache_folder(config), _versions(config)
+    key = _key(config, classes, [path for path, *_ in versions])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / f"{key}.lock"):
-            prepared = _prepare(folder / key, config, classes, say)
-            if _versions(paths) != before:  # then the key may be another content's
-                shutil.rmtree(folder / key)
-                raise InputError(f"the files in {config.data_dir} changed while they were read")
-            return prepared
+        with _locked(folder / f"{key}.lock", say):
+            return _prepare(folder / key, config, classes, versions, say)
     except OSError as error:
         raise InputError(
             f"cannot keep the prepared stories in {folder} ({error.strerror or error}); make room, "
@@ -110,7 +104,9 @@ def held_test(config: DataConfig, classes: tuple[str, ...]) -> Stories:
     return _as_stories(found)
 
 
-def _prepare(folder: pathlib.Path, config: DataConfig, classes: tuple[str, ...], say) -> Prepared:
+def _prepare(
+    folder: pathlib.Path, config: DataConfig, classes: tuple[str, ...], versions: Versions, say
+) -> Prepared:
     if folder.exists():
         try:
             return _open(folder)
@@ -123,6 +119,8 @@ def _prepare(folder: pathlib.Path, config: DataConfig, classes: tuple[str, ...],
     part.mkdir()
     try:
         _write(part, config, classes)
+        if _versions(config) != versions:  # then the folder's name may be another content's
+            raise InputError(f"the files in {config.data_dir} changed while they were read")
         os.rename(part, folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -199,9 +197,21 @@ def _open(folder: pathlib.Path, verify: bool = True) -> Prepared:
     return Prepared(Vectorizer.from_json(vocabulary), train, validation)
 
 
-def _versions(paths: list[pathlib.Path]) -> list[tuple[int, int]]:
-    """What changes when somebody writes to a file."""
-    return [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+def _versions(config: DataConfig) -> Versions:
+    """The training files, with what changes when somebody writes to one.
+
+    Raises:
+      InputError: one is missing or no file.
+    """
+    found = []
+    for path in sources.files(config, "train"):
+        check_file(path)
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise InputError(f"cannot read {path} ({error.strerror})") from error
+        found.append((path, status.st_size, status.st_mtime_ns))
+    return found
 
 
 def _key(config: DataConfig, classes: tuple[str, ...], paths: list[pathlib.Path]) -> str:
@@ -220,7 +230,7 @@ def _threshold(config: DataConfig) -> int:
     """Stories whose digest is below it are validated on."""
     if config.validation != "split":
         return 0
-    size = sum(path.stat().st_size for path in sources.files(config, "train"))
+    size = sum(size for _, size, _ in _versions(config))
     return int(min(config.validation_share, HELD / max(size, 1)) * 2**64)
 
 
@@ -260,10 +270,14 @@ def _as_stories(found: list[tuple[str, str, int]]) -> Stories:
 
 
 @contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
+def _locked(path: pathlib.Path, say) -> Iterator[None]:
     """Waits until no other process prepares the same stories."""
     with open(path, "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another process that prepares the same stories")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -108,8 +108,8 @@ class Vectorizer:
         """The vocabulary of some texts: commonest words first, ties in falling lexicographic order.
 
         With `max_words` the memory that this takes is bounded: words of more than 100 bytes are not
-        counted, and whenever there are more different ones than `max_words`, the rarer half of them
-        is forgotten.
+        counted, and whenever there are more different ones than `max_words`, all but the
+        `max_words // 2` that rank first are forgotten.
 
         Raises:
           ValueError: an unknown kind of tokens, or a vocab_size without room for a word.
@@ -120,11 +120,9 @@ class Vectorizer:
         if vocab_size <= len(SPECIAL):
             raise ValueError(f"vocab_size must be at least 3, not {vocab_size}")
         counts = _count(map(SPLITTERS[tokens], texts), max_words)
-        # Bytes of UTF-8 sort as the characters that they stand for, so both splitters agree.
-        ranked = sorted(counts, key=lambda word: (counts[word], word), reverse=True)
         words = tuple(
             word if isinstance(word, str) else word.decode("utf-8", "surrogatepass")
-            for word in ranked[: vocab_size - len(SPECIAL)]
+            for word in _ranked(counts)[: vocab_size - len(SPECIAL)]
         )
         if not words:
             raise InputError(f"the texts that the vocabulary is fitted on have no {tokens}")
@@ -195,9 +193,15 @@ def _count(texts: Iterable[Sequence], max_words: int | None) -> collections.Coun
     for words in texts:
         counts.update(word for word in words if len(word) <= MAX_COUNTED)
         if len(counts) > max_words:
-            floor = sorted(counts.values())[len(counts) - max_words // 2]
-            counts = collections.Counter({w: count for w, count in counts.items() if count > floor})
+            kept = _ranked(counts)[: max_words // 2]
+            counts = collections.Counter({word: counts[word] for word in kept})
     return counts
+
+
+def _ranked(counts: collections.Counter) -> list[bytes | str]:
+    """The words, commonest first, ties in falling lexicographic order."""
+    # Bytes of UTF-8 sort as the characters that they stand for, so both splitters agree.
+    return sorted(counts, key=lambda word: (counts[word], word), reverse=True)
 
 
 def read_vectorizer(path: str | pathlib.Path) -> Vectorizer:

@@ -41,7 +41,7 @@ def numbers(stories: int, seed: int, epoch: int, start: int, stop: int) -> np.nd
       start: the first position.
       stop: the one after the last.
     """
-    from grain.experimental import index_shuffle
+    from grain.experimental import index_shuffle  # slow to import: only streamed runs need it
 
     blocks, key = stories // BLOCK, _key(seed, epoch)
     places = range(start // BLOCK, math.ceil(stop / BLOCK))
@@ -59,7 +59,7 @@ def read_ahead(load: Callable[[int], T], first: int, stop: int) -> Iterator[T]:
     if stop - first < 2:
         yield from map(load, range(first, stop))
         return
-    import grain
+    import grain  # see `numbers`
 
     windows = grain.MapDataset.range(first, stop).map(load)
     ahead = iter(
