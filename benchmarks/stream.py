@@ -5,7 +5,8 @@
 Makes a CSV file of generated news, `--times` as large as the memory limit, and trains each
 experiment on it twice in turns: streamed from that file under the limit, and in memory, without a
 limit, from a file of `--memory_stories` stories of the same distribution. Both read titles: texts
-so short that a story's training is cheap and what streaming costs shows most.
+so short that a story's training is cheap and what streaming costs shows most. `--field=text` reads
+title and description, whose prepared files can be larger than the limit.
 
 The limit is Linux' RLIMIT_DATA, set before Python starts. It bounds all private writable memory
 that the process maps, used or not: Python's, NumPy's and XLA's heaps, compiled programs, stacks of
@@ -22,6 +23,7 @@ import argparse
 import importlib
 import itertools
 import json
+import math
 import os
 import pathlib
 import random
@@ -45,10 +47,11 @@ POOL = 20_000  # titles and halves of descriptions that stories are put together
 WORDS = 30_000
 
 
-def generate(path: pathlib.Path, size: int, seed: int) -> int:
-    """Writes stories of about 700 bytes until the file has `size` bytes; returns how many.
+def generate(path: pathlib.Path, seed: int, size: float = math.inf, count: float = math.inf) -> int:
+    """Writes stories, 16 at a time, until there are `size` bytes or `count` of them; returns how
+    many.
 
-    A title has 4 to 10 words, a tenth of which depend on the class; a description opens with a
+    A title has 4 to 10 words, the last of which depends on the class; a description opens with a
     number of its own, so that stories differ.
     """
     rng = random.Random(0)  # the words are the same in all files
@@ -63,7 +66,7 @@ def generate(path: pathlib.Path, size: int, seed: int) -> int:
     halves = [draw(rng.randint(50, 60)) for _ in range(POOL)]
     rng, written, stories = random.Random(seed), 0, 0
     with open(path, "w", encoding="utf-8") as file:
-        while written < size:
+        while written < size and stories < count:
             rows = []
             for title, one, other in zip(
                 rng.choices(titles[rng.randrange(len(CLASSES))], k=16),
@@ -77,12 +80,12 @@ def generate(path: pathlib.Path, size: int, seed: int) -> int:
     return stories
 
 
-def make_folder(folder: pathlib.Path, size: int, seed: int) -> int:
-    """A folder in the csv layout, its training file of `size` bytes; returns its stories."""
+def make_folder(folder: pathlib.Path, **training: float) -> int:
+    """A folder in the csv layout, its training file as `generate` makes it; returns its stories."""
     folder.mkdir()
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    generate(folder / "test.csv", 2**20, seed=1)
-    return generate(folder / "train.csv", size, seed)
+    generate(folder / "test.csv", seed=1, size=2**20)
+    return generate(folder / "train.csv", **training)
 
 
 class Turns:
@@ -134,13 +137,13 @@ def _mapped() -> int:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData"))
 
 
-def config_of(experiment: str, folder: pathlib.Path, streamed: bool):
+def config_of(experiment: str, folder: pathlib.Path, field: str, streamed: bool):
     from rnn_jax.config import replace
 
     changes = {
         "data.source": "csv",
         "data.data_dir": str(folder / ("large" if streamed else "small")),
-        "data.field": "title",
+        "data.field": field,
         "data.vocab_field": "title",
         "data.vocab_texts": 2_000,
         "data.max_length": 200,
@@ -158,7 +161,7 @@ def work(arguments: argparse.Namespace) -> None:
     from rnn_jax import preparation, train
 
     streamed = arguments.work != "memory"
-    config = config_of(arguments.experiments[0], arguments.folder, streamed)
+    config = config_of(arguments.experiments[0], arguments.folder, arguments.field, streamed)
     if arguments.work == "prepare":
         began = time.perf_counter()
         data = preparation.prepare(config)
@@ -182,7 +185,8 @@ class Worker:
 
         command = [
             sys.executable, __file__, experiment, f"--work={what}",
-            f"--folder={arguments.folder}", f"--seconds={arguments.seconds}",
+            f"--folder={arguments.folder}", f"--field={arguments.field}",
+            f"--seconds={arguments.seconds}",
         ]  # fmt: skip
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=bounded
@@ -235,6 +239,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1_024, help="memory limit in MiB")
     parser.add_argument("--times", type=float, default=10, help="size of the file in limits")
     parser.add_argument("--memory_stories", type=int, default=200_000)
+    parser.add_argument("--field", choices=("title", "text"), default="title", help="what is read")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="measured in a turn")
     parser.add_argument("--folder", type=pathlib.Path, help="an empty one (default: temporary)")
@@ -247,8 +252,8 @@ def main() -> None:
     try:
         size = int(arguments.times * arguments.limit * MEBIBYTE)
         began = time.perf_counter()
-        stories = make_folder(arguments.folder / "large", size, seed=2)
-        make_folder(arguments.folder / "small", 700 * arguments.memory_stories, seed=3)
+        stories = make_folder(arguments.folder / "large", seed=2, size=size)
+        make_folder(arguments.folder / "small", seed=3, count=arguments.memory_stories)
         made = time.perf_counter() - began
         print(
             f"{size / 2**30:.2f} GiB of CSV, {stories:,} stories, made in {made:.0f} s", flush=True
@@ -258,8 +263,14 @@ def main() -> None:
             f"prepared in {prepared['seconds']:.0f} s under a limit of {arguments.limit} MiB, "
             f"{size / MEBIBYTE / prepared['seconds']:.0f} MiB/s, "
             f"{stories / prepared['seconds']:,.0f} stories/s; "
-            f"peak resident size {prepared['resident'] / MEBIBYTE:.0f} MiB\n"
+            f"peak resident size {prepared['resident'] / MEBIBYTE:.0f} MiB"
         )
+        cached = sum(
+            path.stat().st_size
+            for path in (arguments.folder / "cache").rglob("*")
+            if path.is_file()
+        )
+        print(f"{cached / 2**30:.2f} GiB of prepared files\n")
         print(
             "| experiment | in memory, stories/s | streamed, stories/s | ratio | "
             "counted by the limit | peak resident |\n|---|---:|---:|---:|---:|---:|",
