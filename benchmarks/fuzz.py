@@ -1,8 +1,7 @@
 """Feeds every reader of outside files with broken and hostile input: `python benchmarks/fuzz.py`.
 
 Each reader runs in a process of its own, so that even a crash of native code is seen and counted.
-Half
-of the inputs are mutations of valid files, the others are made up: random bytes, and for JSON
+Half of the inputs are mutations of valid files, the others are made up: random bytes, and for JSON
 random trees with the names that the reader looks for. For every input the reader must either raise
 the error that it documents, or return something that satisfies its own description (`check`):
 anything else is a failure, and so is more than five seconds or more memory than a small file can
@@ -139,6 +138,55 @@ def csv_records(folder: pathlib.Path):
         assert [row[1:] for row in again] == [row[1:] for row in rows]
 
     return valid, read, check
+
+
+def _write_array_record(path: pathlib.Path, records: list[bytes]) -> None:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
+
+
+def _check_stories(raw: bytes, rows: list[tuple[int, int, str, str]]) -> None:
+    assert [number for number, *_ in rows] == list(range(1, len(rows) + 1))
+    for _, label, title, text in rows:
+        assert 1 <= label <= 1000
+        assert "\0" not in (title + text).encode().decode()
+
+
+def array_record_records(folder: pathlib.Path):
+    """An input is the one record of a good file."""
+    from rnn_jax.data import array_record_folder
+
+    path = folder / "train.array_record"
+    valid = [
+        b'{"label": 3, "title": "Wall St. Bears", "description": "Short-sellers are ..."}',
+        json.dumps({"title": "", "label": 1, "description": "\u00e9\n"}).encode(),
+    ]
+
+    def read(raw: bytes) -> list[tuple[int, int, str, str]]:
+        _write_array_record(path, [raw])
+        return list(array_record_folder.records(path))
+
+    return valid, read, _check_stories
+
+
+def array_record_files(folder: pathlib.Path):
+    """An input is a whole file."""
+    from rnn_jax.data import array_record_folder
+
+    path = folder / "train.array_record"
+    valid, _, _ = array_record_records(folder)
+    _write_array_record(path, valid)
+    file = path.read_bytes()
+
+    def read(raw: bytes) -> list[tuple[int, int, str, str]]:
+        path.write_bytes(raw)
+        return list(array_record_folder.records(path))
+
+    return [file], read, _check_stories
 
 
 def classes(folder: pathlib.Path):
@@ -316,6 +364,11 @@ def readers() -> list[Reader]:
              "history", "step", "split", "loss"),
         ),
         Reader("train.csv, test.csv", 0.1, csv_records, refused),
+        Reader(
+            "a record of train.array_record", 0.02, array_record_records, refused,
+            ("label", "title", "description"),
+        ),
+        Reader("train.array_record", 0.005, array_record_files, refused),
         Reader("classes.txt", 0.05, classes, refused),
         Reader("texts to predict", 0.07, texts, ()),
         Reader("weights.npz", 0.03, weights(".npz"), (ValueError,)),
@@ -490,11 +543,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--inputs", type=int, default=1_010_000, help="how many in all")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other inputs")
+    parser.add_argument("--readers", default="", help="only those with this in their name")
     arguments = parser.parse_args()
     print("| reader | inputs | of these mutated | accepted, and rightly | slowest | failures |")
     print("|---|---:|---:|---:|---:|---:|", flush=True)
     tallies = []
     for index, reader in enumerate(readers()):
+        if arguments.readers not in reader.name:
+            continue
         tally = _run(index, round(reader.share * arguments.inputs), arguments.seed)
         tallies.append(tally)
         _row(reader.name, tally)
