@@ -6,8 +6,8 @@ course classifies by the last state, at a learning rate of 0.001; here it is the
 
     python launch.py --experiment=lstm
 
-gave test accuracy 0.7976 on the embedded BBC stories, in 9 s from Enter to the end, with nothing compiled
-before, on two cores (seed 0). AG News and more seeds: docs/results.md.
+gave test accuracy 0.7976 on the embedded BBC stories, in 9 s from Enter to the end, with nothing
+compiled before, on two cores (seed 0). AG News and more seeds: docs/results.md.
 """
 
 from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
