@@ -316,11 +316,12 @@ def _use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, so that a second start is quick."""
     import jax
 
+    from rnn_jax import files
+
     # One that a kill or a full disk left behind is compiled anew: that is no news to a user.
     warnings.filterwarnings("ignore", message="Error .* persistent compilation cache entry")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "rnn_jax"))
+        jax.config.update("jax_compilation_cache_dir", str(files.user_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

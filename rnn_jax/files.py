@@ -1,4 +1,4 @@
-"""Writes of which nobody ever finds half, and reads that take no more than they were promised."""
+"""Where files go, writes of which nobody ever finds half, and reads that keep to a limit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import contextlib
 import os
 import pathlib
 import stat
+
+
+def user_cache() -> pathlib.Path:
+    """The folder for what this program can make again, in the user's cache folder."""
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    return cache / "rnn_jax"
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:

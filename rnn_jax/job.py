@@ -60,11 +60,14 @@ class Job(NamedTuple):
     display: Display
     request: Request
 
+    @property
+    def epoch_windows(self) -> int:
+        return math.ceil(len(self.data.train) / self.window_stories)
+
     def windows(self, epoch: int, position: int) -> Iterator[Window]:
         """An epoch's windows, from the one that holds its batch number `position` on."""
-        count = math.ceil(len(self.data.train) / self.window_stories)
         first = position * self.config.train.batch_size // self.window_stories
-        return windows.read_ahead(functools.partial(self._window, epoch), first, count)
+        return windows.read_ahead(functools.partial(self._window, epoch), first, self.epoch_windows)
 
     def window_at(self, epoch: int, position: int) -> Window:
         """The window that holds an epoch's batch number `position`, made anew."""
@@ -79,8 +82,7 @@ class Job(NamedTuple):
         if isinstance(examples, Flat):
             numbers = windows.numbers(len(examples), config.train.seed, epoch, start, stop)
             examples = examples.gather(numbers)
-        turn = epoch * math.ceil(len(self.data.train) / self.window_stories) + index
-        plan = window_plan(config, examples, self.shapes, turn)
+        plan = window_plan(config, examples, self.shapes, epoch * self.epoch_windows + index)
         return Window(start // config.train.batch_size, plan, examples, numbers)
 
 

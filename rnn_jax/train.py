@@ -166,16 +166,15 @@ def _train_epoch(
     config, stories = job.config.train, len(job.data.train)
     size = 1 if config.check_numerics else config.steps_per_call
     title = f"epoch {progress.epoch + 1}/{config.epochs}"
-    done = min(progress.batch * config.batch_size, stories)
+    # A short batch counts as a full one, until the epoch ends.
+    done = lambda: min(progress.batch * config.batch_size, stories)
     began = time.perf_counter() - progress.seconds
     with (
-        job.display.start(title, stories, done) as shown,
+        job.display.start(title, stories, done()) as shown,
         contextlib.closing(job.windows(progress.epoch, progress.batch)) as windows,
     ):
         for window in windows:
             offset = progress.batch - window.start
-            done = window.start * config.batch_size  # only an epoch's last window has fewer
-            done += sum(len(rows) for _, rows in window.plan[:offset])
             for entries in batching.runs(window.plan, offset, size):
                 batches = batching.assemble_run(
                     window.examples, entries, config.batch_size, config.steps_per_call
@@ -183,12 +182,11 @@ def _train_epoch(
                 if config.check_numerics:
                     _check_numerics(job, state, progress, window)
                 state = job.train_steps(state, batches, np.int32(len(entries)), job.key)
-                done += sum(len(rows) for _, rows in entries)
                 seconds = time.perf_counter() - began
                 progress = progress._replace(batch=progress.batch + len(entries), seconds=seconds)
                 if shown.due():
                     sums = _finite_sums(job, state, best, progress)
-                    shown.show(done, job.task.means(sums))
+                    shown.show(done(), job.task.means(sums))
                 _between(job, state, best, progress)
     _finite_sums(job, state, best, progress)  # waits for the last step
     return state, progress._replace(seconds=time.perf_counter() - began)

@@ -78,6 +78,46 @@ def launch(capsys, monkeypatch):
 
 
 @pytest.fixture
+def strict_promotion():
+    """Types that meet must agree, as those that call us may have asked of JAX."""
+    import jax
+
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+
+
+@pytest.fixture
+def float64(strict_promotion):
+    """64-bit types, which never meet 32-bit ones unasked."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def signal_at(monkeypatch):
+    """`signal_at(number)`: the loop's question "was there a signal?", counted from now on, is
+    answered with yes from that time on."""
+    from rnn_jax.interrupts import Request
+
+    def arrange(number: int) -> None:
+        asked = 0
+
+        def get(self):
+            nonlocal asked
+            asked += 1
+            return 2 if asked >= number else None
+
+        answer = property(get, lambda self, value: None)
+        monkeypatch.setattr(Request, "signal", answer, raising=False)
+
+    return arrange
+
+
+@pytest.fixture
 def small(csv_folder, tmp_path):
     """Flags of a run that takes a second or two."""
     return [

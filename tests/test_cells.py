@@ -33,13 +33,7 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _strict_float64():
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    jax.config.update("jax_enable_x64", False)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def double(tree):

@@ -21,11 +21,7 @@ HOLES = np.array([[0, 1, 1, 0, 1, 0], [0] * 6, [1, 0, 1, 1, 0, 1]], bool)
 RESETS = RNG.random((3, 6)) < 0.3
 
 
-@pytest.fixture(autouse=True)
-def _strict():
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
+pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 
 def start(layer):

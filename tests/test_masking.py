@@ -13,11 +13,7 @@ MASK = np.array([[1, 1, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1,
 VALUES = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def _strict():
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
+pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 
 def test_lengths_and_masks_are_inverse():

@@ -534,23 +534,12 @@ def test_a_run_counts_every_story_once_an_epoch_and_is_used_like_any_other(
 
 
 def test_a_streamed_run_that_is_interrupted_again_and_again_gives_the_same_bits(
-    config, undisturbed, tmp_path, monkeypatch
+    config, undisturbed, tmp_path, signal_at
 ):
     folder, result = undisturbed
-    asked = 0
-
-    def signal_at(number):
-        def get(self):
-            nonlocal asked
-            asked += 1
-            return 2 if asked >= number else None
-
-        return property(get, lambda self, value: None)
-
     stops = []
     for number in [1, 2, 3, 4, 6, 1, 5, 2, 10**6]:
-        asked = 0
-        monkeypatch.setattr(Request, "signal", signal_at(number), raising=False)
+        signal_at(number)
         try:
             again = train.run(config, tmp_path / "run")
         except Interrupted:

@@ -9,7 +9,7 @@ import pytest
 import rnn_jax
 from rnn_jax import checkpoint, optimizer, steps, tasks, train, workdir
 from rnn_jax.config import InputError, replace
-from rnn_jax.interrupts import Interrupted, Request
+from rnn_jax.interrupts import Interrupted
 
 
 def without_times(folder):
@@ -41,26 +41,11 @@ def test_the_parameters_that_stay_are_those_of_the_lowest_validation_loss(config
     jax.tree.map(np.testing.assert_array_equal, params, result.params)
 
 
-def test_a_run_that_is_interrupted_again_and_again_gives_the_same_bits(
-    config, tmp_path, monkeypatch
-):
+def test_a_run_that_is_interrupted_again_and_again_gives_the_same_bits(config, tmp_path, signal_at):
     undisturbed = train.run(config, tmp_path / "a")
-
-    # Every call of the loop's question "was there a signal?" is answered with yes in its turn.
-    asked = 0
-
-    def signal_at(number):
-        def get(self):
-            nonlocal asked
-            asked += 1
-            return 2 if asked >= number else None
-
-        return property(get, lambda self, value: None)
-
     stops = 0
     for number in [1, 2, 3, 4, 6, 9, 5, 7, 8, 10**6]:
-        asked = 0
-        monkeypatch.setattr(Request, "signal", signal_at(number), raising=False)
+        signal_at(number)
         try:
             result = train.run(config, tmp_path / "b")
         except Interrupted:

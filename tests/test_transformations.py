@@ -22,11 +22,7 @@ RESETS = np.array([[0, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0] * 5, [0, 1, 0, 0, 1]], 
 KERNELS = ["scan", "fused"]
 
 
-@pytest.fixture(autouse=True)
-def _strict():
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
+pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 
 def layer(kernel):

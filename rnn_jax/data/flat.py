@@ -132,7 +132,9 @@ class Flat:
           InputError: the files were changed or removed meanwhile.
         """
         if not len(numbers):
-            return Examples(Ragged(np.zeros(0, np.int32), np.zeros(1, np.int64)), _labels(0))
+            return Examples(
+                Ragged(np.zeros(0, np.int32), np.zeros(1, np.int64)), np.zeros(0, np.int32)
+            )
         first = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)  # of each run
         last = np.append(first[1:], len(numbers)) - 1
         try:
@@ -184,7 +186,3 @@ def _read(file: BinaryIO, kind: np.dtype, starts: np.ndarray, stops: np.ndarray)
                 raise OSError(f"{file.name} ends early")
             filled += read
     return items
-
-
-def _labels(count: int) -> np.ndarray:
-    return np.zeros(count, np.int32)

@@ -80,8 +80,7 @@ def cache_folder(config: DataConfig) -> pathlib.Path:
     """Where prepared stories are kept: `config.cache_dir`, or below the user's cache folder."""
     if config.cache_dir:
         return pathlib.Path(os.path.expanduser(config.cache_dir))
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    return cache / "rnn_jax" / "stories"
+    return files.user_cache() / "stories"
 
 
 def held_test(config: DataConfig, classes: tuple[str, ...]) -> Stories:
