@@ -152,7 +152,7 @@ class SequenceClassifier(nn.Module):
         if not self.widths:
             return None
         widths = jnp.asarray(self.widths, jnp.int32)
-        return jnp.minimum(widths[jnp.searchsorted(widths, lengths)], time)
+        return jnp.minimum(widths[jnp.searchsorted(widths, lengths, method="compare_all")], time)
 
 
 def _keras_embedding_init(key: PRNGKey, shape: tuple[int, ...], dtype) -> Array:

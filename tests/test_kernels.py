@@ -11,6 +11,7 @@ import pytest
 
 from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.kernels import KERNELS
+from rnn_jax.kernels.products import step_product
 from rnn_jax.layers import RNN, Bidirectional
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll, unroll_directions
@@ -107,6 +108,26 @@ def check(cells, given, tolerance=2e-6, **options):
 )
 def test_fused_is_scan_in_values_and_gradients(name, options):
     check(CELLS[name], arguments(CELLS[name]), **options)
+
+
+@pytest.mark.parametrize("hidden", [8, 16, 40], ids=["written out", "half of them", "products"])
+@pytest.mark.parametrize("cell", [lstm, gru, simple_rnn])
+def test_fused_is_scan_whatever_the_form_of_a_step_s_product(cell, hidden):
+    cells = [cell(hidden), cell(hidden)]
+    check(cells, arguments(cells, batch=6), mask=jnp.concatenate([HOLES, ~HOLES]))
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (1, 33, 8), (2, 16, 40), (2, 17, 9), (70, 12, 12)])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_a_step_s_product_is_a_product_in_every_form(shape, dtype):
+    batch, k, columns = shape
+    draw = np.random.default_rng(0)
+    values = jnp.asarray(draw.normal(size=(batch, k)), dtype)
+    kernel = jnp.asarray(draw.normal(size=(k, columns)), dtype)
+    got = step_product(values.astype(jnp.float32), kernel)
+    expected = np.asarray(values, np.float64) @ np.asarray(kernel, np.float64)
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 
 def test_fused_runs_different_cells_in_one_loop():

@@ -16,12 +16,12 @@ from rnn_jax.kernels.fused_rule import (
     sigmoid_slope,
     tanh_slope,
 )
-from rnn_jax.kernels.products import outer, product, transposed
+from rnn_jax.kernels.products import outer, step_product, transposed
 from rnn_jax.types import Array
 
 
 def _after_forward(spec, weights: Weights, h: Array, projected: Array):
-    sums = product(kept(h, weights.keep), weights.kernel)
+    sums = step_product(kept(h, weights.keep), weights.kernel)
     x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
     h_rz, h_n = _split_n(spec, sums)
     if weights.bias is not None:
@@ -45,7 +45,7 @@ def _after_backward(spec, prepared, factors, d_h):
     kernel, keep = prepared
     by_sum, z, _ = factors
     d_sums = jnp.concatenate([d_h * factor for factor in by_sum], axis=-1)
-    return d_h * z + kept(product(d_sums, kernel), keep), (d_sums, d_h)
+    return d_h * z + kept(step_product(d_sums, kernel), keep), (d_sums, d_h)
 
 
 def _after_gradients(spec, context: Context, d_saved):
@@ -61,11 +61,11 @@ def _after_gradients(spec, context: Context, d_saved):
 
 def _before_forward(spec, prepared, h: Array, projected: Array):
     kernel_rz, kernel_n, keep = prepared
-    sums = product(kept(h, keep), kernel_rz)
+    sums = step_product(kept(h, keep), kernel_rz)
     x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
     rz = jnp.tanh(x_rz + sums)
     r, z = jnp.split(rz, 2, axis=-1)
-    n = jnp.tanh(x_n + product(kept(sigmoid_of(r) * h, keep), kernel_n))
+    n = jnp.tanh(x_n + step_product(kept(sigmoid_of(r) * h, keep), kernel_n))
     return n + sigmoid_of(z) * (h - n), (rz, n)
 
 
@@ -80,9 +80,9 @@ def _before_backward(spec, prepared, factors, d_h):
     transposed_rz, transposed_n, keep = prepared
     by_n, by_r, by_z, r, z = factors
     d_n = d_h * by_n
-    d_reset = kept(product(d_n, transposed_n), keep)
+    d_reset = kept(step_product(d_n, transposed_n), keep)
     d_rz = jnp.concatenate([d_reset * by_r, d_h * by_z], axis=-1)
-    d_before = d_h * z + d_reset * r + kept(product(d_rz, transposed_rz), keep)
+    d_before = d_h * z + d_reset * r + kept(step_product(d_rz, transposed_rz), keep)
     return d_before, (d_rz, d_n)
 
 

@@ -19,7 +19,7 @@ from rnn_jax.kernels.fused_rule import (
     sum_gradients,
     tanh_slope,
 )
-from rnn_jax.kernels.products import product
+from rnn_jax.kernels.products import step_product
 from rnn_jax.types import Array, LSTMState
 
 
@@ -41,7 +41,7 @@ class Factors(NamedTuple):
 
 def _forward(spec, weights: Weights, state: LSTMState, projected: Array):
     h, c = state
-    sums = product(kept(h, weights.keep), weights.kernel)
+    sums = step_product(kept(h, weights.keep), weights.kernel)
     gates = jnp.tanh(projected.astype(sums.dtype) + sums)
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = sigmoid_of(f) * c + sigmoid_of(i) * g
@@ -67,7 +67,7 @@ def _backward(spec, prepared, factors, d_state):
     d_c = d_state.cell + d_h * factors.cell
     by_gate = [d_c * factors.i, d_c * factors.f, d_c * factors.g, d_h * factors.o]
     d_gates = jnp.concatenate(by_gate, axis=-1)
-    return LSTMState(kept(product(d_gates, kernel), keep), d_c * factors.forget), d_gates
+    return LSTMState(kept(step_product(d_gates, kernel), keep), d_c * factors.forget), d_gates
 
 
 RULE = Rule(

@@ -15,7 +15,7 @@ from rnn_jax.kernels.fused_rule import (
     sum_gradients,
     tanh_slope,
 )
-from rnn_jax.kernels.products import product
+from rnn_jax.kernels.products import step_product
 from rnn_jax.types import Array
 
 # The derivative given the activation's value; for a sigmoid, with respect to half its argument.
@@ -28,7 +28,7 @@ _SLOPES = {
 
 
 def _forward(spec, weights: Weights, h: Array, projected: Array):
-    sums = product(kept(h, weights.keep), weights.kernel)
+    sums = step_product(kept(h, weights.keep), weights.kernel)
     sums = projected.astype(sums.dtype) + sums
     if spec.activation == "sigmoid":
         return sigmoid_of(jnp.tanh(sums)), ()
@@ -38,7 +38,7 @@ def _forward(spec, weights: Weights, h: Array, projected: Array):
 def _backward(spec, prepared, slope, d_h):
     kernel, keep = prepared
     d_sums = d_h * slope
-    return kept(product(d_sums, kernel), keep), d_sums
+    return kept(step_product(d_sums, kernel), keep), d_sums
 
 
 def rule(spec) -> Rule:

@@ -13,11 +13,35 @@ import jax.numpy as jnp
 
 from rnn_jax.types import Array
 
+# So many multiplications are done before a routine for products has begun.
+_FEW = 8192
+
 
 def product(values: Array, kernel: Array) -> Array:
     """`values @ kernel`: [..., k] and [k, columns] -> [..., columns]."""
-    sums = kernel.dtype if jnp.finfo(kernel.dtype).bits >= 32 else jnp.float32
-    return jnp.matmul(values.astype(kernel.dtype), kernel, preferred_element_type=sums)
+    return jnp.matmul(
+        values.astype(kernel.dtype), kernel, preferred_element_type=_sums_dtype(kernel)
+    )
+
+
+def step_product(values: Array, kernel: Array) -> Array:
+    """`product` for a step of a loop: [batch, k] and [k, columns] -> [batch, columns].
+
+    If it is tiny it is written out, so that it melts into what stands around it: calling a routine
+    for products costs more than the product.
+    """
+    (batch, k), columns = values.shape, kernel.shape[1]
+    if batch * k * columns > _FEW or (k > 16 and columns > 8):
+        return product(values, kernel)
+    sums = _sums_dtype(kernel)
+    values, kernel = values.astype(kernel.dtype).astype(sums), kernel.astype(sums)
+    if k <= 16:
+        return sum(values[:, n : n + 1] * kernel[n] for n in range(k))
+    return jnp.sum(values[:, :, None] * kernel, axis=1)
+
+
+def _sums_dtype(kernel: Array):
+    return kernel.dtype if jnp.finfo(kernel.dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 def transposed(matrix: Array) -> Array:
