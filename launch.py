@@ -17,7 +17,6 @@ import pathlib
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -229,7 +228,10 @@ def run(values: flags.FlagValues, config, given: tuple[str, ...]) -> int:
     workdir = values.workdir or str(pathlib.Path("runs") / values.experiment)
     if values.mode == "summary":
         return _summary(config)
-    _use_compilation_cache()
+    from rnn_jax import compilation
+
+    compilation.use_cache()
+    compilation.return_memory()
     if values.mode == "train":
         return _train(values, config, workdir)
     return _use(values, workdir, given)
@@ -310,19 +312,6 @@ def _print_test(config, record) -> None:
         f"test accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  "
         f"({config.data.source}, {record['examples']} examples)"
     )
-
-
-def _use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, so that a second start is quick."""
-    import jax
-
-    from rnn_jax import files
-
-    # One that a kill or a full disk left behind is compiled anew: that is no news to a user.
-    warnings.filterwarnings("ignore", message="Error .* persistent compilation cache entry")
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(files.user_cache()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _one_line(error: Exception) -> str:

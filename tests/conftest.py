@@ -66,8 +66,10 @@ def launch(capsys, monkeypatch):
     """`launch(*arguments) -> (exit code, standard output, standard error)`, in this process."""
     monkeypatch.chdir(ROOT)
     import launch as program
+    from rnn_jax import compilation
 
-    monkeypatch.setattr(program, "_use_compilation_cache", lambda: None)
+    for name in ("use_cache", "return_memory"):  # settings of the whole process
+        monkeypatch.setattr(compilation, name, lambda: None)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         code = program.main(["launch.py", *map(str, arguments)])

@@ -15,7 +15,9 @@ import hashlib, importlib.util, os, signal, sys, time
 spec = importlib.util.spec_from_file_location("interrupts", {str(MODULE)!r})
 interrupts = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(interrupts)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may do so under nohup
+# Whoever runs the tests may do so under nohup, or in the background of a script.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def compile():  # one call into C that lasts for seconds, during which Python runs no handler
     hashlib.pbkdf2_hmac("sha256", b"", b"", 40_000_000)

@@ -14,8 +14,8 @@ import tempfile
 
 import serving
 
+from rnn_jax import compilation, train
 from rnn_jax import config as config_lib
-from rnn_jax import train
 from rnn_jax.display import Display
 
 
@@ -44,6 +44,7 @@ class Turns(Display):
 
 
 def main() -> None:
+    compilation.return_memory()  # as launch.py does; its cache would hide the compilations
     channel = serving.Channel()
     job = serving.Job(**channel.receive())
     with tempfile.TemporaryDirectory() as folder:
