@@ -14,8 +14,9 @@ import jax
 
 from rnn_jax import files
 
+# JAX's own name for "compiled, or loaded from the cache"; the tests hold us to it.
 _COMPILED = "/jax/core/compile/backend_compile_duration"
-_SECONDS = 0.1  # the shortest compilation after which there is memory worth returning
+_SECONDS = 0.1  # the shortest one after which there is memory worth returning
 
 
 def use_cache() -> None:
@@ -32,14 +33,16 @@ def use_cache() -> None:
 
 @functools.cache
 def return_memory() -> None:
-    """Returns what the compiler freed to the system, after every compilation but the shortest.
+    """Returns what the compiler freed to the system, whenever a program was compiled or loaded.
 
-    The C library would keep it: hundreds of megabytes after a handful of shapes. Only glibc can be
-    asked to; with any other this does nothing.
+    The C library would keep it for later, and the peak would be higher by what all compilations
+    left behind (docs/performance.md has figures). Only glibc can be asked to; with another C
+    library this does nothing. Asking twice is asking once.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:
         return
+    trim.argtypes = [ctypes.c_size_t]
 
     def compiled(event: str, seconds: float, **_: object) -> None:
         if event == _COMPILED and seconds > _SECONDS:

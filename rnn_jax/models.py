@@ -152,6 +152,7 @@ class SequenceClassifier(nn.Module):
         if not self.widths:
             return None
         widths = jnp.asarray(self.widths, jnp.int32)
+        # There are few widths: comparing with all is quicker than a search, which is a loop.
         return jnp.minimum(widths[jnp.searchsorted(widths, lengths, method="compare_all")], time)
 
 

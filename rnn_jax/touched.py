@@ -34,11 +34,15 @@ class Touched(NamedTuple):
 
 
 def touched(tokens: Array, table_rows: int) -> Touched:
-    """The rows that `tokens` (int32[batch, time]) read in a table of `table_rows` rows.
+    """The rows that `tokens` read in a table of `table_rows` rows.
 
     There is a slot for each token. A row stands in the slot of the last token that reads it; all
-    other slots, and that of padding, are fillers. (Finding the last token in an array of
-    `table_rows` takes less time than sorting the tokens.)
+    other slots, and that of padding, are fillers.
+
+    Args:
+      tokens: int32[batch, time], within [0, table_rows).
+      table_rows: how many rows the table has. An array of so many numbers is made; for the 20,000
+        of a vocabulary that takes less time than sorting the tokens of a batch.
     """
     ids = tokens.reshape(-1)
     slots = jnp.arange(ids.size, dtype=jnp.int32)

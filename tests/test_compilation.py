@@ -9,40 +9,53 @@ from rnn_jax import compilation
 
 
 @pytest.fixture
-def trimmed(monkeypatch):
-    """The arguments of every call of the C library's malloc_trim."""
-    calls = []
+def listeners(monkeypatch):
+    """Those that `return_memory` registers; unregistered at the end."""
+    found, register = [], jax.monitoring.register_event_duration_secs_listener
 
-    class Library:
-        malloc_trim = staticmethod(calls.append)
+    def note(listener):
+        found.append(listener)
+        register(listener)
 
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
+    monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", note)
     monkeypatch.setattr(compilation, "_SECONDS", 0.0)
     compilation.return_memory.cache_clear()
-    yield calls
-    jax.monitoring.clear_event_listeners()
+    yield found
     compilation.return_memory.cache_clear()
+    for listener in found:
+        jax.monitoring.unregister_event_duration_listener(listener)
 
 
-def test_memory_is_returned_after_each_compilation_and_at_no_other_time(trimmed):
+def test_memory_is_returned_after_each_compilation_and_at_no_other_time(listeners, monkeypatch):
+    trimmed = []
+
+    class Library:
+        @staticmethod
+        def malloc_trim(pad):
+            trimmed.append(pad)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
     compilation.return_memory()
-    compilation.return_memory()  # asking twice is asking once
-    function = jax.jit(lambda x: x * 3 + 1)
+    compilation.return_memory()
+    assert len(listeners) == 1
+    function, (two, three) = jax.jit(lambda x: x * 3 + 1), jax.numpy.array([2.0, 3.0])
     trimmed.clear()
-    function(2.0).block_until_ready()
+    function(two).block_until_ready()
     assert trimmed == [0]
-    function(3.0).block_until_ready()
+    function(three).block_until_ready()
     assert trimmed == [0]
 
 
-def test_a_c_library_that_cannot_return_memory_is_left_alone(monkeypatch):
-    listeners = []
+def test_a_c_library_that_cannot_return_memory_is_left_alone(listeners, monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", listeners.append)
-    compilation.return_memory.cache_clear()
     compilation.return_memory()
     assert not listeners
-    compilation.return_memory.cache_clear()
+
+
+def test_the_real_c_library_takes_the_call(listeners):
+    compilation.return_memory()
+    for listener in listeners:
+        listener(compilation._COMPILED, 1.0)
 
 
 def test_the_cache_is_in_the_user_s_folder_unless_jax_was_told_otherwise(monkeypatch, tmp_path):
@@ -58,6 +71,7 @@ def test_the_cache_is_in_the_user_s_folder_unless_jax_was_told_otherwise(monkeyp
         monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
         compilation.use_cache()
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "rnn_jax")
+        assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.2
     finally:
         for name, value in before.items():
             jax.config.update(name, value)

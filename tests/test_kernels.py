@@ -18,25 +18,34 @@ from rnn_jax.unrolling import unroll, unroll_directions
 from rnn_jax.wrappers import learnable_initial, zoneout
 
 BATCH, TIME, FEATURES, HIDDEN = 3, 6, 5, 4
+LARGE = 40  # a step's product is a routine's work; at HIDDEN it is written out
 
-CELLS = {
-    "lstm": [
-        lstm(HIDDEN),
-        lstm(HIDDEN, recurrent_bias=True, initializer="torch"),
-        lstm(HIDDEN, use_bias=False),
-    ],
-    "gru": [
-        gru(HIDDEN, initializer="torch"),
-        gru(HIDDEN, use_bias=False),
-        gru(HIDDEN, reset_after=False, recurrent_bias=True, initializer="torch"),
-    ],
-    "simple_rnn": [
-        simple_rnn(HIDDEN),
-        simple_rnn(HIDDEN, activation="relu", recurrent_bias=True, initializer="torch"),
-        simple_rnn(HIDDEN, activation="sigmoid"),
-        simple_rnn(HIDDEN, activation="identity", use_bias=False),
-    ],
-}
+
+def every_lstm(hidden):
+    return [
+        lstm(hidden),
+        lstm(hidden, recurrent_bias=True, initializer="torch"),
+        lstm(hidden, use_bias=False),
+    ]
+
+
+def every_gru(hidden):
+    return [
+        gru(hidden, initializer="torch"),
+        gru(hidden, use_bias=False),
+        gru(hidden, reset_after=False, recurrent_bias=True, initializer="torch"),
+    ]
+
+
+def every_simple_rnn(hidden):
+    return [
+        simple_rnn(hidden),
+        simple_rnn(hidden, activation="relu", recurrent_bias=True, initializer="torch"),
+        simple_rnn(hidden, activation="sigmoid"),
+        simple_rnn(hidden, activation="identity", use_bias=False),
+    ]
+
+
 LENGTHS = jnp.array([4, 0, 6])
 HOLES = jnp.array([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], bool)
 RESETS = jnp.array([[0, 0, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], bool)
@@ -100,21 +109,15 @@ def check(cells, given, tolerance=2e-6, **options):
     assert_close(got, results(cells, given, "scan", **options), tolerance)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("every", [every_lstm, every_gru, every_simple_rnn])
+@pytest.mark.parametrize("hidden", [HIDDEN, 8, LARGE])
 @pytest.mark.parametrize(
     "options",
     [{}, {"mask": HOLES, "resets": RESETS}],
     ids=["full rows", "holes and resets"],
 )
-def test_fused_is_scan_in_values_and_gradients(name, options):
-    check(CELLS[name], arguments(CELLS[name]), **options)
-
-
-@pytest.mark.parametrize("hidden", [8, 16, 40], ids=["written out", "half of them", "products"])
-@pytest.mark.parametrize("cell", [lstm, gru, simple_rnn])
-def test_fused_is_scan_whatever_the_form_of_a_step_s_product(cell, hidden):
-    cells = [cell(hidden), cell(hidden)]
-    check(cells, arguments(cells, batch=6), mask=jnp.concatenate([HOLES, ~HOLES]))
+def test_fused_is_scan_in_values_and_gradients(every, hidden, options):
+    check(every(hidden), arguments(every(hidden)), **options)
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 7), (1, 33, 8), (2, 16, 40), (2, 17, 9), (70, 12, 12)])
@@ -122,10 +125,11 @@ def test_fused_is_scan_whatever_the_form_of_a_step_s_product(cell, hidden):
 def test_a_step_s_product_is_a_product_in_every_form(shape, dtype):
     batch, k, columns = shape
     draw = np.random.default_rng(0)
-    values = jnp.asarray(draw.normal(size=(batch, k)), dtype)
+    values = jnp.asarray(draw.normal(size=(batch, k)), jnp.float32)
     kernel = jnp.asarray(draw.normal(size=(k, columns)), dtype)
-    got = step_product(values.astype(jnp.float32), kernel)
-    expected = np.asarray(values, np.float64) @ np.asarray(kernel, np.float64)
+    got = step_product(values, kernel)
+    rounded = values.astype(dtype)
+    expected = np.asarray(rounded, np.float64) @ np.asarray(kernel, np.float64)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
@@ -135,20 +139,22 @@ def test_fused_runs_different_cells_in_one_loop():
     check(cells, arguments(cells), lengths=LENGTHS, resets=RESETS)
 
 
-def test_fused_is_exact_in_float64():
+@pytest.mark.parametrize("hidden", [HIDDEN, LARGE])
+def test_fused_is_exact_in_float64(hidden):
     with jax.enable_x64(True):
         options = {"param_dtype": jnp.float64}
         cells = [
-            lstm(HIDDEN, **options),
-            gru(HIDDEN, **options),
-            simple_rnn(HIDDEN, activation="sigmoid", **options),
+            lstm(hidden, **options),
+            gru(hidden, **options),
+            simple_rnn(hidden, activation="sigmoid", **options),
         ]
         check(cells, arguments(cells, dtype=np.float64), tolerance=1e-14, mask=HOLES)
 
 
-def test_fused_in_bfloat16_keeps_float32_states_and_comes_near_float32():
-    exact = [lstm(HIDDEN), gru(HIDDEN), simple_rnn(HIDDEN)]
-    cells = [make(HIDDEN, dtype=jnp.bfloat16) for make in (lstm, gru, simple_rnn)]
+@pytest.mark.parametrize("hidden", [HIDDEN, LARGE])
+def test_fused_in_bfloat16_keeps_float32_states_and_comes_near_float32(hidden):
+    exact = [lstm(hidden), gru(hidden), simple_rnn(hidden)]
+    cells = [make(hidden, dtype=jnp.bfloat16) for make in (lstm, gru, simple_rnn)]
     given = arguments(exact)
     got, expected = results(cells, given, "fused"), results(exact, given, "scan")
     for carry, outputs in got[0]:
@@ -189,20 +195,23 @@ def test_padding_changes_no_bit(padded):
         assert not outputs[1].any()
 
 
-def test_fused_drops_what_scan_drops():
+@pytest.mark.parametrize("hidden", [HIDDEN, LARGE])
+def test_fused_drops_what_scan_drops(hidden):
     options = {"input_dropout": 0.3, "recurrent_dropout": 0.4}
     cells = [
-        lstm(HIDDEN, **options),
-        gru(HIDDEN, **options),
-        gru(HIDDEN, reset_after=False, **options),
-        simple_rnn(HIDDEN, **options),
+        lstm(hidden, **options),
+        gru(hidden, **options),
+        gru(hidden, reset_after=False, **options),
+        simple_rnn(hidden, **options),
     ]
     check(cells, arguments(cells), key=jax.random.key(5))
 
 
-def test_no_step_copies_a_whole_sequence():
+@pytest.mark.parametrize("hidden", [HIDDEN, LARGE])
+def test_no_step_copies_a_whole_sequence(hidden):
     """Records are written in place: else a step's cost would grow with the sequence."""
-    cells = [lstm(HIDDEN), gru(HIDDEN), gru(HIDDEN, reset_after=False), *CELLS["simple_rnn"][:2]]
+    cells = [lstm(hidden), gru(hidden), gru(hidden, reset_after=False)]
+    cells += every_simple_rnn(hidden)[:2]
     each, inputs = arguments(cells, batch=16, time=37)
 
     def loss(each, inputs, mask):

@@ -152,6 +152,20 @@ def test_another_config_or_experiment_is_refused_and_overwrite_begins_anew(
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 5
 
 
+@pytest.mark.parametrize("mode", ["train", "evaluate", "summary"])
+def test_the_process_is_set_up_wherever_something_is_compiled_at_length(launch, monkeypatch, mode):
+    import launch as program
+    from rnn_jax import compilation
+
+    done = []
+    for name in ("use_cache", "return_memory"):
+        monkeypatch.setattr(compilation, name, lambda name=name: done.append(name))
+    for name in ("_train", "_use"):
+        monkeypatch.setattr(program, name, lambda *_: 0)
+    assert launch("--experiment=lstm", f"--mode={mode}")[0] == 0
+    assert done == ([] if mode == "summary" else ["use_cache", "return_memory"])
+
+
 def test_evaluate_gives_the_run_s_own_test_figures(launch, trained):
     _, workdir, out = trained
     code, again, _ = launch("--experiment=masked_rnn", "--mode=evaluate", workdir)

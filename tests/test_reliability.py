@@ -312,11 +312,15 @@ def test_a_run_that_is_killed_in_its_writes_and_terminated_ends_as_one_that_was_
 def test_sigterm_before_the_training_begins_ends_like_ctrl_c(launch, monkeypatch):
     import launch as program
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background ignores it
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        monkeypatch.setattr(
-            program, "run", lambda *parsed, number=number: os.kill(os.getpid(), number)
-        )
-        before = signal.getsignal(signal.SIGTERM)
-        assert launch()[::2] == (code, "launch.py: stopped; whatever was saved before stays\n")
-        assert signal.getsignal(signal.SIGTERM) == before
+    # In a script's background SIGINT is ignored; here it is not, whoever runs the tests.
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            monkeypatch.setattr(
+                program, "run", lambda *parsed, number=number: os.kill(os.getpid(), number)
+            )
+            before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+            assert launch()[::2] == (code, "launch.py: stopped; whatever was saved before stays\n")
+            assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    finally:
+        signal.signal(signal.SIGINT, found)
