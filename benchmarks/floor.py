@@ -1,0 +1,109 @@
+"""How far an epoch of each experiment is from the time of its matrix products alone.
+
+    python benchmarks/floor.py --source=csv --data_dir=DIR
+
+An epoch's products are those with the recurrent layers' kernels, forwards and twice backwards, over
+all cells of the batches, padding included. The floor is their time at the rate of one large product
+(2,048 cubed), measured before and after each training. An epoch's seconds are the median from the
+second of the training's epochs on. Small models never come near: their products are no work, and
+the rest of a step is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import jax
+import jax.numpy as jnp
+import tables
+
+from rnn_jax import compilation, job, preparation, tasks, train
+from rnn_jax import config as config_lib
+from rnn_jax.config import Config
+from rnn_jax.display import Display
+
+EXPERIMENTS = ("simple_rnn", "masked_rnn", "lstm", "bilstm")
+SIDE = 2048
+CALLS = 15
+
+
+def product_rate() -> float:
+    """Floating-point operations a second of one large product; the median of some calls."""
+    matrix, product = jnp.ones((SIDE, SIDE)), jax.jit(jnp.matmul)
+    seconds = []
+    for _ in range(CALLS):
+        began = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return 2 * SIDE**3 / statistics.median(seconds)
+
+
+def epoch_work(config: Config) -> tuple[int, int]:
+    """The cells of an epoch's batches, rows times width, and the operations of its products."""
+    data = preparation.prepare(config)
+    plan = job.window_plan(config, data.train, job.batch_shapes(config, data), turn=1)
+    cells = sum(shape.rows * shape.width for shape, _ in plan)
+    params = jax.eval_shape(tasks.classification(config, data.classes).init, jax.random.key(0))
+    kernels = sum(leaf.size for leaf in jax.tree.leaves(params["recurrent"]) if leaf.ndim == 2)
+    return cells, 3 * 2 * kernels * cells
+
+
+def epoch_seconds(config: Config) -> float:
+    """Of training as `launch.py` does it."""
+    with tempfile.TemporaryDirectory() as folder:
+        train.run(config, folder, display=Display(quiet=True))
+        lines = (pathlib.Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    seconds = [record["seconds"] for record in records if record["split"] == "train"]
+    return statistics.median(seconds[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", default="csv", help="as --config.data.source")
+    parser.add_argument("--data_dir", default="", help="as --config.data.data_dir")
+    parser.add_argument("--experiments", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
+    parser.add_argument("--epochs", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.epochs < 2:
+        parser.error("--epochs must be at least 2: the first one compiles")
+    compilation.return_memory()
+    print(f"{tables.machine()}\n")
+    print("| experiment | cells an epoch | GFLOP | at GFLOP/s | floor | epoch | epoch / floor |")
+    print(f"|---|{'---:|' * 6}")
+    for name in arguments.experiments:
+        changes = {
+            "data.source": arguments.source,
+            "data.data_dir": arguments.data_dir,
+            "data.validation": "test",
+            "train.epochs": arguments.epochs,
+            "train.patience": 0,
+        }
+        config = config_lib.replace(
+            importlib.import_module(f"experiments.{name}").get_config(), changes
+        )
+        cells, work = epoch_work(config)
+        before = product_rate()
+        seconds = epoch_seconds(config)
+        rate = (before + product_rate()) / 2
+        floor = work / rate
+        print(
+            f"| {name} | {cells:,} | {work / 1e9:.1f} | {rate / 1e9:.0f} | {floor:.3f} s | "
+            f"{seconds:.2f} s | {seconds / floor:.1f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
