@@ -6,8 +6,8 @@ no mask. The course classifies by the last state; here it is the mean of the out
 
     python launch.py --experiment=simple_rnn
 
-gave test accuracy 0.5553 on the embedded BBC stories, in 11 s from Enter to the end, with nothing
-compiled before, on two cores (seed 0). AG News and more seeds: docs/results.md.
+gave test accuracy 0.5553 on the embedded BBC stories, in 15 s from Enter to the end, with nothing
+compiled before, on two busy cores (seed 0). AG News and more seeds: docs/results.md.
 """
 
 from rnn_jax.config import Config, DataConfig, ModelConfig, TrainConfig
