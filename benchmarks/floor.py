@@ -12,8 +12,6 @@ the rest of a step is.
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 import pathlib
 import statistics
 import sys
@@ -25,13 +23,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 import jax.numpy as jnp
 import tables
+from epoch import EXPERIMENTS, experiment_config
 
 from rnn_jax import compilation, job, preparation, tasks, train
-from rnn_jax import config as config_lib
 from rnn_jax.config import Config
 from rnn_jax.display import Display
 
-EXPERIMENTS = ("simple_rnn", "masked_rnn", "lstm", "bilstm")
 SIDE = 2048
 CALLS = 15
 
@@ -60,10 +57,8 @@ def epoch_work(config: Config) -> tuple[int, int]:
 def epoch_seconds(config: Config) -> float:
     """Of training as `launch.py` does it."""
     with tempfile.TemporaryDirectory() as folder:
-        train.run(config, folder, display=Display(quiet=True))
-        lines = (pathlib.Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    seconds = [record["seconds"] for record in records if record["split"] == "train"]
+        history = train.run(config, folder, display=Display(quiet=True)).history
+    seconds = [record["seconds"] for record in history if record["split"] == "train"]
     return statistics.median(seconds[1:])
 
 
@@ -73,26 +68,18 @@ def main() -> None:
     )
     parser.add_argument("--source", default="csv", help="as --config.data.source")
     parser.add_argument("--data_dir", default="", help="as --config.data.data_dir")
+    parser.add_argument("--take", type=int, default=0, help="as --config.data.take")
     parser.add_argument("--experiments", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="epochs; the first compiles")
     arguments = parser.parse_args()
-    if arguments.epochs < 2:
-        parser.error("--epochs must be at least 2: the first one compiles")
+    if arguments.rounds < 2:
+        parser.error("--rounds must be at least 2: the first one compiles")
     compilation.return_memory()
     print(f"{tables.machine()}\n")
     print("| experiment | cells an epoch | GFLOP | at GFLOP/s | floor | epoch | epoch / floor |")
     print(f"|---|{'---:|' * 6}")
     for name in arguments.experiments:
-        changes = {
-            "data.source": arguments.source,
-            "data.data_dir": arguments.data_dir,
-            "data.validation": "test",
-            "train.epochs": arguments.epochs,
-            "train.patience": 0,
-        }
-        config = config_lib.replace(
-            importlib.import_module(f"experiments.{name}").get_config(), changes
-        )
+        config = experiment_config(name, arguments, seed=0)
         cells, work = epoch_work(config)
         before = product_rate()
         seconds = epoch_seconds(config)

@@ -9,7 +9,7 @@ the time of the layer's matrix products alone, at the rate of one large product 
 has its turns among the others.
 
 A large layer's arrays are new to the processor at every call, since the C library gives them back
-to the system in between; touching them first costs a fifth of the time, of any library's. With
+to the system in between, and touching them first takes time of any library's call. With
 --keep_memory (glibc) it keeps them.
 """
 
