@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rnn_jax.cells import gru, lstm, simple_rnn
-from rnn_jax.kernels import KERNELS
+from rnn_jax.kernels import KERNELS, fused
 from rnn_jax.kernels.products import step_product
 from rnn_jax.layers import RNN, Bidirectional
 from rnn_jax.types import Direction
@@ -49,6 +49,21 @@ def every_simple_rnn(hidden):
 LENGTHS = jnp.array([4, 0, 6])
 HOLES = jnp.array([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], bool)
 RESETS = jnp.array([[0, 0, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], bool)
+
+
+@pytest.fixture
+def in_chunks(monkeypatch):
+    """Time in chunks: at TIME one of four steps, and a rest of two."""
+    set_chunks(monkeypatch, large=0, steps=4)
+    yield
+    jax.clear_caches()
+
+
+def set_chunks(monkeypatch, large, steps=4):
+    """From how many bytes on time is walked through in chunks of how many steps."""
+    for name, value in {"_LARGE": large, "_CHUNK_ROWS": 0, "_CHUNK_STEPS": steps}.items():
+        monkeypatch.setattr(fused, name, value)
+    jax.clear_caches()  # they know the old ones
 
 
 def arguments(cells, batch=BATCH, time=TIME, dtype=np.float32):
@@ -118,6 +133,49 @@ def check(cells, given, tolerance=2e-6, **options):
 )
 def test_fused_is_scan_in_values_and_gradients(every, hidden, options):
     check(every(hidden), arguments(every(hidden)), **options)
+
+
+@pytest.mark.parametrize("every", [every_lstm, every_gru, every_simple_rnn])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"mask": HOLES, "resets": RESETS}],
+    ids=["full rows", "holes and resets"],
+)
+def test_fused_in_chunks_is_scan_in_values_and_gradients(every, options, in_chunks):
+    check(every(HIDDEN), arguments(every(HIDDEN)), **options)
+
+
+def test_fused_in_chunks_drops_what_scan_drops_and_is_exact_in_float64(in_chunks):
+    with jax.enable_x64(True):
+        options = {"param_dtype": jnp.float64, "input_dropout": 0.3, "recurrent_dropout": 0.4}
+        cells = [make(HIDDEN, **options) for make in (lstm, gru, simple_rnn)]
+        given = arguments(cells, dtype=np.float64)
+        check(cells, given, tolerance=1e-14, key=jax.random.key(5), mask=HOLES)
+
+
+def test_chunks_of_any_number_of_steps(monkeypatch):
+    cells = [lstm(HIDDEN), lstm(HIDDEN)]
+    for steps, time in ((1, 3), (5, 11), (3, 3)):
+        set_chunks(monkeypatch, large=0, steps=steps)
+        check(cells, arguments(cells, time=time), lengths=jnp.minimum(LENGTHS, time))
+    jax.clear_caches()
+
+
+def test_a_large_input_is_walked_through_in_chunks_which_takes_less_memory(monkeypatch):
+    cell = lstm(64)
+    inputs = jax.ShapeDtypeStruct((256, 41, FEATURES), jnp.float32)
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), FEATURES))
+
+    def memory():
+        def loss(params, inputs):
+            return jnp.sum(unroll(cell, params, inputs, kernel="fused")[1] ** 2)
+
+        compiled = jax.jit(jax.grad(loss)).lower(params, inputs).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    in_chunks = memory()
+    set_chunks(monkeypatch, large=1 << 40)
+    assert in_chunks < 0.75 * memory()
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 7), (1, 33, 8), (2, 16, 40), (2, 17, 9), (70, 12, 12)])
@@ -230,6 +288,29 @@ def test_no_step_copies_a_whole_sequence(hidden):
             start = text.index(f"\n{body} ")
             assert "dynamic-update-slice" in text[start : text.index("\n}", start)]
             assert not re.findall(r"= \w+\[37,.* copy\(", text[start : text.index("\n}", start)])
+
+
+def test_no_chunk_copies_a_whole_sequence(in_chunks):
+    cells = [lstm(HIDDEN), gru(HIDDEN), simple_rnn(HIDDEN)]
+    each, inputs = arguments(cells, batch=16, time=37)
+
+    def loss(each, inputs):
+        directions = [
+            Direction(cell, params, n % 2 == 1, initial)
+            for n, (cell, (params, initial)) in enumerate(zip(cells, each, strict=True))
+        ]
+        return sum(
+            jnp.sum(outputs**2)
+            for _, outputs in unroll_directions(directions, inputs, kernel="fused")
+        )
+
+    text = jax.jit(jax.grad(loss)).lower(each, inputs).compile().as_text()
+    bodies = re.findall(r" while\(.*?body=(%[\w.\-]+)", text)
+    assert len(bodies) == 4  # over chunks and over steps, either way; a rest of one step needs none
+    for body in bodies:
+        start = text.index(f"\n{body} ")
+        within = text[start : text.index("\n}", start)]
+        assert not re.findall(r"= \w+\[(37,16|16,37),.* copy\(", within)
 
 
 def test_fused_learns_initial_carries():

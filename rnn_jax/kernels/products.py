@@ -24,7 +24,7 @@ _COLUMNS = 8
 
 def product(values: Array, kernel: Array) -> Array:
     """`values @ kernel`: [..., k] and [k, columns] -> [..., columns]."""
-    dtype = _sums_dtype(kernel)
+    dtype = sums_dtype(kernel)
     return jnp.matmul(values.astype(kernel.dtype), kernel, preferred_element_type=dtype)
 
 
@@ -37,14 +37,15 @@ def step_product(values: Array, kernel: Array) -> Array:
     tiny = batch * k * columns <= _MULTIPLICATIONS and (k <= _TERMS or columns <= _COLUMNS)
     if not tiny:
         return product(values, kernel)
-    dtype = _sums_dtype(kernel)
+    dtype = sums_dtype(kernel)
     values, kernel = values.astype(kernel.dtype).astype(dtype), kernel.astype(dtype)
     if k <= _TERMS:
         return sum(values[:, n : n + 1] * kernel[n] for n in range(k))
     return jnp.sum(values[:, :, None] * kernel, axis=1)
 
 
-def _sums_dtype(kernel: Array) -> jnp.dtype:
+def sums_dtype(kernel: Array) -> jnp.dtype:
+    """What products with the kernel are summed in: its type, but at least float32."""
     return kernel.dtype if jnp.finfo(kernel.dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 

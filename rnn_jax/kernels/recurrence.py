@@ -1,0 +1,227 @@
+"""Recurrences over one stretch of time: a loop forwards, a loop backwards, all directions in each.
+
+All arrays are time-major. `fused` prepares what the loops read; `chunked` has them run through a
+long time stretch by stretch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.kernels import fused_gru, fused_lstm, fused_simple_rnn, loop
+from rnn_jax.kernels.fused_rule import Context, Rule, Weights
+from rnn_jax.kernels.products import rows
+from rnn_jax.types import Array, Carry, hidden_state
+
+RULES: dict[str, Callable[..., Rule]] = {
+    "simple_rnn": fused_simple_rnn.rule,
+    "lstm": fused_lstm.rule,
+    "gru": fused_gru.rule,
+}
+
+
+class Walk(NamedTuple):
+    """How one direction goes through time.
+
+    spec: the cell's options.
+    reverse: whether the last step in time comes first.
+    """
+
+    spec: Any
+    reverse: bool
+
+
+class Operands(NamedTuple):
+    """What one direction's loop reads.
+
+    projected: `x_t W`, [time, batch, gates * hidden]; the way back does not need it.
+    bias: `b`, with `b_h` where it may join; [gates * hidden], or None.
+    weights: the recurrent ones.
+    initial: the carry before the first step.
+    fresh: the carry after a reset, or None where there are none.
+    """
+
+    projected: Array | None
+    bias: Array | None
+    weights: Weights
+    initial: Carry
+    fresh: Carry
+
+
+class Steps(NamedTuple):
+    """Which steps count, for one direction.
+
+    valid: bool[time, batch, 1], or None where all are.
+    restart: bool[time, batch, 1], true where the carry starts anew; or None.
+    """
+
+    valid: Array | None
+    restart: Array | None
+
+
+def rule_of(spec: Any) -> Rule:
+    """The rule of a cell's kind."""
+    return RULES[spec.kind](spec)
+
+
+def hidden_only(state: Carry, saved: Any) -> Array:
+    """What a step leaves behind where no gradient will be asked for."""
+    return hidden_state(state)
+
+
+def all_of(state: Carry, saved: Any) -> tuple[Carry, Any]:
+    """What a step leaves behind for the way back."""
+    return state, saved
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def recurrences(walks, operands, steps):
+    """(final carry, hidden states [time, batch, features]) of each direction.
+
+    Args:
+      walks: tuple of Walk, one for each direction.
+      operands: tuple of Operands.
+      steps: tuple of Steps.
+    """
+    return forward(walks, prepare(walks, operands), operands, steps, hidden_only)
+
+
+def _recurrences_forward(walks, operands, steps):
+    results = forward(walks, prepare(walks, operands), operands, steps, all_of)
+    outputs = tuple((carry, hidden_state(states)) for carry, (states, _) in results)
+    operands = tuple(each._replace(projected=None) for each in operands)
+    return outputs, (operands, steps, tuple(recorded for _, recorded in results))
+
+
+def _recurrences_backward(walks, residuals, d_outputs):
+    operands, _, _ = residuals
+    return backward(walks, prepare_backward(walks, operands), *residuals, d_outputs), None
+
+
+recurrences.defvjp(_recurrences_forward, _recurrences_backward)
+
+
+def prepare(walks, operands) -> tuple[Any, ...]:
+    """What `forward` takes in the weights' place, for each direction."""
+    return tuple(
+        rule_of(walk.spec).prepare(walk.spec, each.weights)
+        for walk, each in zip(walks, operands, strict=True)
+    )
+
+
+def prepare_backward(walks, operands) -> tuple[Any, ...]:
+    """What `backward` takes in the weights' place, for each direction."""
+    return tuple(
+        rule_of(walk.spec).prepare_backward(walk.spec, each.weights)
+        for walk, each in zip(walks, operands, strict=True)
+    )
+
+
+def forward(walks, prepared, operands, steps, record) -> tuple[tuple[Carry, Any], ...]:
+    """(final carry, what `record(state, saved)` keeps of each step) of each direction."""
+    tasks = [
+        _forward_task(*each, record) for each in zip(walks, prepared, operands, steps, strict=True)
+    ]
+    return tuple(loop.run(tasks, operands[0].projected.shape[0]))
+
+
+def backward(walks, prepared, operands, steps, recorded, d_outputs) -> tuple[Operands, ...]:
+    """The gradients with respect to the operands.
+
+    Args:
+      walks, prepared, operands, steps: of each direction.
+      recorded: what `forward` kept with `all_of`.
+      d_outputs: (of the final carry, of the hidden states [time, batch, features]).
+    """
+    contexts = [_context(*each) for each in zip(walks, operands, steps, recorded, strict=True)]
+    tasks = [
+        _backward_task(*each)
+        for each in zip(walks, prepared, contexts, steps, d_outputs, strict=True)
+    ]
+    results = loop.run(tasks, d_outputs[0][1].shape[0])
+    d_operands = []
+    for (spec, _), operand, context, ((d_initial, d_fresh), d_saved) in zip(
+        walks, operands, contexts, results, strict=True
+    ):
+        d_projected, d_weights = rule_of(spec).gradients(spec, context, d_saved)
+        d_bias = None if operand.bias is None else jnp.sum(rows(d_projected), axis=0)
+        d_operands.append(Operands(d_projected, d_bias, d_weights, d_initial, d_fresh))
+    return tuple(d_operands)
+
+
+def _forward_task(walk, prepared, operands: Operands, flags: Steps, record) -> loop.Task:
+    spec, reverse = walk
+    rule = rule_of(spec)
+
+    def step(state, reads):
+        projected, valid, restart = reads
+        if operands.bias is not None:
+            projected = projected + operands.bias
+        if restart is not None:
+            state = _select(restart, operands.fresh, state)
+        after, saved = rule.forward(spec, prepared, state, projected)
+        if valid is not None:
+            after = _select(valid, after, state)
+        return after, record(after, saved)
+
+    reads = (operands.projected, *flags)
+    return loop.Task(step, operands.initial, reads, rule.overwrites, (), reverse)
+
+
+def _context(walk, operands: Operands, flags: Steps, recorded) -> Context:
+    """What the rule has for its way back."""
+    (spec, reverse), (states, saved) = walk, recorded
+    before = _entering(states, operands, flags.restart, reverse)
+    context = Context(operands.weights, saved, before, states)
+    return context._replace(factors=rule_of(spec).factors(spec, context))
+
+
+def _backward_task(walk, prepared, context: Context, flags: Steps, d_outputs) -> loop.Task:
+    (spec, reverse), (d_carry, d_hidden) = walk, d_outputs
+    rule = rule_of(spec)
+    d_fresh = None if flags.restart is None else jax.tree.map(jnp.zeros_like, d_carry)
+
+    def step(carry, reads):
+        d_state, d_fresh = carry
+        factors, d_output, valid, restart = reads
+        d_state = _add_hidden(d_state, d_output)
+        d_before, d_saved = rule.backward(spec, prepared, factors, d_state)
+        if valid is not None:
+            d_before = _select(valid, d_before, d_state)
+            d_saved = _select(valid, d_saved, jax.tree.map(jnp.zeros_like, d_saved))
+        if restart is not None:
+            none = jax.tree.map(jnp.zeros_like, d_before)
+            d_fresh = jax.tree.map(jnp.add, d_fresh, _select(restart, d_before, none))
+            d_before = _select(restart, none, d_before)
+        return (d_before, d_fresh), d_saved
+
+    carry, reads = (d_carry, d_fresh), (context.factors, d_hidden, *flags)
+    return loop.Task(step, carry, reads, False, context.saved, not reverse)
+
+
+def _select(condition: Array, chosen: Any, otherwise: Any) -> Any:
+    """`chosen` in the rows where `condition` bool[batch, 1] holds, `otherwise` elsewhere."""
+    return jax.tree.map(functools.partial(jnp.where, condition), chosen, otherwise)
+
+
+def _entering(states: Carry, operands: Operands, restart: Array | None, reverse: bool) -> Carry:
+    """The states that each step met, given those that it left."""
+
+    def shifted(after, initial):
+        pieces = [after[1:], initial[None]] if reverse else [initial[None], after[:-1]]
+        return jnp.concatenate(pieces)
+
+    met = jax.tree.map(shifted, states, operands.initial)
+    return met if restart is None else _select(restart, operands.fresh, met)
+
+
+def _add_hidden(d_state: Carry, d_hidden: Array) -> Carry:
+    """The state's gradient, with that of the output, which is its hidden state."""
+    if hasattr(d_state, "hidden"):
+        return d_state._replace(hidden=d_state.hidden + d_hidden)
+    return d_state + d_hidden
