@@ -31,7 +31,12 @@ def measure(experiment: str) -> tuple[float, float, float, float]:
 
     config = importlib.import_module(f"experiments.{experiment}").get_config()
     task = tasks.classification(config, ("a", "b", "c", "d", "e"))
-    state = steps.init_state(task, optimizer.make(config.optimizer, 1), config.train.seed)
+    state = steps.init_state(
+        task,
+        optimizer.make(config.optimizer, 1),
+        config.train.seed,
+        config.optimizer.embedding_update,
+    )
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((state, state.params)))
     rows = []
     with tempfile.TemporaryDirectory() as folder:

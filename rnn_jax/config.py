@@ -170,8 +170,10 @@ class OptimizerConfig:
     embedding_update: str = option(
         "touched",
         "which rows of the embedding a step updates: touched (the words that the batch reads, each "
-        "with its own Adam means; the padding row never) or dense (all)",
-        choices=("touched", "dense"),
+        "with its own Adam means; the padding row never), dense (all) or delayed (as dense, but a "
+        "row's updates are made when it is next read, all at once: the numbers of dense, within "
+        "rounding, at about the cost of touched)",
+        choices=("touched", "dense", "delayed"),
     )
     clip_norm: float = option(
         1.0,
@@ -301,6 +303,20 @@ def check(config: Config) -> None:
             raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r}")
         if bounds["below"] is not None and not value < bounds["below"]:
             raise InputError(f"--config.{name} must be below {bounds['below']}, not {value!r}")
+    optimizer = config.optimizer
+    if optimizer.embedding_update == "delayed":
+        if optimizer.weight_decay:
+            raise InputError(
+                "--config.optimizer.embedding_update=delayed needs "
+                f"--config.optimizer.weight_decay=0, not {optimizer.weight_decay!r}; give "
+                "--config.optimizer.embedding_update=dense to decay the embedding, too"
+            )
+        if optimizer.b1 >= math.sqrt(optimizer.b2):
+            raise InputError(
+                "--config.optimizer.embedding_update=delayed needs --config.optimizer.b1 below the "
+                f"square root of --config.optimizer.b2, {math.sqrt(optimizer.b2):.6g}, not "
+                f"{optimizer.b1!r}; give --config.optimizer.embedding_update=dense to keep both"
+            )
     model = config.model
     if config.train.pack and not (model.masked and model.pooling in ("mean", "max")):
         raise InputError(

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from rnn_jax import failure, files, numerics, optimizer, preparation, steps, tasks, workdir
+from rnn_jax import delayed, failure, files, numerics, optimizer, preparation, steps, tasks, workdir
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.config import Config, InputError
 from rnn_jax.data import batching, windows
@@ -20,6 +20,7 @@ from rnn_jax.data.flat import Flat
 from rnn_jax.data.packing import Shape
 from rnn_jax.display import Display
 from rnn_jax.interrupts import Request
+from rnn_jax.numerics import Examination, Stage
 from rnn_jax.preparation import Data
 from rnn_jax.steps import TrainState
 from rnn_jax.tasks import Task
@@ -53,12 +54,22 @@ class Job(NamedTuple):
     task: Task
     optimizer: optax.GradientTransformation
     train_steps: Callable[[TrainState, Batch, np.ndarray, PRNGKey], TrainState]
+    settle: Callable[[TrainState], TrainState]
     key: PRNGKey
     window_stories: int
-    examine: Callable[..., tuple[list[numerics.Stage], numerics.Examination]]
+    examine: Callable[[TrainState, Batch, PRNGKey], tuple[list[Stage], Examination]]
     checkpoints: Checkpoints
     display: Display
     request: Request
+
+    def init_state(self) -> TrainState:
+        """The state before the run's first step."""
+        return steps.init_state(
+            self.task,
+            self.optimizer,
+            self.config.train.seed,
+            self.config.optimizer.embedding_update,
+        )
 
     @property
     def epoch_windows(self) -> int:
@@ -148,13 +159,20 @@ def make(config: Config, claimed: Claim, classes: tuple[str, ...], display: Disp
             files.write_atomically(claimed.folder / name, content)
     task = tasks.classification(config, data.classes)
     epoch_batches = math.ceil(len(data.train) / config.train.batch_size)
-    transformation = optimizer.make(config.optimizer, config.train.epochs * epoch_batches)
+    total_steps = config.train.epochs * epoch_batches
+    transformation = optimizer.make(config.optimizer, total_steps)
+    missed = None
+    if config.optimizer.embedding_update == "delayed":
+        missed = delayed.missed_updates(config.optimizer, total_steps)
     train_step = steps.make_train_step(
         task,
         transformation,
         stop_at_non_finite=config.train.non_finite == "stop",
         embedding_update=config.optimizer.embedding_update,
+        missed=missed,
     )
+    settle, examine = steps.make_settle(task, missed), numerics.examiner(task)
+    settled_params = jax.jit(lambda state: settle(state).params)
     return Job(
         config=config,
         folder=claimed.folder,
@@ -164,9 +182,10 @@ def make(config: Config, claimed: Claim, classes: tuple[str, ...], display: Disp
         task=task,
         optimizer=transformation,
         train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
+        settle=jax.jit(settle, donate_argnums=0) if missed else settle,
         key=steps.run_key(config.train.seed),
         window_stories=window_stories(config, data),
-        examine=numerics.examiner(task),
+        examine=lambda state, *step: examine(settled_params(state), *step),
         checkpoints=Checkpoints(
             claimed.folder / workdir.CHECKPOINTS,
             texts,

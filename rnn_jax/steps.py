@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rnn_jax import metrics, touched
+from rnn_jax import delayed, metrics, touched
+from rnn_jax.delayed import Missed
 from rnn_jax.metrics import Sums
 from rnn_jax.tasks import Task
 from rnn_jax.types import Array, Batch, Params, PRNGKey
@@ -21,6 +22,8 @@ class TrainState(NamedTuple):
     step: int32[]; updates so far. Keys are folded with it.
     params: the model's parameters.
     opt_state: optax' state.
+    settled: int32[vocab_size]; the update up to which each row of the tables stands, if rows make
+      up for missed updates when they are read ("delayed"); otherwise None: all are up to date.
     sums: what the task measured since the epoch began, with `gradient_norm` and `updates` (the
       sum of the norms before clipping and their number) and `skipped` (steps whose numbers were
       not finite).
@@ -29,13 +32,21 @@ class TrainState(NamedTuple):
     step: Array
     params: Params
     opt_state: Any
+    settled: Array | None
     sums: Sums
 
 
-def init_state(task: Task, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    embedding_update: str = "dense",
+) -> TrainState:
     """The state before the first step; a pure function of the seed."""
     params = task.init(jax.random.key(seed))
-    return TrainState(jnp.int32(0), params, optimizer.init(params), zero_sums(task))
+    is_late = embedding_update == "delayed" and task.is_table is not None
+    settled = jnp.zeros(task.vocab_size, jnp.int32) if is_late else None
+    return TrainState(jnp.int32(0), params, optimizer.init(params), settled, zero_sums(task))
 
 
 def zero_sums(task: Task) -> Sums:
@@ -65,6 +76,7 @@ def make_train_step(
     *,
     stop_at_non_finite: bool = True,
     embedding_update: str = "dense",
+    missed: Missed | None = None,
 ) -> Callable[[TrainState, Batch, PRNGKey], TrainState]:
     """Returns `(state, batch, key) -> state`: one update by the gradient of the batch's mean loss.
 
@@ -79,19 +91,26 @@ def make_train_step(
       optimizer: from gradients to updates.
       stop_at_non_finite: see above.
       embedding_update: "dense" hands the optimizer the whole embedding; "touched" the rows that the
-        batch reads, by the rule that `rnn_jax.touched` states.
+        batch reads, by the rule that `rnn_jax.touched` states; "delayed" likewise, but each after
+        the updates that it missed, as `rnn_jax.delayed` says, so that the rule is the dense one.
+      missed: those updates, for "delayed".
     """
-    in_part = embedding_update == "touched" and task.is_table is not None
+    in_part = embedding_update in ("touched", "delayed") and task.is_table is not None
+    is_late = in_part and embedding_update == "delayed"
+    if is_late and missed is None:
+        raise ValueError("missed must be given with embedding_update='delayed', not None")
 
     def train_step(state: TrainState, batch: Batch, key: PRNGKey) -> TrainState:
         key = step_key(key, state.step)
-        whole = seen = state.params, state.opt_state
+        whole = stored = state.params, state.opt_state, state.settled
         if in_part:
             tables = _table_marks(task, optimizer, state)
-            reads = touched.touched(batch.tokens, task.vocab_size)
+            reads = touched.touched(batch.tokens, task.vocab_size, padding=is_late)
             batch = batch._replace(tokens=reads.tokens)
-            seen = _where_marked(tables, lambda table: touched.gather(table, reads.rows), whole)
-        params, opt_state = seen
+            stored = _where_marked(tables, lambda table: touched.gather(table, reads.rows), whole)
+        params, opt_state, settled = stored
+        if is_late:
+            params, opt_state = delayed.catch_up(missed, task.is_table, *stored)
 
         (loss, sums), grads = jax.value_and_grad(task.loss, has_aux=True)(params, batch, key)
         if in_part:
@@ -99,13 +118,14 @@ def make_train_step(
             grads = _where_marked(task.is_table, lambda grad: jnp.where(real, grad, 0), grads)
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, opt_state, params)
-        new = optax.apply_updates(params, updates), opt_state
+        settled = delayed.mark(settled, opt_state) if is_late else None
+        new = optax.apply_updates(params, updates), opt_state, settled
 
         halted = (state.sums["skipped"] > 0) & stop_at_non_finite
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         good, bad = finite & ~halted, ~finite & ~halted
         # A select rides on the update's own pass over memory; a branch around it would copy tables.
-        new = jax.tree.map(lambda after, before: jnp.where(good, after, before), new, seen)
+        new = jax.tree.map(lambda after, before: jnp.where(good, after, before), new, stored)
         if in_part:
             new = _where_marked(
                 tables, lambda table, rows: touched.scatter(table, reads.rows, rows), whole, new
@@ -143,8 +163,30 @@ def make_train_steps(
     return train_steps
 
 
+def make_settle(task: Task, missed: Missed | None) -> Callable[[TrainState], TrainState]:
+    """Returns `state -> state`: the same state with every row up to date, to be looked at.
+
+    A run that looks at other times is another run, by rounding.
+
+    Args:
+      task: what is learned.
+      missed: as for `make_train_step`; a state that keeps all rows up to date needs none.
+    """
+
+    def settle(state: TrainState) -> TrainState:
+        if state.settled is None:
+            return state
+        params, opt_state = delayed.catch_up(
+            missed, task.is_table, state.params, state.opt_state, state.settled
+        )
+        settled = delayed.mark(state.settled, opt_state)
+        return state._replace(params=params, opt_state=opt_state, settled=settled)
+
+    return settle
+
+
 def _table_marks(task: Task, optimizer: optax.GradientTransformation, state: TrainState) -> Any:
-    """For every leaf of (params, opt_state) whether it has a row for each token."""
+    """For every leaf of (params, opt_state, settled) whether it has a row for each token."""
     in_state = optax.tree_utils.tree_map_params(
         optimizer,
         lambda _, is_table: is_table,
@@ -152,7 +194,7 @@ def _table_marks(task: Task, optimizer: optax.GradientTransformation, state: Tra
         task.is_table,
         transform_non_params=lambda _: False,
     )
-    return task.is_table, in_state
+    return task.is_table, in_state, None if state.settled is None else True
 
 
 def _where_marked(marks: Any, function: Callable[..., Array], tree: Any, *rest: Any) -> Any:

@@ -3,7 +3,8 @@
 Adam over a whole table moves every row at every step, since the running means of rows long unseen
 still decay and still push. Over 20,000 rows, of which a batch reads a few hundred, that is most
 of the time of a small model's step. Here the optimizer sees a small table instead: the rows that
-the batch reads, each once, with their own running means. The rule that results is "lazy" Adam:
+the batch reads, each once, with their own running means. The rule that results is "lazy" Adam (and
+dense Adam again, if rows first make up for what they missed: `rnn_jax.delayed`):
 
 - a row is touched if a token of the batch reads it; the padding row (id 0) never is;
 - gradients of the same row are summed before the norm that clips is taken;
@@ -33,27 +34,31 @@ class Touched(NamedTuple):
     tokens: Array
 
 
-def touched(tokens: Array, table_rows: int) -> Touched:
+def touched(tokens: Array, table_rows: int, padding: bool = False) -> Touched:
     """The rows that `tokens` read in a table of `table_rows` rows.
 
     There is a slot for each token. A row stands in the slot of the last token that reads it; all
-    other slots, and that of padding, are fillers.
+    other slots, and unless `padding` that of the padding row, are fillers.
 
     Args:
       tokens: int32[batch, time], within [0, table_rows).
       table_rows: how many rows the table has. An array of so many numbers is made; for the 20,000
         of a vocabulary that takes less time than sorting the tokens of a batch.
+      padding: whether the padding row is one like all others.
     """
     ids = tokens.reshape(-1)
     slots = jnp.arange(ids.size, dtype=jnp.int32)
     last = jnp.zeros(table_rows, jnp.int32).at[ids].max(slots)
     position = last[ids]
-    rows = jnp.where((position == slots) & (ids != PADDING), ids, table_rows)
+    is_row = position == slots
+    if not padding:
+        is_row &= ids != PADDING
+    rows = jnp.where(is_row, ids, table_rows)
     return Touched(rows, position.reshape(tokens.shape))
 
 
 def gather(table: Array, rows: Array) -> Array:
-    """The rows of `table` [rows, features] at `rows`; fillers read the padding row."""
+    """The rows of `table` [rows, ...] at `rows`; fillers read the padding row."""
     return table[jnp.where(rows < table.shape[0], rows, PADDING)]
 
 

@@ -98,7 +98,7 @@ def run(
             return Result(best, progress.history)
 
         job = job_lib.make(config, claimed, classes, display)
-        state, best = steps.init_state(job.task, job.optimizer, config.train.seed), None
+        state, best = job.init_state(), None
         if found:
             state = checkpoint.restore(found.path, "state", state)
             if checkpoint.holds(found.path, "best"):
@@ -124,6 +124,7 @@ def _until_finished(job: Job, state: TrainState, best: Params | None, progress: 
     try:
         while progress.epoch < config.epochs and not _patience_is_over(progress, config.patience):
             state, progress = _train_epoch(job, state, best, progress)
+            state = job.settle(state)
             trained = _train_record(job, state, progress)
             validated, outputs = _measure(job, state, best, progress, state.params, "validation")
             if config.non_finite == "stop" and not math.isfinite(validated["loss"]):
@@ -296,7 +297,7 @@ def _examined(
     """The step on the epoch's batch number `position`, which is in that window, laid open."""
     shape, rows = window.plan[position - window.start]
     batch = batching.assemble(window.examples, shape, rows, job.config.train.batch_size)
-    return job.examine(state.params, batch, steps.step_key(job.key, state.step))
+    return job.examine(state, batch, steps.step_key(job.key, state.step))
 
 
 def _step_failed(

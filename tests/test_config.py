@@ -53,6 +53,25 @@ def test_a_config_file_of_another_shape_is_refused(values):
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer.weight_decay": 0.1}, "needs --config.optimizer.weight_decay=0, not 0.1; "),
+        (
+            {"optimizer.b1": 0.6, "optimizer.b2": 0.36},
+            "needs --config.optimizer.b1 below the square root of --config.optimizer.b2, 0.6, not",
+        ),
+        ({"optimizer.b1": 0.0, "optimizer.b2": 0.0}, "needs --config.optimizer.b1 below "),
+    ],
+)
+def test_delayed_updates_need_a_closed_form(changes, message):
+    late = replace(Config(), {"optimizer.embedding_update": "delayed"})
+    assert replace(late, {"optimizer.b1": 0.95, "optimizer.b2": 0.95})
+    with pytest.raises(InputError, match=f"=delayed {message}.*embedding_update=dense"):
+        replace(late, changes)
+    assert replace(late, changes | {"optimizer.embedding_update": "touched"})
+
+
+@pytest.mark.parametrize(
     ("changes", "got"),
     [
         ({"model.masked": False}, "nomasked and mean"),

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from rnn_jax import optimizer, steps, tasks
+from rnn_jax import delayed, optimizer, steps, tasks
 from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, replace
 from rnn_jax.types import Batch
 
@@ -32,12 +32,22 @@ EXPERIMENTS = sorted(
 )
 
 
-def setup(config=CONFIG, **options):
-    task = tasks.classification(config, ("a", "b"))
+def make_step(task, config=CONFIG, *, embedding_update, **options):
+    """A step of that task, and the state before it."""
     transformation = optimizer.make(config.optimizer, total_steps=10)
-    step = jax.jit(steps.make_train_step(task, transformation, **options))
-    step = functools.partial(step, key=steps.run_key(0))
-    return task, step, steps.init_state(task, transformation, seed=0)
+    missed = None
+    if embedding_update == "delayed":
+        missed = delayed.missed_updates(config.optimizer, total_steps=10)
+    step = steps.make_train_step(
+        task, transformation, embedding_update=embedding_update, missed=missed, **options
+    )
+    state = steps.init_state(task, transformation, 0, embedding_update)
+    return functools.partial(jax.jit(step), key=steps.run_key(0)), state
+
+
+def setup(config=CONFIG, embedding_update="dense"):
+    task = tasks.classification(config, ("a", "b"))
+    return task, *make_step(task, config, embedding_update=embedding_update)
 
 
 def table(params):
@@ -112,7 +122,7 @@ def test_a_step_changes_every_parameter_of_an_experiment_s_model(name):
         assert (old != new).any(), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("embedding_update", ["dense", "touched"])
+@pytest.mark.parametrize("embedding_update", ["dense", "touched", "delayed"])
 def test_rows_of_weight_zero_change_nothing(embedding_update):
     _, step, state = setup(embedding_update=embedding_update)
     after = step(state, BATCH)
@@ -131,36 +141,34 @@ def poisoned(task):
     return task._replace(loss=loss)
 
 
-@pytest.mark.parametrize("embedding_update", ["dense", "touched"])
+@pytest.mark.parametrize("embedding_update", ["dense", "touched", "delayed"])
 def test_a_step_that_is_not_finite_is_skipped_or_ends_all_further_steps(embedding_update):
     task = poisoned(tasks.classification(CONFIG, ("a", "b")))
-    transformation = optimizer.make(CONFIG.optimizer, total_steps=10)
-    start = steps.init_state(task, transformation, seed=0)
+    # The bad batch, unlike the good one before it, reads a row that the first one read.
     good = BATCH._replace(labels=jnp.array([0, 1, 0], jnp.int32))
-    make = lambda stop: functools.partial(
-        jax.jit(
-            steps.make_train_step(
-                task, transformation, stop_at_non_finite=stop, embedding_update=embedding_update
-            )
-        ),
-        key=steps.run_key(0),
+    other = good._replace(tokens=jnp.array([[9, 5, 8, 0], [8, 9, 0, 0], [0, 0, 0, 0]], jnp.int32))
+    (stop, start), (skip, _) = (
+        make_step(task, embedding_update=embedding_update, stop_at_non_finite=stops)
+        for stops in (True, False)
     )
-    once = make(True)(start, good)
+    twice = stop(stop(start, good), other)
 
-    stopped = make(True)(make(True)(once, BATCH), good)
-    assert (int(stopped.sums["skipped"]), int(stopped.step)) == (1, 1)
-    for name in ("params", "opt_state"):
-        jax.tree.map(np.testing.assert_array_equal, getattr(stopped, name), getattr(once, name))
-
-    skipped = make(False)(once, BATCH)
-    jax.tree.map(np.testing.assert_array_equal, skipped.params, once.params)
+    stopped = stop(stop(twice, BATCH), good)
+    assert (int(stopped.sums["skipped"]), int(stopped.step)) == (1, 2)
+    skipped = skip(twice, BATCH)
+    for state in (stopped, skipped):
+        for name in ("params", "opt_state", "settled"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(state, name), getattr(twice, name))
     assert (int(skipped.sums["skipped"]), int(skipped.sums["updates"]), int(skipped.step)) == (
         1,
-        1,
         2,
+        3,
     )
     assert np.isfinite(skipped.sums["loss"])
-    assert (table(make(False)(skipped, good).params) != table(once.params)).any()
+    after = skip(skipped, good)
+    assert (table(after.params) != table(twice.params)).any()
+    if embedding_update == "delayed":  # a skipped step is no update
+        assert after.settled[jnp.array([3, 9, 1])].tolist() == [3, 2, 0]
 
 
 def test_several_steps_in_one_call_are_the_same_steps():

@@ -30,6 +30,12 @@ def test_each_row_stands_in_one_slot_and_padding_in_none(tokens):
     np.testing.assert_array_equal(read, tokens)
 
 
+def test_the_padding_row_may_be_one_like_all_others():
+    rows, positions = touched(jnp.array([[3, 0, 3], [0, 0, 0]], jnp.int32), ROWS, padding=True)
+    assert sorted(rows.tolist()) == [PADDING, 3] + [ROWS] * 4
+    assert rows[positions].tolist() == [[3, 0, 3], [0, 0, 0]]
+
+
 def test_fillers_read_the_padding_row_and_write_nothing():
     table = jnp.arange(ROWS * 2.0).reshape(ROWS, 2)
     rows = jnp.array([ROWS, 4, ROWS, 2], jnp.int32)

@@ -41,7 +41,11 @@ def test_the_parameters_that_stay_are_those_of_the_lowest_validation_loss(config
     jax.tree.map(np.testing.assert_array_equal, params, result.params)
 
 
-def test_a_run_that_is_interrupted_again_and_again_gives_the_same_bits(config, tmp_path, signal_at):
+@pytest.mark.parametrize("embedding_update", ["touched", "delayed"])
+def test_a_run_that_is_interrupted_again_and_again_gives_the_same_bits(
+    config, tmp_path, signal_at, embedding_update
+):
+    config = replace(config, {"optimizer.embedding_update": embedding_update})
     undisturbed = train.run(config, tmp_path / "a")
     stops = 0
     for number in [1, 2, 3, 4, 6, 9, 5, 7, 8, 10**6]:
