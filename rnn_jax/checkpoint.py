@@ -151,7 +151,8 @@ class Checkpoints:
         self.wait()
         began = time.monotonic()
         # A copy: training may donate the buffers to its next step before they are written.
-        arrays = jax.tree.map(lambda leaf: np.array(leaf), {"state": state, "best": best})
+        trees = {"state": _present(state), "best": best}
+        arrays = jax.tree.map(lambda leaf: np.array(leaf), trees)
         self.progress = progress
         self._saved_at = time.monotonic()
         self._pending = self._thread.submit(self._write, arrays, progress, began)
@@ -270,14 +271,26 @@ def restore(path: pathlib.Path, name: str, like: Any) -> Any:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             _check_fit(checkpointer.metadata(path), like)
-            hosted = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+            hosted = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _present(like))
             arrays = checkpointer.restore(path, hosted)
     except Exception as error:  # orbax raises whatever its layers raise
         raise InputError(
             f"checkpoint {path} does not hold the arrays that this config and this version of "
             f"rnn_jax expect ({_first_line(error)}); choose another --workdir"
         ) from error
-    return jax.tree.map(jax.numpy.asarray, arrays)
+    arrays = jax.tree.map(jax.numpy.asarray, arrays)
+    return like._replace(**arrays) if hasattr(like, "_asdict") else arrays
+
+
+def _present(tree: Any) -> Any:
+    """A named tuple as a dictionary of those of its fields that are not None.
+
+    Orbax keeps named tuples as dictionaries, with a place for None: a field that a run does not use
+    would change its checkpoints.
+    """
+    if not hasattr(tree, "_asdict"):
+        return tree
+    return {name: field for name, field in tree._asdict().items() if field is not None}
 
 
 def verify(path: pathlib.Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import NamedTuple
 
 import faults
 import jax
@@ -59,6 +60,27 @@ def test_what_is_restored_is_what_was_saved(two):
     assert_same_bits(best, arrays(102)["inner"])
     assert (found.path / "config.json").read_text() == '{"a": 1}'
     assert not checkpoint.holds(two / "000001", "best")
+
+
+class Without(NamedTuple):
+    table: np.ndarray
+
+
+class With(NamedTuple):
+    more: None
+    table: np.ndarray
+
+
+def test_a_field_that_is_none_changes_no_checkpoint(tmp_path):
+    table = arrays(0)["table"]
+    for number, (saved, like) in enumerate(
+        [(With(None, table), Without(table)), (Without(table), With(None, table))]
+    ):
+        written = Checkpoints(tmp_path / str(number))
+        written.save(saved, None, Progress())
+        written.wait()
+        path = checkpoint.newest(written.folder).path
+        assert_same_bits(checkpoint.restore(path, "state", like), like)
 
 
 def test_the_last_few_stay_and_numbers_go_on(tmp_path):

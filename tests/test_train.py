@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rnn_jax
-from rnn_jax import checkpoint, optimizer, steps, tasks, train, workdir
+from rnn_jax import checkpoint, numerics, optimizer, steps, tasks, train, workdir
 from rnn_jax.config import InputError, replace
 from rnn_jax.interrupts import Interrupted
 
@@ -94,3 +94,26 @@ def test_the_epoch_s_loss_is_the_mean_over_examples(config, tmp_path):
     alone, _ = train.evaluate_split(together, job, params, data.train)
     assert record["loss"] == pytest.approx(alone["loss"], rel=1e-6)
     assert record["accuracy"] == alone["accuracy"]
+
+
+def test_an_examined_step_is_the_one_that_is_taken(config, tmp_path, monkeypatch):
+    # Rows that are not up to date must be where it looks, and must not be where it goes on.
+    config = replace(config, {"optimizer.embedding_update": "delayed", "train.epochs": 1})
+    unseen = train.run(config, tmp_path / "unseen")
+    losses, examiner = [], numerics.examiner
+
+    def listening(task):
+        examine = examiner(task)
+
+        def listen(*step):
+            found = examine(*step)
+            losses.append(float(found[1].loss))
+            return found
+
+        return listen
+
+    monkeypatch.setattr(numerics, "examiner", listening)
+    seen = train.run(replace(config, {"train.check_numerics": True}), tmp_path / "seen")
+    assert len(losses) == 9
+    assert np.mean(losses) == pytest.approx(seen.history[0]["loss"], rel=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, seen.params, unseen.params)
