@@ -32,6 +32,6 @@ def get_config() -> Config:
             dropout=0.3,
             token_dropout=0.5,
         ),
-        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine"),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="cosine", clip_norm=1.0),
         train=TrainConfig(epochs=6, batch_size=16, patience=0, pack=True),
     )

@@ -176,7 +176,7 @@ class OptimizerConfig:
         choices=("touched", "dense", "delayed"),
     )
     clip_norm: float = option(
-        1.0,
+        10.0,
         "largest global norm of the gradient; a longer one is scaled to it (0: never)",
         minimum=0.0,
     )

@@ -124,7 +124,6 @@ def _until_finished(job: Job, state: TrainState, best: Params | None, progress: 
     try:
         while progress.epoch < config.epochs and not _patience_is_over(progress, config.patience):
             state, progress = _train_epoch(job, state, best, progress)
-            state = job.settle(state)
             trained = _train_record(job, state, progress)
             validated, outputs = _measure(job, state, best, progress, state.params, "validation")
             if config.non_finite == "stop" and not math.isfinite(validated["loss"]):
@@ -190,6 +189,7 @@ def _train_epoch(
                     shown.show(done(), job.task.means(sums))
                 _between(job, state, best, progress)
     _finite_sums(job, state, best, progress)  # waits for the last step
+    state = jax.block_until_ready(job.settle(state))
     return state, progress._replace(seconds=time.perf_counter() - began)
 
 
