@@ -171,8 +171,7 @@ def make(config: Config, claimed: Claim, classes: tuple[str, ...], display: Disp
         embedding_update=config.optimizer.embedding_update,
         missed=missed,
     )
-    settle, examine = steps.make_settle(task, missed), numerics.examiner(task)
-    settled_params = jax.jit(lambda state: settle(state).params)
+    settle, examine = jax.jit(steps.make_settle(task, missed)), numerics.examiner(task)
     return Job(
         config=config,
         folder=claimed.folder,
@@ -182,10 +181,10 @@ def make(config: Config, claimed: Claim, classes: tuple[str, ...], display: Disp
         task=task,
         optimizer=transformation,
         train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
-        settle=jax.jit(settle, donate_argnums=0) if missed else settle,
+        settle=settle,
         key=steps.run_key(config.train.seed),
         window_stories=window_stories(config, data),
-        examine=lambda state, *step: examine(settled_params(state), *step),
+        examine=lambda state, *step: examine(settle(state).params, *step),
         checkpoints=Checkpoints(
             claimed.folder / workdir.CHECKPOINTS,
             texts,

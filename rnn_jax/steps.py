@@ -42,10 +42,17 @@ def init_state(
     seed: int,
     embedding_update: str = "dense",
 ) -> TrainState:
-    """The state before the first step; a pure function of the seed."""
+    """The state before the first step; a pure function of the seed.
+
+    Args:
+      task: what to learn.
+      optimizer: as for `make_train_step`.
+      seed: of the parameters.
+      embedding_update: as for `make_train_step`.
+    """
     params = task.init(jax.random.key(seed))
-    is_late = embedding_update == "delayed" and task.is_table is not None
-    settled = jnp.zeros(task.vocab_size, jnp.int32) if is_late else None
+    is_delayed = embedding_update == "delayed" and task.is_table is not None
+    settled = jnp.zeros(task.vocab_size, jnp.int32) if is_delayed else None
     return TrainState(jnp.int32(0), params, optimizer.init(params), settled, zero_sums(task))
 
 
@@ -96,8 +103,8 @@ def make_train_step(
       missed: those updates, for "delayed".
     """
     in_part = embedding_update in ("touched", "delayed") and task.is_table is not None
-    is_late = in_part and embedding_update == "delayed"
-    if is_late and missed is None:
+    is_delayed = in_part and embedding_update == "delayed"
+    if is_delayed and missed is None:
         raise ValueError("missed must be given with embedding_update='delayed', not None")
 
     def train_step(state: TrainState, batch: Batch, key: PRNGKey) -> TrainState:
@@ -105,11 +112,11 @@ def make_train_step(
         whole = stored = state.params, state.opt_state, state.settled
         if in_part:
             tables = _table_marks(task, optimizer, state)
-            reads = touched.touched(batch.tokens, task.vocab_size, padding=is_late)
+            reads = touched.touched(batch.tokens, task.vocab_size, padding=is_delayed)
             batch = batch._replace(tokens=reads.tokens)
             stored = _where_marked(tables, lambda table: touched.gather(table, reads.rows), whole)
         params, opt_state, settled = stored
-        if is_late:
+        if is_delayed:
             params, opt_state = delayed.catch_up(missed, task.is_table, *stored)
 
         (loss, sums), grads = jax.value_and_grad(task.loss, has_aux=True)(params, batch, key)
@@ -118,7 +125,7 @@ def make_train_step(
             grads = _where_marked(task.is_table, lambda grad: jnp.where(real, grad, 0), grads)
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, opt_state, params)
-        settled = delayed.mark(settled, opt_state) if is_late else None
+        settled = delayed.mark(settled, opt_state) if is_delayed else None
         new = optax.apply_updates(params, updates), opt_state, settled
 
         halted = (state.sums["skipped"] > 0) & stop_at_non_finite

@@ -56,16 +56,20 @@ def test_a_config_file_of_another_shape_is_refused(values):
     ("changes", "message"),
     [
         ({"optimizer.weight_decay": 0.1}, "needs --config.optimizer.weight_decay=0, not 0.1; "),
+        ({"optimizer.b1": 0.9995}, "needs --config.optimizer.b1 of at most 0.999, not 0.9995; "),
         (
-            {"optimizer.b1": 0.6, "optimizer.b2": 0.36},
-            "needs --config.optimizer.b1 below 0.59994, nearly the square root of .*, not 0.6",
+            {"optimizer.b1": 0.95, "optimizer.b2": 0.95},
+            "needs --config.optimizer.b2 of at least 0.9945 with b1=0.95, not 0.95; ",
         ),
-        ({"optimizer.b1": 0.0, "optimizer.b2": 0.0}, "needs --config.optimizer.b1 below "),
+        (
+            {"optimizer.b1": 0.0, "optimizer.b2": 0.0},
+            "needs --config.optimizer.b2 of at least 0.89",
+        ),
     ],
 )
 def test_delayed_updates_need_a_closed_form(changes, message):
     late = replace(Config(), {"optimizer.embedding_update": "delayed"})
-    assert replace(late, {"optimizer.b1": 0.95, "optimizer.b2": 0.95})
+    replace(late, {"optimizer.b1": 0.99, "optimizer.b2": 0.999})  # is fine
     with pytest.raises(InputError, match=f"=delayed {message}.*embedding_update=dense"):
         replace(late, changes)
     assert replace(late, changes | {"optimizer.embedding_update": "touched"})

@@ -52,18 +52,17 @@ RESETS = jnp.array([[0, 0, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]],
 
 
 @pytest.fixture
-def in_chunks(monkeypatch):
-    """Time in chunks: at TIME one of four steps, and a rest of two."""
-    set_chunks(monkeypatch, large=0, steps=4)
-    yield
+def set_chunks(monkeypatch):
+    """A function that sets from how many bytes on time is walked through in chunks of how many
+    steps; what was compiled knows the old ones."""
+
+    def set_to(large, steps):
+        for name, value in {"_LARGE": large, "_CHUNK_ROWS": 0, "_CHUNK_STEPS": steps}.items():
+            monkeypatch.setattr(fused, name, value)
+        jax.clear_caches()
+
+    yield set_to
     jax.clear_caches()
-
-
-def set_chunks(monkeypatch, large, steps=4):
-    """From how many bytes on time is walked through in chunks of how many steps."""
-    for name, value in {"_LARGE": large, "_CHUNK_ROWS": 0, "_CHUNK_STEPS": steps}.items():
-        monkeypatch.setattr(fused, name, value)
-    jax.clear_caches()  # they know the old ones
 
 
 def arguments(cells, batch=BATCH, time=TIME, dtype=np.float32):
@@ -141,11 +140,13 @@ def test_fused_is_scan_in_values_and_gradients(every, hidden, options):
     [{}, {"mask": HOLES, "resets": RESETS}],
     ids=["full rows", "holes and resets"],
 )
-def test_fused_in_chunks_is_scan_in_values_and_gradients(every, options, in_chunks):
+def test_fused_in_chunks_is_scan_in_values_and_gradients(every, options, set_chunks):
+    set_chunks(large=0, steps=2)
     check(every(HIDDEN), arguments(every(HIDDEN)), **options)
 
 
-def test_fused_in_chunks_drops_what_scan_drops_and_is_exact_in_float64(in_chunks):
+def test_fused_in_chunks_drops_what_scan_drops_and_is_exact_in_float64(set_chunks):
+    set_chunks(large=0, steps=4)  # and a rest of two
     with jax.enable_x64(True):
         options = {"param_dtype": jnp.float64, "input_dropout": 0.3, "recurrent_dropout": 0.4}
         cells = [make(HIDDEN, **options) for make in (lstm, gru, simple_rnn)]
@@ -153,17 +154,22 @@ def test_fused_in_chunks_drops_what_scan_drops_and_is_exact_in_float64(in_chunks
         check(cells, given, tolerance=1e-14, key=jax.random.key(5), mask=HOLES)
 
 
-def test_chunks_of_any_number_of_steps(monkeypatch):
-    cells = [lstm(HIDDEN), lstm(HIDDEN)]
-    for steps, time in ((1, 3), (5, 11), (3, 3)):
-        set_chunks(monkeypatch, large=0, steps=steps)
-        check(cells, arguments(cells, time=time), lengths=jnp.minimum(LENGTHS, time))
-    jax.clear_caches()
+def test_chunks_of_any_number_of_steps_in_bfloat16(set_chunks):
+    cells = [lstm(HIDDEN, dtype=jnp.bfloat16)] * 2
+    for steps, time in ((1, 3), (5, 11)):
+        given = arguments(cells, time=time)
+        options = {"lengths": jnp.minimum(LENGTHS, time)}
+        set_chunks(large=0, steps=steps)
+        in_chunks = results(cells, given, "fused", **options)
+        set_chunks(large=1 << 40, steps=steps)
+        # Sums of float32 in another order, and outputs and inputs' gradients rounded to bfloat16.
+        assert_close(in_chunks, results(cells, given, "fused", **options), 2e-2)
 
 
-def test_a_large_input_is_walked_through_in_chunks_which_takes_less_memory(monkeypatch):
-    cell = lstm(64)
-    inputs = jax.ShapeDtypeStruct((256, 41, FEATURES), jnp.float32)
+def test_a_large_input_is_walked_through_in_chunks_which_takes_less_memory(set_chunks):
+    cell, time = lstm(64), 41
+    batch = fused._LARGE // (time * 4 * 64 * 4) + 1
+    inputs = jax.ShapeDtypeStruct((batch, time, FEATURES), jnp.float32)
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), FEATURES))
 
     def memory():
@@ -174,7 +180,7 @@ def test_a_large_input_is_walked_through_in_chunks_which_takes_less_memory(monke
         return compiled.memory_analysis().temp_size_in_bytes
 
     in_chunks = memory()
-    set_chunks(monkeypatch, large=1 << 40)
+    set_chunks(large=1 << 40, steps=4)
     assert in_chunks < 0.75 * memory()
 
 
@@ -290,7 +296,8 @@ def test_no_step_copies_a_whole_sequence(hidden):
             assert not re.findall(r"= \w+\[37,.* copy\(", text[start : text.index("\n}", start)])
 
 
-def test_no_chunk_copies_a_whole_sequence(in_chunks):
+def test_no_chunk_copies_a_whole_sequence(set_chunks):
+    set_chunks(large=0, steps=4)
     cells = [lstm(HIDDEN), gru(HIDDEN), simple_rnn(HIDDEN)]
     each, inputs = arguments(cells, batch=16, time=37)
 
@@ -310,6 +317,7 @@ def test_no_chunk_copies_a_whole_sequence(in_chunks):
     for body in bodies:
         start = text.index(f"\n{body} ")
         within = text[start : text.index("\n}", start)]
+        assert " fusion(" in within
         assert not re.findall(r"= \w+\[(37,16|16,37),.* copy\(", within)
 
 

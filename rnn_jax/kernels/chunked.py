@@ -1,9 +1,9 @@
-"""Recurrences over a long or wide input, a few time steps at a time.
+"""Recurrences over a large input, a chunk of time at a time.
 
-What the recurrences read and leave behind at all steps is many times as large as a processor's
-cache. So inputs are projected for a few steps, the loop runs over those, and backwards the kernels'
-gradients are added up in the same way: what one stretch of steps leaves for the next pass over it
-is still in the cache, and only what the way back needs is ever kept for all steps.
+What the recurrences read, leave behind and compute on the way back, at all steps, is many times
+their inputs, and new memory at every call. So inputs are projected for a few steps only, the loop
+runs over those, and on the way back the kernels' gradients are added up in the same way: what is
+kept for all steps is only what the way back needs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.kernels import recurrence
-from rnn_jax.kernels.products import outer, product, rows, transposed
+from rnn_jax.kernels.products import outer, over_time, transposed
 from rnn_jax.kernels.recurrence import Operands, Walk
 from rnn_jax.types import Array, Carry, hidden_state
 
@@ -51,7 +51,7 @@ def recurrences(walks, chunk, sources, steps):
 
     Args:
       walks: tuple of Walk, one for each direction.
-      chunk: how many steps are taken at a time.
+      chunk: how many steps are taken at a time; fewer than there are.
       sources: tuple of Source.
       steps: tuple of `recurrence.Steps`.
     """
@@ -72,29 +72,23 @@ def _forward(walks, chunk, sources, steps, record) -> tuple[tuple[Carry, Any], .
     time = sources[0].inputs.shape[1]
     prepared = recurrence.prepare(walks, [source.operands for source in sources])
 
-    def walked(stretch, carries):
+    def results(stretch, carries):
         operands, flags = [], []
         for walk, source, carry, each in zip(walks, sources, carries, steps, strict=True):
             place = stretch.place(walk, time)
             inputs = _time_major(source.inputs, place, stretch.size)
-            projected = product(rows(inputs), source.kernel).reshape(
-                *inputs.shape[:2], source.kernel.shape[1]
-            )
+            projected = over_time(inputs, source.kernel)
             operands.append(source.operands._replace(projected=projected, initial=carry))
             flags.append(_at(each, place, stretch.size))
         return recurrence.forward(walks, prepared, operands, flags, record)
 
     def advance(stretch, state):
-        carries, records = state
-        results = walked(stretch, carries)
-        records = tuple(
-            _put(whole, part, stretch.place(walk, time))
-            for walk, whole, (_, part) in zip(walks, records, results, strict=True)
-        )
-        return tuple(carry for carry, _ in results), records
+        carries, records = zip(*results(stretch, state[0]), strict=True)
+        places = [stretch.place(walk, time) for walk in walks]
+        return carries, tuple(map(_put, state[1], records, places))
 
     carries = tuple(source.operands.initial for source in sources)
-    shapes = jax.eval_shape(lambda: walked(Stretch(0, min(chunk, time)), carries))
+    shapes = jax.eval_shape(lambda: results(Stretch(0, chunk), carries))
     records = tuple(
         jax.tree.map(lambda leaf: jnp.zeros((time, *leaf.shape[1:]), leaf.dtype), each)
         for _, each in shapes
@@ -108,8 +102,8 @@ def _recurrences_backward(walks, chunk, residuals, d_outputs):
     prepared = recurrence.prepare_backward(walks, [source.operands for source in sources])
     kernels = [transposed(source.kernel) for source in sources]
 
-    def walked(stretch, d_carries):
-        """The gradients of the stretch's operands, with its inputs."""
+    def gradients(stretch, d_carries):
+        """(of the carries, of the projections, what is added up over the stretches)"""
         operands, flags, records, d_results, inputs = [], [], [], [], []
         for walk, source, each, record, d_carry, (_, d_hidden) in zip(
             walks, sources, steps, recorded, d_carries, d_outputs, strict=True
@@ -122,48 +116,40 @@ def _recurrences_backward(walks, chunk, residuals, d_outputs):
             d_results.append((d_carry, _time_major(d_hidden, place, stretch.size)))
             inputs.append(_time_major(source.inputs, place, stretch.size))
         d_operands = recurrence.backward(walks, prepared, operands, flags, records, d_results)
-        return d_operands, inputs
-
-    def summed(stretch, d_carries):
-        """(the carries' gradients, the projections', what is added up over all stretches)."""
-        d_operands, inputs = walked(stretch, d_carries)
-        sums = tuple(
-            (outer(each, d.projected, source.kernel), d._replace(projected=None, initial=None))
+        d_kernels = [
+            outer(each, d.projected, source.kernel)
             for source, each, d in zip(sources, inputs, d_operands, strict=True)
-        )
+        ]
+        rest = [d._replace(projected=None, initial=None) for d in d_operands]
         return (
             tuple(d.initial for d in d_operands),
-            tuple(d.projected for d in d_operands),
-            sums,
+            [d.projected for d in d_operands],
+            (d_kernels, rest),
         )
 
     def advance(stretch, state):
         d_carries, d_inputs, sums = state
-        d_carries, d_projected, more = summed(stretch, d_carries)
-        d_inputs = tuple(
-            _put_batch_major(
-                whole,
-                product(rows(d), kernel).reshape(*d.shape[:2], kernel.shape[1]),
-                stretch.place(walk, time),
-            )
-            for walk, whole, d, kernel in zip(walks, d_inputs, d_projected, kernels, strict=True)
-        )
-        return d_carries, d_inputs, jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, more)
+        d_carries, d_projected, more = gradients(stretch, d_carries)
+        places = [stretch.place(walk, time) for walk in walks]
+        parts = map(over_time, d_projected, kernels)
+        d_inputs = tuple(map(_put_batch_major, d_inputs, parts, places))
+        return d_carries, d_inputs, jax.tree.map(jnp.add, sums, more)
 
     d_carries = tuple(d_carry for d_carry, _ in d_outputs)
-    shapes = jax.eval_shape(lambda: summed(Stretch(0, min(chunk, time)), d_carries)[2])
-    state = (
-        d_carries,
-        tuple(jnp.zeros_like(source.inputs) for source in sources),
-        jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, "f4")), shapes
-        ),
-    )
-    d_initial, d_inputs, sums = _over(time, chunk, advance, state, backwards=True)
-    sums = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), sums, shapes)
+    _, _, shapes = jax.eval_shape(lambda: gradients(Stretch(0, chunk), d_carries))
+    d_inputs = tuple(jnp.zeros_like(source.inputs) for source in sources)
+    sums = jax.tree.map(jnp.zeros_like, shapes)
+    state = d_carries, d_inputs, sums
+    d_initial, d_inputs, (d_kernels, rest) = _over(time, chunk, advance, state, backwards=True)
     return tuple(
-        Source(inputs, kernel, operands._replace(initial=initial))
-        for inputs, initial, (kernel, operands) in zip(d_inputs, d_initial, sums, strict=True)
+        Source(
+            d_input,
+            d_kernel.astype(source.kernel.dtype),
+            recurrence.typed(operands, source.operands)._replace(initial=initial),
+        )
+        for source, d_input, d_kernel, operands, initial in zip(
+            sources, d_inputs, d_kernels, rest, d_initial, strict=True
+        )
     ), None
 
 

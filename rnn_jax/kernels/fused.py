@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from rnn_jax.affine import compute_dtype, drop, state_dtype
@@ -26,9 +27,10 @@ from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction
 
 # From so many bytes of projected inputs on, time is walked through in chunks of about so many rows
-# (steps times batch) and at least so many steps. The records of a whole time are about three times
-# as large; what exceeds 32 MiB, the C library takes anew from the system at each call, and touching
-# new memory costs more than what is written there. Measured on two x86 cores, on no other device.
+# (steps times batch), but at least so many steps. What a gradient keeps and computes at all steps
+# is three to four times as large; beyond 32 MiB the C library takes a program's memory anew from
+# the system at every call, and touching it first costs more than what is written there. These are
+# matters of a CPU; docs/performance.md has figures of two x86 cores.
 _LARGE = 10 << 20
 _CHUNK_ROWS = 256
 _CHUNK_STEPS = 4
@@ -67,22 +69,25 @@ def unroll(
     walks = tuple(Walk(_spec(direction.cell), direction.reverse) for direction in directions)
     results = []
     for direction, (carry, hidden) in zip(
-        directions, _results(walks, tuple(sources), tuple(steps)), strict=True
+        directions, _walked(walks, tuple(sources), tuple(steps)), strict=True
     ):
         outputs = hidden.astype(compute_dtype(_spec(direction.cell), direction.params))
         results.append((carry, zero_masked(outputs, mask)))
     return tuple(results)
 
 
-def _results(
+def _walked(
     walks: tuple[Walk, ...], sources: tuple[Source, ...], steps: tuple[Steps, ...]
 ) -> tuple[tuple[Carry, Array], ...]:
-    """(final carry, hidden states [batch, time, features]) of each direction."""
+    """(final carry, hidden states [batch, time, features]) of each direction.
+
+    Time is walked through at one go, or in chunks if that takes much memory.
+    """
     batch, time, _ = sources[0].inputs.shape
-    kernels = [source.kernel for source in sources]
-    size = batch * time * max(kernel.shape[1] * kernel.dtype.itemsize for kernel in kernels)
+    columns = sum(source.kernel.shape[1] for source in sources)
+    size = batch * time * columns * sums_dtype(sources[0].kernel).itemsize
     chunk = max(_CHUNK_STEPS, _CHUNK_ROWS // max(batch, 1))
-    if size >= _LARGE and time > chunk:
+    if jax.default_backend() == "cpu" and size >= _LARGE and time > chunk:
         return chunked.recurrences(walks, chunk, sources, steps)
     operands = tuple(
         operands._replace(projected=project(jnp.swapaxes(inputs, 0, 1), kernel))

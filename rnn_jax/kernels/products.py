@@ -63,16 +63,19 @@ def outer(values: Array, d_sums: Array, kernel: Array) -> Array:
       d_sums: the gradient with respect to the product, [time, batch, columns].
       kernel: [k, columns].
     """
-    gradient = product(
-        transposed(rows(values.astype(kernel.dtype))), rows(d_sums).astype(kernel.dtype)
-    )
-    return gradient.astype(kernel.dtype)
+    values = values.astype(kernel.dtype)
+    return product(transposed(rows(values)), rows(d_sums).astype(kernel.dtype))
+
+
+def over_time(inputs: Array, kernel: Array) -> Array:
+    """`inputs @ kernel` for all steps: [time, batch, k] -> [time, batch, columns]."""
+    return product(rows(inputs), kernel).reshape(*inputs.shape[:2], kernel.shape[1])
 
 
 @jax.custom_vjp
 def project(inputs: Array, kernel: Array) -> Array:
-    """`inputs @ kernel` for all steps: [time, batch, k] -> [time, batch, columns]."""
-    return product(rows(inputs), kernel).reshape(*inputs.shape[:2], kernel.shape[1])
+    """`over_time`, with a gradient in these forms, too."""
+    return over_time(inputs, kernel)
 
 
 def _project_forward(inputs, kernel):
@@ -81,8 +84,8 @@ def _project_forward(inputs, kernel):
 
 def _project_backward(residuals, d_sums):
     inputs, kernel = residuals
-    d_inputs = product(rows(d_sums), transposed(kernel)).reshape(inputs.shape)
-    return d_inputs.astype(inputs.dtype), outer(inputs, d_sums, kernel)
+    d_inputs = over_time(d_sums, transposed(kernel))
+    return d_inputs.astype(inputs.dtype), outer(inputs, d_sums, kernel).astype(kernel.dtype)
 
 
 project.defvjp(_project_forward, _project_backward)

@@ -100,7 +100,8 @@ def _recurrences_forward(walks, operands, steps):
 
 def _recurrences_backward(walks, residuals, d_outputs):
     operands, _, _ = residuals
-    return backward(walks, prepare_backward(walks, operands), *residuals, d_outputs), None
+    d_operands = backward(walks, prepare_backward(walks, operands), *residuals, d_outputs)
+    return tuple(typed(*each) for each in zip(d_operands, operands, strict=True)), None
 
 
 recurrences.defvjp(_recurrences_forward, _recurrences_backward)
@@ -130,8 +131,15 @@ def forward(walks, prepared, operands, steps, record) -> tuple[tuple[Carry, Any]
     return tuple(loop.run(tasks, operands[0].projected.shape[0]))
 
 
+def typed(d_operands: Operands, operands: Operands) -> Operands:
+    """The gradients, with kernels' in the kernels' types."""
+    weights = d_operands.weights
+    kernel = weights.kernel.astype(operands.weights.kernel.dtype)
+    return d_operands._replace(weights=weights._replace(kernel=kernel))
+
+
 def backward(walks, prepared, operands, steps, recorded, d_outputs) -> tuple[Operands, ...]:
-    """The gradients with respect to the operands.
+    """The gradients with respect to the operands, kernels' in the type that they are summed in.
 
     Args:
       walks, prepared, operands, steps: of each direction.
