@@ -5,8 +5,8 @@ Spelling has to be learned from 1,530 stories, so it is far behind the models th
 
     python launch.py --experiment=char_rnn
 
-gave test accuracy 0.4541 on the embedded BBC stories, in 31 s from Enter to the end, with nothing
-compiled before, on two busy cores (seed 0). AG News and more seeds: docs/results.md.
+gave test accuracy 0.4541 on the embedded BBC stories, in 19 s from Enter to the end, with nothing
+compiled before, on two cores (seed 0). AG News and more seeds: docs/results.md.
 """
 
 from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig

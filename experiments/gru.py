@@ -2,8 +2,8 @@
 
     python launch.py --experiment=gru
 
-gave test accuracy 0.9647 on the embedded BBC stories, in 13 s from Enter to the end, with nothing
-compiled before, on two busy cores (seed 0). AG News and more seeds: docs/results.md.
+gave test accuracy 0.9647 on the embedded BBC stories, in 10 s from Enter to the end, with nothing
+compiled before, on two cores (seed 0). AG News and more seeds: docs/results.md.
 """
 
 from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
