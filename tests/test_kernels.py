@@ -259,6 +259,37 @@ def test_padding_changes_no_bit(padded):
         assert not outputs[1].any()
 
 
+@pytest.mark.parametrize("uses", ["outputs", "carry", "both"])
+def test_what_comes_after_the_end_of_a_row_changes_nothing(uses):
+    """Where nothing differentiates the final carry, steps after a row's end are not masked."""
+    cells = [lstm(HIDDEN), lstm(HIDDEN), gru(HIDDEN), simple_rnn(HIDDEN)]
+    each, inputs = arguments(cells)
+    poisoned = inputs.at[0, 4:].set(jnp.nan).at[1].set(jnp.inf)
+
+    def loss(each, inputs, kernel):
+        directions = [
+            Direction(cell, params, n == 1, initial)
+            for n, (cell, (params, initial)) in enumerate(zip(cells, each, strict=True))
+        ]
+        total = 0.0
+        for carry, outputs in unroll_directions(directions, inputs, lengths=LENGTHS, kernel=kernel):
+            if uses != "carry":
+                total += jnp.sum(jnp.sin(outputs))
+            if uses != "outputs":
+                total += sum(jnp.sum(jnp.cos(leaf)) for leaf in jax.tree.leaves(carry))
+        return total
+
+    slopes = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_argnums=2)
+    got = slopes(each, inputs, "fused")
+    assert_close(got, slopes(each, inputs, "scan"), 2e-6)
+    for one, other in zip(
+        jax.tree.leaves(got), jax.tree.leaves(slopes(each, poisoned, "fused")), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert not got[1][1][0, 4:].any()
+    assert not got[1][1][1].any()
+
+
 @pytest.mark.parametrize("hidden", [HIDDEN, LARGE])
 def test_fused_drops_what_scan_drops(hidden):
     options = {"input_dropout": 0.3, "recurrent_dropout": 0.4}

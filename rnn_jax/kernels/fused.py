@@ -52,7 +52,6 @@ def unroll(
     Raises:
       ValueError: remat_chunk is given, or a cell or one of its options has no rule here.
     """
-    del lengths  # the mask says the same
     if remat_chunk is not None:
         raise ValueError(
             f"kernel 'fused' does not support remat_chunk, got {remat_chunk}: use kernel 'scan'"
@@ -65,7 +64,8 @@ def unroll(
     for direction in directions:
         sources.append(_source(direction, inputs, resets is not None))
         restart = None if resets is None else starts(resets, direction.reverse)
-        steps.append(Steps(_flags(mask), _flags(restart)))
+        ends = None if direction.reverse or resets is not None else lengths
+        steps.append(Steps(_flags(mask), _flags(restart), ends))
     walks = tuple(Walk(_spec(direction.cell), direction.reverse) for direction in directions)
     results = []
     for direction, (carry, hidden) in zip(

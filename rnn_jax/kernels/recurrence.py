@@ -58,10 +58,12 @@ class Steps(NamedTuple):
 
     valid: bool[time, batch, 1], or None where all are.
     restart: bool[time, batch, 1], true where the carry starts anew; or None.
+    lengths: int32[batch], given where each row's valid steps are so many and walked first.
     """
 
     valid: Array | None
     restart: Array | None
+    lengths: Array | None = None
 
 
 def rule_of(spec: Any) -> Rule:
@@ -92,19 +94,61 @@ def recurrences(walks, operands, steps):
 
 
 def _recurrences_forward(walks, operands, steps):
-    results = forward(walks, prepare(walks, operands), operands, steps, all_of)
-    outputs = tuple((carry, hidden_state(states)) for carry, (states, _) in results)
+    # JAX hands over each array as a record of its value and whether it is differentiated.
+    operands, steps = jax.tree.map(
+        lambda leaf: leaf.value, (operands, steps), is_leaf=lambda leaf: hasattr(leaf, "perturbed")
+    )
+    # Steps after a row's end may do as they like: what they leave behind is read by nobody.
+    kept = tuple(each if each.lengths is None else each._replace(valid=None) for each in steps)
+    results = forward(walks, prepare(walks, operands), operands, kept, all_of)
+    outputs = tuple(
+        (_last(carry, states, each), hidden_state(states))
+        for (carry, (states, _)), each in zip(
+            results, zip(operands, steps, strict=True), strict=True
+        )
+    )
     operands = tuple(each._replace(projected=None) for each in operands)
     return outputs, (operands, steps, tuple(recorded for _, recorded in results))
 
 
 def _recurrences_backward(walks, residuals, d_outputs):
-    operands, _, _ = residuals
-    d_operands = backward(walks, prepare_backward(walks, operands), *residuals, d_outputs)
+    operands, steps, recorded = residuals
+    # Without a gradient of the final carry there is none after a row's end: nothing to mask.
+    steps = tuple(
+        each._replace(valid=None) if each.lengths is not None and _is_zero(d_carry) else each
+        for each, (d_carry, _) in zip(steps, d_outputs, strict=True)
+    )
+    d_outputs = jax.tree.map(_instantiated, d_outputs, is_leaf=_is_symbolic_zero)
+    prepared = prepare_backward(walks, operands)
+    d_operands = backward(walks, prepared, operands, steps, recorded, d_outputs)
     return tuple(typed(*each) for each in zip(d_operands, operands, strict=True)), None
 
 
-recurrences.defvjp(_recurrences_forward, _recurrences_backward)
+recurrences.defvjp(_recurrences_forward, _recurrences_backward, symbolic_zeros=True)
+
+
+def _last(carry: Carry, states: Carry, given: tuple[Operands, Steps]) -> Carry:
+    """The carry after each row's last valid step, if `carry` went on after it."""
+    operands, steps = given
+    if steps.lengths is None:
+        return carry
+    index = jnp.maximum(steps.lengths - 1, 0)
+    rows_of = jnp.arange(index.shape[0])
+    last = jax.tree.map(lambda leaf: leaf[index, rows_of], states)
+    return _select((steps.lengths > 0)[:, None], last, operands.initial)
+
+
+def _is_symbolic_zero(leaf: Any) -> bool:
+    return isinstance(leaf, jax.custom_derivatives.SymbolicZero)
+
+
+def _is_zero(tree: Any) -> bool:
+    """Whether all leaves are known to be zero when the program is traced."""
+    return all(map(_is_symbolic_zero, jax.tree.leaves(tree, is_leaf=_is_symbolic_zero)))
+
+
+def _instantiated(leaf: Any) -> Array:
+    return jnp.zeros(leaf.shape, leaf.dtype) if _is_symbolic_zero(leaf) else leaf
 
 
 def prepare(walks, operands) -> tuple[Any, ...]:
@@ -177,7 +221,7 @@ def _forward_task(walk, prepared, operands: Operands, flags: Steps, record) -> l
             after = _select(valid, after, state)
         return after, record(after, saved)
 
-    reads = (operands.projected, *flags)
+    reads = (operands.projected, flags.valid, flags.restart)
     return loop.Task(step, operands.initial, reads, rule.overwrites, (), reverse)
 
 
@@ -208,7 +252,7 @@ def _backward_task(walk, prepared, context: Context, flags: Steps, d_outputs) ->
             d_before = _select(restart, none, d_before)
         return (d_before, d_fresh), d_saved
 
-    carry, reads = (d_carry, d_fresh), (context.factors, d_hidden, *flags)
+    carry, reads = (d_carry, d_fresh), (context.factors, d_hidden, flags.valid, flags.restart)
     return loop.Task(step, carry, reads, False, context.saved, not reverse)
 
 
