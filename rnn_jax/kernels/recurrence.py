@@ -99,8 +99,8 @@ def _recurrences_forward(walks, operands, steps):
         lambda leaf: leaf.value, (operands, steps), is_leaf=lambda leaf: hasattr(leaf, "perturbed")
     )
     # Steps after a row's end may do as they like: what they leave behind is read by nobody.
-    kept = tuple(each if each.lengths is None else each._replace(valid=None) for each in steps)
-    results = forward(walks, prepare(walks, operands), operands, kept, all_of)
+    free = tuple(each if each.lengths is None else each._replace(valid=None) for each in steps)
+    results = forward(walks, prepare(walks, operands), operands, free, all_of)
     outputs = tuple(
         (_last(carry, states, each), hidden_state(states))
         for (carry, (states, _)), each in zip(
