@@ -290,6 +290,22 @@ def test_what_comes_after_the_end_of_a_row_changes_nothing(uses):
     assert not got[1][1][1].any()
 
 
+@pytest.mark.parametrize("activation", ["relu", "identity", "tanh"])
+def test_states_that_grow_without_bound_do_so_within_their_rows_only(activation):
+    cell = simple_rnn(HIDDEN, activation=activation)
+    params = cell.init(jax.random.key(0), FEATURES)
+    params["recurrent_kernel"] = 9.0 * jnp.eye(HIDDEN)  # 9**60 exceeds float32
+    inputs = jnp.ones((2, 60, FEATURES))
+
+    def loss(params, kernel):
+        lengths = jnp.array([3, 0])
+        return jnp.sum(unroll(cell, params, inputs, lengths=lengths, kernel=kernel)[1] ** 2)
+
+    slopes = jax.grad(loss)(params, "fused")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+    assert_close(slopes, jax.grad(loss)(params, "scan"), 2e-6)
+
+
 @pytest.mark.parametrize("hidden", [HIDDEN, LARGE])
 def test_fused_drops_what_scan_drops(hidden):
     options = {"input_dropout": 0.3, "recurrent_dropout": 0.4}

@@ -64,8 +64,9 @@ def unroll(
     for direction in directions:
         sources.append(_source(direction, inputs, resets is not None))
         restart = None if resets is None else starts(resets, direction.reverse)
-        ends = None if direction.reverse or resets is not None else lengths
-        steps.append(Steps(_flags(mask), _flags(restart), ends))
+        bounded = recurrence.rule_of(_spec(direction.cell)).bounded
+        free = bounded and not direction.reverse and resets is None
+        steps.append(Steps(_flags(mask), _flags(restart), lengths if free else None))
     walks = tuple(Walk(_spec(direction.cell), direction.reverse) for direction in directions)
     results = []
     for direction, (carry, hidden) in zip(

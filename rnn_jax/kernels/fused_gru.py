@@ -111,7 +111,7 @@ def _before_transposed(spec, weights: Weights):
     return (*(transposed(kernel) for kernel in _split_n(spec, weights.kernel)), weights.keep)
 
 
-_COMMON = {"options": GATED, "scales": (0.5, 0.5, 1.0), "overwrites": False}
+_COMMON = {"options": GATED, "scales": (0.5, 0.5, 1.0), "overwrites": False, "bounded": True}
 RESET_AFTER = Rule(
     **_COMMON,
     separate_bias=True,

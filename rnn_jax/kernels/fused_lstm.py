@@ -75,6 +75,7 @@ RULE = Rule(
     scales=(0.5, 0.5, 1.0, 0.5),
     overwrites=True,
     separate_bias=False,
+    bounded=True,
     prepare=given,
     forward=_forward,
     factors=_factors,

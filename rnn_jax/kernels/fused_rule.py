@@ -53,6 +53,8 @@ class Rule(NamedTuple):
     overwrites: whether the loop may write what a step saves over the projected inputs; see
       `loop.Task`.
     separate_bias: whether the recurrent bias stays apart from the projection.
+    bounded: whether states stay finite however many steps there are, so that a row may be walked
+      through beyond its end; an infinite state would make the kernel's gradient NaN even there.
     prepare: `(spec, weights) -> anything`, what the forward loop takes in the weights' place.
     forward: `(spec, prepared, state, projected_t) -> (state, saved_t)`.
     factors: `(spec, context) -> factors`.
@@ -66,6 +68,7 @@ class Rule(NamedTuple):
     scales: tuple[float, ...]
     overwrites: bool
     separate_bias: bool
+    bounded: bool
     prepare: Callable[..., Any]
     forward: Callable[..., tuple[Carry, Any]]
     factors: Callable[..., Any]

@@ -48,6 +48,7 @@ def rule(spec) -> Rule:
         scales=(0.5 if spec.activation == "sigmoid" else 1.0,),
         overwrites=spec.activation in ("tanh", "sigmoid"),
         separate_bias=False,
+        bounded=spec.activation in ("tanh", "sigmoid"),
         prepare=given,
         forward=_forward,
         factors=lambda spec, context: _SLOPES[spec.activation](context.after),

@@ -58,7 +58,8 @@ class Steps(NamedTuple):
 
     valid: bool[time, batch, 1], or None where all are.
     restart: bool[time, batch, 1], true where the carry starts anew; or None.
-    lengths: int32[batch], given where each row's valid steps are so many and walked first.
+    lengths: int32[batch], given where each row's valid steps are so many and walked first, and the
+      cell's states are bounded; those after the row's end are then not masked if none matters.
     """
 
     valid: Array | None
