@@ -290,6 +290,40 @@ def test_what_comes_after_the_end_of_a_row_changes_nothing(uses):
     assert not got[1][1][1].any()
 
 
+def test_masks_are_dropped_where_the_final_carry_is_not_differentiated():
+    cell = lstm(HIDDEN)
+    ((params, initial),), inputs = arguments([cell])
+
+    def masked_loops(total, right_padded=True):
+        def loss(params, lengths):
+            options = {"lengths": lengths}
+            if not right_padded:
+                options = {"mask": jnp.arange(TIME) < lengths[:, None]}
+            return total(*unroll(cell, params, inputs, initial=initial, kernel="fused", **options))
+
+        text = jax.jit(jax.grad(loss)).lower(params, LENGTHS).compile().as_text()
+        loops = re.findall(r" = \((.*?)\) while\(", text)
+        assert len(loops) == 2
+        return sum("pred[" in loop for loop in loops)
+
+    assert masked_loops(lambda carry, outputs: jnp.sum(outputs)) == 0
+    assert masked_loops(lambda carry, outputs: jnp.sum(outputs), right_padded=False) == 2
+    assert masked_loops(lambda carry, outputs: jnp.sum(carry.cell)) == 1  # on the way back
+
+
+def test_an_infinite_carry_of_an_empty_row_stays_in_its_row():
+    cell = lstm(HIDDEN)
+    ((params, initial),), inputs = arguments([cell])
+    initial = initial._replace(cell=initial.cell.at[1].set(jnp.inf))  # its length is 0
+
+    def run(params):
+        return unroll(cell, params, inputs, initial=initial, lengths=LENGTHS, kernel="fused")
+
+    slopes = jax.grad(lambda params: jnp.sum(run(params)[1]))(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+    np.testing.assert_array_equal(run(params)[0].cell[1], jnp.inf)
+
+
 @pytest.mark.parametrize("activation", ["relu", "identity", "tanh"])
 def test_states_that_grow_without_bound_do_so_within_their_rows_only(activation):
     cell = simple_rnn(HIDDEN, activation=activation)

@@ -79,7 +79,7 @@ def _forward(walks, chunk, sources, steps, record) -> tuple[tuple[Carry, Any], .
             inputs = _time_major(source.inputs, place, stretch.size)
             projected = over_time(inputs, source.kernel)
             operands.append(source.operands._replace(projected=projected, initial=carry))
-            flags.append(_at(each._replace(lengths=None), place, stretch.size))
+            flags.append(_at(each, place, stretch.size))
         return recurrence.forward(walks, prepared, operands, flags, record)
 
     def advance(stretch, state):
@@ -111,7 +111,7 @@ def _recurrences_backward(walks, chunk, residuals, d_outputs):
             place = stretch.place(walk, time)
             entering = _entering(walk, stretch, record[0], source.operands.initial)
             operands.append(source.operands._replace(initial=entering))
-            flags.append(_at(each._replace(lengths=None), place, stretch.size))
+            flags.append(_at(each, place, stretch.size))
             records.append(_at(record, place, stretch.size))
             d_results.append((d_carry, _time_major(d_hidden, place, stretch.size)))
             inputs.append(_time_major(source.inputs, place, stretch.size))

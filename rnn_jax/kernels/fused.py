@@ -89,7 +89,8 @@ def _walked(
     size = batch * time * columns * sums_dtype(sources[0].kernel).itemsize
     chunk = max(_CHUNK_STEPS, _CHUNK_ROWS // max(batch, 1))
     if jax.default_backend() == "cpu" and size >= _LARGE and time > chunk:
-        return chunked.recurrences(walks, chunk, sources, steps)
+        masked = tuple(each._replace(lengths=None) for each in steps)
+        return chunked.recurrences(walks, chunk, sources, masked)
     operands = tuple(
         operands._replace(projected=project(jnp.swapaxes(inputs, 0, 1), kernel))
         for inputs, kernel, operands in sources

@@ -53,8 +53,9 @@ class Rule(NamedTuple):
     overwrites: whether the loop may write what a step saves over the projected inputs; see
       `loop.Task`.
     separate_bias: whether the recurrent bias stays apart from the projection.
-    bounded: whether states stay finite however many steps there are, so that a row may be walked
-      through beyond its end; an infinite state would make the kernel's gradient NaN even there.
+    bounded: whether from a finite carry, states, what is saved and the factors stay finite however
+      many steps there are, so that a row may be walked through beyond its end, where all of them
+      meet gradients of zero: infinity would make NaN of those.
     prepare: `(spec, weights) -> anything`, what the forward loop takes in the weights' place.
     forward: `(spec, prepared, state, projected_t) -> (state, saved_t)`.
     factors: `(spec, context) -> factors`.

@@ -59,7 +59,7 @@ class Steps(NamedTuple):
     valid: bool[time, batch, 1], or None where all are.
     restart: bool[time, batch, 1], true where the carry starts anew; or None.
     lengths: int32[batch], given where each row's valid steps are so many and walked first, and the
-      cell's states are bounded; those after the row's end are then not masked if none matters.
+      cell's states are bounded: a walk for the gradient may then go past a row's end unmasked.
     """
 
     valid: Array | None
@@ -86,6 +86,9 @@ def all_of(state: Carry, saved: Any) -> tuple[Carry, Any]:
 def recurrences(walks, operands, steps):
     """(final carry, hidden states [time, batch, features]) of each direction.
 
+    Hidden states at steps that are not valid are not specified: callers must mask them, so that
+    no gradient comes from there.
+
     Args:
       walks: tuple of Walk, one for each direction.
       operands: tuple of Operands.
@@ -95,18 +98,13 @@ def recurrences(walks, operands, steps):
 
 
 def _recurrences_forward(walks, operands, steps):
-    # JAX hands over each array as a record of its value and whether it is differentiated.
-    operands, steps = jax.tree.map(
-        lambda leaf: leaf.value, (operands, steps), is_leaf=lambda leaf: hasattr(leaf, "perturbed")
-    )
-    # Steps after a row's end may do as they like: what they leave behind is read by nobody.
-    free = tuple(each if each.lengths is None else each._replace(valid=None) for each in steps)
-    results = forward(walks, prepare(walks, operands), operands, free, all_of)
+    operands, steps = jax.custom_derivatives.custom_vjp_primal_tree_values((operands, steps))
+    initial = [each.initial for each in operands]
+    operands, walked = zip(*map(_past_ends, operands, steps), strict=True)
+    results = forward(walks, prepare(walks, operands), operands, walked, all_of)
     outputs = tuple(
-        (_last(carry, states, each), hidden_state(states))
-        for (carry, (states, _)), each in zip(
-            results, zip(operands, steps, strict=True), strict=True
-        )
+        (_last(carry, states, *each), hidden_state(states))
+        for (carry, (states, _)), *each in zip(results, initial, steps, strict=True)
     )
     operands = tuple(each._replace(projected=None) for each in operands)
     return outputs, (operands, steps, tuple(recorded for _, recorded in results))
@@ -114,7 +112,8 @@ def _recurrences_forward(walks, operands, steps):
 
 def _recurrences_backward(walks, residuals, d_outputs):
     operands, steps, recorded = residuals
-    # Without a gradient of the final carry there is none after a row's end: nothing to mask.
+    # With none of the final carry and none of what stands after a row's end, gradients there are
+    # zero by themselves.
     steps = tuple(
         each._replace(valid=None) if each.lengths is not None and _is_zero(d_carry) else each
         for each, (d_carry, _) in zip(steps, d_outputs, strict=True)
@@ -128,15 +127,26 @@ def _recurrences_backward(walks, residuals, d_outputs):
 recurrences.defvjp(_recurrences_forward, _recurrences_backward, symbolic_zeros=True)
 
 
-def _last(carry: Carry, states: Carry, given: tuple[Operands, Steps]) -> Carry:
-    """The carry after each row's last valid step, if `carry` went on after it."""
-    operands, steps = given
+def _past_ends(operands: Operands, steps: Steps) -> tuple[Operands, Steps]:
+    """Both for a walk without a mask, if each row's valid steps come first.
+
+    What such a walk leaves behind after a row's end meets gradients of zero only, so it must be
+    finite: a row without a valid step starts from zero.
+    """
+    if steps.lengths is None:
+        return operands, steps
+    zero = jax.tree.map(jnp.zeros_like, operands.initial)
+    initial = _select((steps.lengths > 0)[:, None], operands.initial, zero)
+    return operands._replace(initial=initial), steps._replace(valid=None)
+
+
+def _last(carry: Carry, states: Carry, initial: Carry, steps: Steps) -> Carry:
+    """The carry after each row's last valid step, if the walk went on after it."""
     if steps.lengths is None:
         return carry
     index = jnp.maximum(steps.lengths - 1, 0)
-    rows_of = jnp.arange(index.shape[0])
-    last = jax.tree.map(lambda leaf: leaf[index, rows_of], states)
-    return _select((steps.lengths > 0)[:, None], last, operands.initial)
+    last = jax.tree.map(lambda leaf: leaf[index, jnp.arange(index.shape[0])], states)
+    return _select((steps.lengths > 0)[:, None], last, initial)
 
 
 def _is_symbolic_zero(leaf: Any) -> bool:
