@@ -81,17 +81,19 @@ def arguments(cells, batch=BATCH, time=TIME, dtype=np.float32):
     return each, jnp.asarray(draw.normal(size=(batch, time, FEATURES)), dtype)
 
 
-def results(cells, given, kernel, key=None, **options):
-    """Values, and gradients with respect to all arguments for one cotangent.
+def alternating(cells, each):
+    """Directions for all cells, of which every other one walks backwards."""
+    return [
+        Direction(cell, params, n % 2 == 1, initial)
+        for n, (cell, (params, initial)) in enumerate(zip(cells, each, strict=True))
+    ]
 
-    Every other cell walks backwards.
-    """
+
+def results(cells, given, kernel, key=None, **options):
+    """Values, and gradients with respect to all arguments for one cotangent."""
 
     def run(each, inputs):
-        directions = [
-            Direction(cell, params, n % 2 == 1, initial)
-            for n, (cell, (params, initial)) in enumerate(zip(cells, each, strict=True))
-        ]
+        directions = alternating(cells, each)
         keys = [key] * len(cells)
         return unroll_directions(directions, inputs, kernel=kernel, keys=keys, **options)
 
@@ -352,6 +354,12 @@ def test_fused_drops_what_scan_drops(hidden):
     check(cells, arguments(cells), key=jax.random.key(5))
 
 
+def loop_bodies(text):
+    """The bodies of a compiled program's loops."""
+    starts = [text.index(f"\n{name} ") for name in re.findall(r" while\(.*?body=(%[\w.\-]+)", text)]
+    return [text[start : text.index("\n}", start)] for start in starts]
+
+
 @pytest.mark.parametrize("hidden", [HIDDEN, LARGE])
 def test_no_step_copies_a_whole_sequence(hidden):
     """Records are written in place: else a step's cost would grow with the sequence."""
@@ -360,21 +368,17 @@ def test_no_step_copies_a_whole_sequence(hidden):
     each, inputs = arguments(cells, batch=16, time=37)
 
     def loss(each, inputs, mask):
-        directions = [
-            Direction(cell, params, n % 2 == 1, initial)
-            for n, (cell, (params, initial)) in enumerate(zip(cells, each, strict=True))
-        ]
+        directions = alternating(cells, each)
         results = unroll_directions(directions, inputs, mask=mask, kernel="fused")
         return sum(jnp.sum(outputs**2) for _, outputs in results)
 
     for mask in (None, jnp.ones((16, 37), bool)):
         text = jax.jit(jax.grad(loss)).lower(each, inputs, mask).compile().as_text()
-        bodies = re.findall(r" while\(.*?body=(%[\w.\-]+)", text)
+        bodies = loop_bodies(text)
         assert len(bodies) == 2
         for body in bodies:
-            start = text.index(f"\n{body} ")
-            assert "dynamic-update-slice" in text[start : text.index("\n}", start)]
-            assert not re.findall(r"= \w+\[37,.* copy\(", text[start : text.index("\n}", start)])
+            assert "dynamic-update-slice" in body
+            assert not re.findall(r"= \w+\[37,.* copy\(", body)
 
 
 def test_no_chunk_copies_a_whole_sequence(set_chunks):
@@ -383,23 +387,18 @@ def test_no_chunk_copies_a_whole_sequence(set_chunks):
     each, inputs = arguments(cells, batch=16, time=37)
 
     def loss(each, inputs):
-        directions = [
-            Direction(cell, params, n % 2 == 1, initial)
-            for n, (cell, (params, initial)) in enumerate(zip(cells, each, strict=True))
-        ]
+        directions = alternating(cells, each)
         return sum(
             jnp.sum(outputs**2)
             for _, outputs in unroll_directions(directions, inputs, kernel="fused")
         )
 
     text = jax.jit(jax.grad(loss)).lower(each, inputs).compile().as_text()
-    bodies = re.findall(r" while\(.*?body=(%[\w.\-]+)", text)
+    bodies = loop_bodies(text)
     assert len(bodies) == 4  # over chunks and over steps, either way; a rest of one step needs none
     for body in bodies:
-        start = text.index(f"\n{body} ")
-        within = text[start : text.index("\n}", start)]
-        assert " fusion(" in within
-        assert not re.findall(r"= \w+\[(37,16|16,37),.* copy\(", within)
+        assert " fusion(" in body
+        assert not re.findall(r"= \w+\[(37,16|16,37),.* copy\(", body)
 
 
 def test_fused_learns_initial_carries():
