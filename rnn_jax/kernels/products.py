@@ -58,13 +58,18 @@ def outer(values: Array, d_sums: Array, kernel: Array) -> Array:
     """The gradient of `product(values, kernel)` with respect to the kernel, as one product over all
     steps and rows.
 
+    The product makes the gradient's transpose, from a transposed copy of `d_sums`: that one is an
+    array already, while `values` are often masked or shifted first, which a transposed copy would
+    do entry by entry. The barrier keeps XLA from turning it into the product of the other form.
+
     Args:
       values: [time, batch, k].
       d_sums: the gradient with respect to the product, [time, batch, columns].
       kernel: [k, columns].
     """
-    values = values.astype(kernel.dtype)
-    return product(transposed(rows(values)), rows(d_sums).astype(kernel.dtype))
+    d_sums = rows(d_sums).astype(kernel.dtype)
+    sums = product(transposed(d_sums), rows(values).astype(kernel.dtype))
+    return jax.lax.optimization_barrier(sums).T
 
 
 def over_time(inputs: Array, kernel: Array) -> Array:
