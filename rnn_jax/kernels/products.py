@@ -1,9 +1,9 @@
 """The matrix products of the fused kernel, in the forms that XLA runs fast on a CPU.
 
 Operands have the kernel's type, sums at least float32. A product runs fast with both operands laid
-out as `[rows, k] @ [k, columns]`; asked for any other form, XLA's CPU compiler takes a slower
-routine or copies more than it must. `optimization_barrier` keeps a transposed operand a transposed
-copy, which else would melt into its product.
+out as `[rows, k] @ [k, columns]`, or the second as its transpose; asked to sum over the first axis
+of both, XLA's CPU compiler takes a slower routine. `optimization_barrier` keeps a transposed array
+a copy of its own, which else would melt into what is computed from it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def outer(values: Array, d_sums: Array, kernel: Array) -> Array:
 
     The product makes the gradient's transpose, from a transposed copy of `d_sums`: that one is an
     array already, while `values` are often masked or shifted first, which a transposed copy would
-    do entry by entry. The barrier keeps XLA from turning it into the product of the other form.
+    do entry by entry. A barrier keeps XLA from transposing the product's operands instead.
 
     Args:
       values: [time, batch, k].
@@ -69,7 +69,7 @@ def outer(values: Array, d_sums: Array, kernel: Array) -> Array:
     """
     d_sums = rows(d_sums).astype(kernel.dtype)
     sums = product(transposed(d_sums), rows(values).astype(kernel.dtype))
-    return jax.lax.optimization_barrier(sums).T
+    return transposed(jax.lax.optimization_barrier(sums))
 
 
 def over_time(inputs: Array, kernel: Array) -> Array:
@@ -89,7 +89,7 @@ def _project_forward(inputs, kernel):
 
 def _project_backward(residuals, d_sums):
     inputs, kernel = residuals
-    d_inputs = over_time(d_sums, transposed(kernel))
+    d_inputs = over_time(d_sums, kernel.T)
     return d_inputs.astype(inputs.dtype), outer(inputs, d_sums, kernel).astype(kernel.dtype)
 
 
