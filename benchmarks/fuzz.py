@@ -13,452 +13,26 @@ It prints a table in Markdown, and ends with exit code 1 if anything failed.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import logging
 import multiprocessing
 import pathlib
 import random
 import resource
-import shutil
 import signal
-import string
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import fuzz_inputs
+import fuzz_readers
 
 PATIENCE = 5  # seconds for one input
 MEMORY = 3 * 2**30  # bytes of address space beyond those in use when a reader starts
-HOSTILE = [
-    None, True, False, 0, -1, 1, 2**31, 2**63, 10**400, 1.5, 1e308, float("nan"), float("inf"),
-    "", "x", "\0", "../../etc/passwd", "\ud800", "é" * 3, [], {}, [[]], [None] * 5, {"": None},
-]  # fmt: skip
-
-
-class Reader(NamedTuple):
-    """One way into the program.
-
-    name: what the table calls it.
-    share: of all inputs.
-    make: `(folder) -> (valid inputs, read, check)`; `read(raw)` returns what it accepts or raises
-      one of `errors`; `check(raw, value)` raises AssertionError if it should not have accepted.
-    errors: what `read` may raise, and nothing else.
-    keys: names that a made-up JSON tree has; empty for other formats.
-    """
-
-    name: str
-    share: float
-    make: Callable[[pathlib.Path], tuple[list[bytes], Callable, Callable]]
-    errors: tuple[type[Exception], ...]
-    keys: tuple[str, ...] = ()
 
 
 class Timeout(BaseException):
     """One input took too long."""
-
-
-def vocabulary(folder: pathlib.Path):
-    from rnn_jax.data.text import Vectorizer
-
-    fitted = [
-        Vectorizer.fit(["the cat and the dog", "Äpfel, naïve \udcff"], "words", 100),
-        Vectorizer.fit(["abc"], "characters", 5),
-    ]
-
-    def check(raw: bytes, value: Vectorizer) -> None:
-        assert Vectorizer.from_json(value.to_json()) == value
-        assert len(value.words) == len(set(value.words)) <= value.vocab_size <= 2**24
-        ids = value.encode(["the cat", "", "x" * 50], 7).ids
-        assert ids.min(initial=0) >= 0
-        assert ids.max(initial=0) < len(value.words)
-
-    return [one.to_json().encode() for one in fitted], Vectorizer.from_json, check
-
-
-def config(folder: pathlib.Path):
-    from rnn_jax.config import Config, replace
-    from rnn_jax.config import check as check_config
-    from rnn_jax.workdir import Identity
-
-    changed = replace(Config(experiment="lstm"), {"model.dropout": 0.5, "data.data_dir": "/data"})
-    continued = ({"epoch": 2, "environment": {"threads": 4}},)
-    valid = [
-        Identity(Config(experiment="test"), ("a", "b"), {"jax": "0.7"}),
-        Identity(changed, ("x", "y", "z"), {}, "0" * 64, continued),
-    ]
-
-    def check(raw: bytes, value: Identity) -> None:
-        check_config(value.config)
-        again = Identity.from_json(value.to_json())
-        assert again == value or "NaN" in value.to_json()
-
-    return [one.to_json().encode() for one in valid], Identity.from_json, check
-
-
-def progress(folder: pathlib.Path):
-    from rnn_jax.checkpoint import Progress
-
-    record = {"step": 9, "epoch": 1, "split": "train", "loss": 0.5, "skipped": 0}
-    valid = [Progress(), Progress(3, 7, 12.5, 2, 0.25, True, (record, record))]
-
-    def check(raw: bytes, value: Progress) -> None:
-        again = Progress.from_json(value.to_json())
-        assert again == value or "NaN" in value.to_json()
-        assert min(value.epoch, value.batch, value.best_epoch, value.seconds) >= 0
-
-    return [one.to_json().encode() for one in valid], Progress.from_json, check
-
-
-def csv_records(folder: pathlib.Path):
-    from rnn_jax.data import csv_folder
-
-    path = folder / "train.csv"
-    valid = [
-        b'"1","A title","A story, with a comma"\r\n"2","Two","lines\nof ""text"""\r\n',
-        "\ufefflabel,title,description\n1,é,ü\n\n3,a,b\n".encode(),
-    ]
-
-    def read(raw: bytes) -> list[tuple[int, int, str, str]]:
-        path.write_bytes(raw)
-        return list(csv_folder.records(path))
-
-    def check(raw: bytes, rows: list[tuple[int, int, str, str]]) -> None:
-        assert all(1 <= label <= 1000 for _, label, _, _ in rows)
-        lines = [line for line, *_ in rows]
-        assert lines == sorted(lines)
-        assert sum(len(title) + len(text) for _, _, title, text in rows) <= len(raw)
-        written = io.StringIO()
-        csv.writer(written).writerows(row[1:] for row in rows)
-        again = read(written.getvalue().encode())
-        assert [row[1:] for row in again] == [row[1:] for row in rows]
-
-    return valid, read, check
-
-
-def _write_array_record(path: pathlib.Path, records: list[bytes]) -> None:
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    writer = ArrayRecordWriter(str(path), "group_size:1")
-    for record in records:
-        writer.write(record)
-    writer.close()
-
-
-def _check_stories(raw: bytes, rows: list[tuple[int, int, str, str]]) -> None:
-    assert [number for number, *_ in rows] == list(range(1, len(rows) + 1))
-    for _, label, title, text in rows:
-        assert 1 <= label <= 1000
-        assert "\0" not in (title + text).encode().decode()
-
-
-def array_record_records(folder: pathlib.Path):
-    """An input is the one record of a good file."""
-    from rnn_jax.data import array_record_folder
-
-    path = folder / "train.array_record"
-    valid = [
-        b'{"label": 3, "title": "Wall St. Bears", "description": "Short-sellers are ..."}',
-        json.dumps({"title": "", "label": 1, "description": "\u00e9\n"}).encode(),
-    ]
-
-    def read(raw: bytes) -> list[tuple[int, int, str, str]]:
-        _write_array_record(path, [raw])
-        return list(array_record_folder.records(path))
-
-    return valid, read, _check_stories
-
-
-def array_record_files(folder: pathlib.Path):
-    """An input is a whole file."""
-    from rnn_jax.data import array_record_folder
-
-    path = folder / "train.array_record"
-    valid, _, _ = array_record_records(folder)
-    _write_array_record(path, valid)
-    file = path.read_bytes()
-
-    def read(raw: bytes) -> list[tuple[int, int, str, str]]:
-        path.write_bytes(raw)
-        return list(array_record_folder.records(path))
-
-    return [file], read, _check_stories
-
-
-def classes(folder: pathlib.Path):
-    from rnn_jax.config import DataConfig
-    from rnn_jax.data import csv_folder
-
-    settings = DataConfig(source="csv", data_dir=str(folder))
-
-    def read(raw: bytes) -> tuple[str, ...]:
-        (folder / "classes.txt").write_bytes(raw)
-        return csv_folder.classes(settings)
-
-    def check(raw: bytes, names: tuple[str, ...]) -> None:
-        assert 2 <= len(names) == len(set(names)) <= 1000
-        assert all(name.isprintable() and 0 < len(name) <= 100 for name in names)
-
-    return [b"World\nSports\nSci/Tech\n", "\ufeffö\nä".encode()], read, check
-
-
-def weights(ending: str) -> Callable:
-    def make(folder: pathlib.Path):
-        import numpy as np
-
-        from rnn_jax.interop import load_arrays, save_arrays
-
-        path = folder / f"weights{ending}"
-        arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b/c": np.int32(4)}
-        save_arrays(path, arrays)
-        valid = [path.read_bytes()]
-        if ending == ".npz":
-            np.savez_compressed(path, zeros=np.zeros((50, 50)))
-            valid.append(path.read_bytes())
-
-        def read(raw: bytes) -> dict[str, np.ndarray]:
-            path.write_bytes(raw)
-            return load_arrays(path, max_bytes=2**20)
-
-        def check(raw: bytes, loaded: dict[str, np.ndarray]) -> None:
-            assert sum(array.nbytes for array in loaded.values()) <= 2**20
-            assert not any(array.dtype.hasobject for array in loaded.values())
-
-        return valid, read, check
-
-    return make
-
-
-def texts(folder: pathlib.Path):
-    """What predict reads: any bytes at all are a text."""
-    from rnn_jax.data.text import Vectorizer
-
-    words = Vectorizer.fit(["the cat and the dog"], "words", 100)
-    characters = Vectorizer.fit(["the cat"], "characters", 20)
-
-    def read(raw: bytes) -> list:
-        text = raw.decode("utf-8", errors="replace").strip()
-        return [one.encode([text, text], 30) for one in (words, characters)]
-
-    def check(raw: bytes, rows: list) -> None:
-        for one, row in zip((words, characters), rows, strict=True):
-            assert row.lengths.max() <= 30
-            assert row.lengths[0] == row.lengths[1]
-            assert ((row.ids >= 1) & (row.ids < len(one))).all()
-
-    return ["The cat, naïve\u00a0dog!".encode(), b"\xff\xfe"], read, check
-
-
-def _checkpoint(folder: pathlib.Path):
-    import numpy as np
-
-    from rnn_jax.checkpoint import Checkpoints, Progress
-
-    state = {"a": np.arange(60, dtype=np.float32).reshape(20, 3), "b": (np.int32(7),)}
-    written = Checkpoints(folder / "checkpoints", {"config.json": "{}"})
-    written.save(state, state["b"], Progress(epoch=1))
-    written.wait()
-    return folder / "checkpoints" / "000001", state
-
-
-def checkpoint_files(folder: pathlib.Path):
-    """One of a checkpoint's files is another: an input is the file's index and its new content."""
-    from rnn_jax import checkpoint
-
-    path, _ = _checkpoint(folder)
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    contents = [file.read_bytes() for file in files]
-    digests = next(i for i, file in enumerate(files) if file.name == checkpoint.DIGESTS)
-
-    def read(raw: bytes) -> int:
-        index = raw[0] % len(files) if raw else 0
-        files[index].write_bytes(raw[1:])
-        try:
-            problem = checkpoint.verify(path)
-        finally:
-            files[index].write_bytes(contents[index])
-        if problem:
-            raise ValueError(problem)
-        return index
-
-    def check(raw: bytes, index: int) -> None:
-        if index == digests:  # other white space, say, is the same digests
-            assert json.loads(raw[1:]) == json.loads(contents[index])
-        else:
-            assert raw[1:] == contents[index]
-
-    return [bytes([i]) + content for i, content in enumerate(contents)], read, check
-
-
-def forged_checkpoints(folder: pathlib.Path):
-    """As `checkpoint_files`, with digests that fit, as a forger would write them."""
-    import jax
-    import numpy as np
-
-    from rnn_jax import checkpoint
-
-    path, state = _checkpoint(folder)
-    good = shutil.copytree(path, folder / "good")
-    names = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file()]
-    names = [name for name in names if name.name != checkpoint.DIGESTS]
-
-    def read(raw: bytes) -> Any:
-        shutil.rmtree(path)
-        shutil.copytree(good, path)
-        (path / names[raw[0] % len(names) if raw else 0]).write_bytes(raw[1:])
-        digests = json.dumps(checkpoint._digests(path))
-        (path / checkpoint.DIGESTS).write_text(digests)
-        found = checkpoint.newest(path.parent)
-        return checkpoint.restore(found.path, "state", state)
-
-    def check(raw: bytes, value: Any) -> None:
-        for one, other in zip(jax.tree.leaves(value), jax.tree.leaves(state), strict=True):
-            assert (np.shape(one), one.dtype) == (np.shape(other), np.asarray(other).dtype)
-
-    return [bytes([i]) + (good / name).read_bytes() for i, name in enumerate(names)], read, check
-
-
-def command_lines(folder: pathlib.Path):
-    """Arguments, one a line."""
-    import launch
-    from rnn_jax.config import Config
-
-    known = launch.experiments()
-    launch.experiments = lambda: known  # reading the folder each time would be most of the work
-    before = set(sys.modules)
-
-    def read(raw: bytes) -> Config:
-        arguments = raw.decode("utf-8", errors="surrogateescape").split("\n")
-        return launch.parse(["launch.py", *arguments])[1]
-
-    def check(raw: bytes, value: Config) -> None:
-        assert value.experiment in {"", *known}
-        loaded = {name for name in set(sys.modules) - before if name.startswith("experiments.")}
-        assert loaded <= {f"experiments.{name}" for name in known}
-
-    valid = [
-        b"--experiment=bilstm\n--config.train.epochs=3\n--workdir=x\n--overwrite",
-        b"--experiment=gru\n--config.model.cell=lstm\n--config.optimizer.learning_rate=0.1\n--help",
-    ]
-    return valid, read, check
-
-
-def readers() -> list[Reader]:
-    from rnn_jax.config import Config, InputError, options
-
-    refused = (InputError,)
-    names = [part for name, _, _ in options(Config()) for part in name.split(".")]
-    return [
-        Reader("vocabulary.json", 0.25, vocabulary, refused, ("tokens", "vocab_size", "words")),
-        Reader(
-            "config.json", 0.2, config, (ValueError,),
-            ("config", "classes", "environment", "data", "continued", "experiment", *names),
-        ),
-        Reader(
-            "progress.json of a checkpoint", 0.25, progress, (ValueError,),
-            ("format", "epoch", "batch", "seconds", "best_epoch", "best_loss", "finished",
-             "history", "step", "split", "loss"),
-        ),
-        Reader("train.csv, test.csv", 0.1, csv_records, refused),
-        Reader(
-            "a record of train.array_record", 0.02, array_record_records, refused,
-            ("label", "title", "description"),
-        ),
-        Reader("train.array_record", 0.005, array_record_files, refused),
-        Reader("classes.txt", 0.05, classes, refused),
-        Reader("texts to predict", 0.07, texts, ()),
-        Reader("weights.npz", 0.03, weights(".npz"), (ValueError,)),
-        Reader("weights.safetensors", 0.03, weights(".safetensors"), (ValueError,)),
-        Reader("any file of a checkpoint", 0.015, checkpoint_files, (ValueError,)),
-        Reader("forged checkpoint", 0.0015, forged_checkpoints, refused),
-        Reader("command line", 0.0035, command_lines, refused),
-    ]  # fmt: skip
-
-
-def mutate(valid: list[bytes], source: random.Random, as_json: bool) -> bytes:
-    """A valid file with one to four things changed; half of the JSON ones stay JSON."""
-    raw = bytearray(source.choice(valid))
-    if as_json and source.random() < 0.5:
-        tree = json.loads(raw)
-        for _ in range(source.randint(1, 2)):
-            tree = _mutate_tree(tree, source)
-        return _to_json(tree)
-    for _ in range(source.randint(1, 4)):
-        at = source.randrange(len(raw) + 1)
-        to = min(len(raw), at + source.choice((1, 1, 2, 4, 16)))
-        choice = source.randrange(8)
-        if choice == 0 and at < len(raw):
-            raw[at] ^= 1 << source.randrange(8)
-        elif choice == 1:
-            del raw[at:to]
-        elif choice == 2:
-            del raw[at:]
-        elif choice == 3:
-            raw[at:at] = raw[source.randrange(len(raw) + 1) :][:64]
-        elif choice == 4:
-            raw[at:to] = source.randbytes(source.choice((1, 2, 8)))
-        elif choice == 5:
-            other = source.choice(valid)
-            raw[at:] = other[source.randrange(len(other) + 1) :]
-        elif choice == 6:  # a number at a border of its type
-            size = source.choice((1, 2, 4, 8))
-            number = source.choice((0, 1, 2 ** (8 * size) - 1, 2 ** (8 * size - 1)))
-            raw[at : at + size] = number.to_bytes(size, "little")
-        elif choice == 7:
-            raw[at:at] = source.choice(
-                (b'"', b",", b"\n", b"\0", b"[" * 3000, b"9" * 400, b"-", b"e9")
-            )
-    return bytes(raw)
-
-
-def _mutate_tree(tree: Any, source: random.Random) -> Any:
-    if not isinstance(tree, dict | list) or not tree or source.random() < 0.15:
-        return source.choice(HOSTILE)
-    if isinstance(tree, list):
-        at = source.randrange(len(tree))
-        if source.random() < 0.3:
-            return source.choice((tree[:at], tree + tree[at:], tree[::-1]))
-        return [*tree[:at], _mutate_tree(tree[at], source), *tree[at + 1 :]]
-    name = source.choice(list(tree))
-    choice = source.random()
-    if choice < 0.1:
-        return {key: value for key, value in tree.items() if key != name}
-    if choice < 0.2:
-        return tree | {source.choice(("", "x", "__class__", name + "s")): source.choice(HOSTILE)}
-    return tree | {name: _mutate_tree(tree[name], source)}
-
-
-def invent(source: random.Random, keys: tuple[str, ...]) -> bytes:
-    """An input that owes nothing to a valid file."""
-    choice = source.random()
-    if keys and choice < 0.7:
-        return _to_json(_invent_tree(source, keys, depth=4))
-    if choice < 0.85:
-        return source.randbytes(source.choice((0, 1, 3, 30, 300)))
-    alphabet = string.printable + "é\u2028\ufeff"
-    return "".join(source.choices(alphabet, k=source.choice((1, 10, 100)))).encode()
-
-
-def _invent_tree(source: random.Random, keys: tuple[str, ...], depth: int) -> Any:
-    choice = source.random()
-    if depth == 0 or choice < 0.3:
-        return source.choice(HOSTILE)
-    if choice < 0.45:
-        return [_invent_tree(source, keys, depth - 1) for _ in range(source.randrange(4))]
-    chosen = (
-        source.sample(keys, source.randint(1, len(keys)))
-        if depth == 4
-        else source.choices(keys, k=3)
-    )
-    return {key: _invent_tree(source, keys, depth - 1) for key in chosen}
-
-
-def _to_json(tree: Any) -> bytes:
-    return json.dumps(tree).encode()
 
 
 class Tally(NamedTuple):
@@ -471,7 +45,7 @@ class Tally(NamedTuple):
     failures: list[str]
 
 
-def attack(reader: Reader, count: int, seed: int, folder: pathlib.Path) -> Tally:
+def attack(reader: fuzz_readers.Reader, count: int, seed: int, folder: pathlib.Path) -> Tally:
     """Feeds `count` inputs to a reader; every second one is a mutation of a valid file."""
     valid, read, check = reader.make(folder)
     for raw in valid:
@@ -482,10 +56,10 @@ def attack(reader: Reader, count: int, seed: int, folder: pathlib.Path) -> Tally
     for index in range(count):
         source = random.Random(f"{seed}/{reader.name}/{index}")
         if index % 2:
-            raw = invent(source, reader.keys)
+            raw = fuzz_inputs.invent(source, reader.keys)
         else:
             mutated += 1
-            raw = mutate(valid, source, bool(reader.keys))
+            raw = fuzz_inputs.mutate(valid, source, bool(reader.keys))
         began = time.perf_counter()
         signal.alarm(PATIENCE)
         try:
@@ -515,7 +89,7 @@ def _limit_memory() -> None:
 
 def _work(index: int, count: int, seed: int, results: Any) -> None:
     logging.disable()  # orbax logs what it does not like, besides raising it
-    reader = readers()[index]
+    reader = fuzz_readers.readers()[index]
     with tempfile.TemporaryDirectory(prefix="rnn_jax_fuzz_") as folder:
         if sys.platform == "linux":
             _limit_memory()
@@ -533,9 +107,9 @@ def _run(index: int, count: int, seed: int) -> Tally:
     tally = None if results.empty() else results.get()
     process.join()
     if tally is None:
-        return Tally(
-            0, 0, 0, 0.0, [f"{readers()[index].name}: the process ended with {process.exitcode}"]
-        )
+        name = fuzz_readers.readers()[index].name
+        failure = f"{name}: the process ended with {process.exitcode}"
+        return Tally(0, 0, 0, 0.0, [failure])
     return tally
 
 
@@ -548,7 +122,7 @@ def main() -> int:
     print("| reader | inputs | of these mutated | accepted, and rightly | slowest | failures |")
     print("|---|---:|---:|---:|---:|---:|", flush=True)
     tallies = []
-    for index, reader in enumerate(readers()):
+    for index, reader in enumerate(fuzz_readers.readers()):
         if arguments.readers not in reader.name:
             continue
         tally = _run(index, round(reader.share * arguments.inputs), arguments.seed)

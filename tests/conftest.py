@@ -1,9 +1,13 @@
-"""What all tests share: caches of their own, a small data set, the program as a function."""
+"""What all tests share: caches of their own, a small data set in memory and on the disk, the
+program as a function."""
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 
@@ -59,6 +63,46 @@ def config(csv_folder):
         "train.steps_per_call": 2,
     }
     return replace(Config(experiment="test"), changes)
+
+
+@pytest.fixture(scope="session")
+def story_folder(csv_folder, tmp_path_factory) -> pathlib.Path:
+    """As `csv_folder`, but no two stories open alike."""
+    folder = shutil.copytree(csv_folder, tmp_path_factory.mktemp("stories") / "csv")
+    with open(folder / "train.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    with open(folder / "train.csv", "w", newline="", encoding="utf-8") as file:
+        for index, (label, title, description) in enumerate(rows):
+            csv.writer(file).writerow((label, title, f"s{index % 9} {index} {description}"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def streamed(config, story_folder, tmp_path_factory):
+    """`config` from the disk, in windows of three batches; 40 stories less those that are
+    validated on."""
+    from rnn_jax.config import replace
+
+    changes = {
+        "data.stream": True,
+        "data.window": 12,
+        "data.cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "data.data_dir": str(story_folder),
+        "data.validation_share": 0.2,
+        "train.epochs": 2,
+    }
+    return replace(config, changes)
+
+
+@pytest.fixture(scope="session")
+def without_times():
+    """`without_times(folder)`: a run's metrics.jsonl but for what the clock said."""
+
+    def read(folder: pathlib.Path) -> list[dict]:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+    return read
 
 
 @pytest.fixture

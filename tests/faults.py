@@ -1,4 +1,5 @@
-"""Faults on demand: a look at the disk at every moment of a write, and a disk that is full."""
+"""Faults on demand: a look at the disk at every moment of a write, a disk that is full, a bit that
+flips."""
 
 import contextlib
 import resource
@@ -45,3 +46,10 @@ def full_disk(size):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def flip(raw):
+    """The bytes with one bit in the middle changed."""
+    raw = bytearray(raw)
+    raw[len(raw) // 2] ^= 4
+    return bytes(raw)

@@ -1,7 +1,7 @@
 """Readers of outside files refuse or understand: benchmarks/fuzz.py in short, by hypothesis."""
 
 import functools
-import importlib.util
+import importlib
 import pathlib
 import random
 import sys
@@ -12,18 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-
-def load_fuzz():
-    spec = importlib.util.spec_from_file_location("fuzz", ROOT / "benchmarks" / "fuzz.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-fuzz = load_fuzz()
-READERS = {reader.name: reader for reader in fuzz.readers()}
+sys.path.append(str(ROOT / "benchmarks"))
+inputs = importlib.import_module("fuzz_inputs")
+READERS = {reader.name: reader for reader in importlib.import_module("fuzz_readers").readers()}
 SLOW = {"forged checkpoint": 5, "command line": 5, "any file of a checkpoint": 40}
 
 
@@ -47,9 +38,9 @@ def test_a_reader_refuses_or_understands(made, name):
     def attack(seed, mutated, noise):
         source = random.Random(seed)
         if mutated:
-            raw = fuzz.mutate([*valid, valid[0] + noise], source, as_json=False)
+            raw = inputs.mutate([*valid, valid[0] + noise], source, as_json=False)
         else:
-            raw = fuzz.invent(source, reader.keys) if noise else noise
+            raw = inputs.invent(source, reader.keys) if noise else noise
         try:
             value = read(raw)
         except reader.errors:

@@ -161,3 +161,15 @@ def test_texts_without_a_word_name_the_flag():
     train = Stories(["...", ""], ["a", "b"], np.zeros(2, np.int32))
     with pytest.raises(InputError, match=r"vocab_field=title: .*no words"):
         fit_vectorizer(train, DataConfig())
+
+
+def test_a_vocabulary_in_bounded_memory_keeps_the_common_words():
+    rng = np.random.default_rng(0)
+    lines = [" ".join(f"w{i}" for i in rng.zipf(1.5, 30)) for _ in range(300)]
+    exact = Vectorizer.fit(lines, vocab_size=22)
+    assert Vectorizer.fit(lines, vocab_size=22, max_words=10**6) == exact
+    assert set(Vectorizer.fit(lines, vocab_size=22, max_words=200).words[:12]) <= set(exact.words)
+    assert Vectorizer.fit(["a " + "b" * 101], max_words=9).words[2:] == ("a",)
+    # Of words that come as often, those stay that would rank first.
+    assert Vectorizer.fit(list("bkadcfeihgj"), max_words=10).words[2:] == tuple("kjihg")
+    assert Vectorizer.fit(list("bakadcfeihgj"), max_words=10).words[2:] == tuple("akjih")

@@ -12,11 +12,6 @@ from rnn_jax.config import InputError, replace
 from rnn_jax.interrupts import Interrupted
 
 
-def without_times(folder):
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
 def test_it_learns_and_counts_every_example_once(config, tmp_path):
     result = train.run(replace(config, {"train.epochs": 8}), tmp_path)
     trained = [record for record in result.history if record["split"] == "train"]
@@ -43,7 +38,7 @@ def test_the_parameters_that_stay_are_those_of_the_lowest_validation_loss(config
 
 @pytest.mark.parametrize("embedding_update", ["touched", "delayed"])
 def test_a_run_that_is_interrupted_again_and_again_gives_the_same_bits(
-    config, tmp_path, signal_at, embedding_update
+    config, tmp_path, signal_at, without_times, embedding_update
 ):
     config = replace(config, {"optimizer.embedding_update": embedding_update})
     undisturbed = train.run(config, tmp_path / "a")

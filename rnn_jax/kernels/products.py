@@ -1,9 +1,9 @@
 """The matrix products of the fused kernel, in the forms that XLA runs fast on a CPU.
 
-Operands have the kernel's type, sums at least float32. A product runs fast with both operands laid
-out as `[rows, k] @ [k, columns]`, or the second as its transpose; asked to sum over the first axis
-of both, XLA's CPU compiler takes a slower routine. `optimization_barrier` keeps a transposed array
-a copy of its own, which else would melt into what is computed from it.
+Operands have the kernel's type, sums at least float32. A product runs fast as
+`[rows, k] @ [k, columns]`, also where the second operand lies transposed; where both are summed
+over their first axis, XLA's CPU compiler takes a slower routine. `optimization_barrier` keeps a
+transposed array a copy, which would otherwise melt into what reads it.
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ def outer(values: Array, d_sums: Array, kernel: Array) -> Array:
     """The gradient of `product(values, kernel)` with respect to the kernel, as one product over all
     steps and rows.
 
-    The product makes the gradient's transpose, from a transposed copy of `d_sums`: that one is an
-    array already, while `values` are often masked or shifted first, which a transposed copy would
-    do entry by entry. A barrier keeps XLA from transposing the product's operands instead.
+    The product makes the gradient's transpose, from a transposed copy of `d_sums`: that one is
+    mostly an array already, while `values` are often masked or shifted first, which a transposed
+    copy would do entry by entry. A barrier keeps XLA from transposing the product's operands
+    instead of its result, and the gradient is laid out once here, not in each pass over it.
 
     Args:
       values: [time, batch, k].
