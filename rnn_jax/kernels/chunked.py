@@ -100,7 +100,7 @@ def _recurrences_backward(walks, chunk, residuals, d_outputs):
     sources, steps, recorded = residuals
     time = sources[0].inputs.shape[1]
     prepared = recurrence.prepare_backward(walks, [source.operands for source in sources])
-    kernels = [transposed(source.kernel) for source in sources]
+    kernels = [transposed(source.kernel) for source in sources]  # once for all stretches
 
     def gradients(stretch, d_carries):
         """(of the carries, of the projections, what is added up over the stretches)"""
