@@ -24,6 +24,7 @@ def get_config() -> Config:
         model=ModelConfig(
             cell="lstm",
             hidden=64,
+            initializer="keras",
             layers=2,
             bidirectional=True,
             embedding_size=128,

@@ -59,7 +59,7 @@ class CellSpec:
     layer_norm: bool = False
     input_dropout: float = 0.0
     recurrent_dropout: float = 0.0
-    initializer: str = "keras"
+    initializer: str = "gatewise"
     dtype: Any = None
     param_dtype: Any = jnp.float32
 

@@ -18,8 +18,9 @@ Options of every cell, by keyword:
 - input_dropout, recurrent_dropout: the shares of the features of `x_t` and of `h_{t-1}` that are
   dropped where they enter their products, one mask for all steps and gates of a row (Gal and
   Ghahramani 2016, https://arxiv.org/abs/1512.05287); only where an unroll has a key.
-- initializer: "keras" (glorot uniform kernel, an orthogonal recurrent kernel for each gate, biases
-  0) or "torch" (everything uniform in ±1/√hidden).
+- initializer: "gatewise" (glorot uniform kernel, an orthogonal recurrent kernel for each gate,
+  biases 0), "keras" (the same, but one orthogonal recurrent kernel for all gates together) or
+  "torch" (everything uniform in ±1/√hidden).
 - dtype: the type of products and outputs, by default that of the parameters. Sums, gates and states
   are float32 at least.
 - param_dtype: the type of the parameters that `init` makes.
@@ -90,7 +91,7 @@ def simple_rnn(
     layer_norm: bool = False,
     input_dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
-    initializer: str = "keras",
+    initializer: str = "gatewise",
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Cell:
@@ -139,7 +140,7 @@ def lstm(
     layer_norm: bool = False,
     input_dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
-    initializer: str = "keras",
+    initializer: str = "gatewise",
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Cell:
@@ -250,7 +251,7 @@ def gru(
     layer_norm: bool = False,
     input_dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
-    initializer: str = "keras",
+    initializer: str = "gatewise",
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Cell:

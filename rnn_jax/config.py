@@ -130,6 +130,12 @@ class ModelConfig:
         "what the classifier sees of the steps' outputs: the last, their mean or their maximum",
         choices=("last", "mean", "max"),
     )
+    initializer: str = option(
+        "gatewise",
+        "how the cell's parameters start: gatewise (an orthogonal recurrent kernel for each gate), "
+        "keras (one for all gates together, a smaller start) or torch (all uniform)",
+        choices=("gatewise", "keras", "torch"),
+    )
     kernel: str = option(
         "fused",
         "how the recurrence is computed: scan (the reference) or fused (the same numbers within "

@@ -1,4 +1,4 @@
-"""How a cell's parameters start: as in Keras, or as in PyTorch.
+"""How a cell's parameters start: gate by gate, as in Keras, or as in PyTorch.
 
 An initializer draws one kernel for all gates, [rows, gates * hidden], and their bias [gates *
 hidden].
@@ -41,14 +41,20 @@ def glorot_uniform(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> A
 
 
 def orthogonal(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
-    """An orthogonal matrix [rows, hidden] for each gate.
+    """One orthogonal matrix [rows, gates * hidden], as in Keras: its shorter side is orthonormal.
+
+    With n gates each gate's part is about 1/√n as large as one of `orthogonal_gates`.
 
     Saxe, McClelland and Ganguli (2014), https://arxiv.org/abs/1312.6120.
     """
-    draw = jax.nn.initializers.orthogonal()
     exact = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32  # there is no QR in bfloat16
-    each = [draw(key, (rows, hidden), exact) for key in jax.random.split(key, gates)]
-    return jnp.concatenate(each, axis=1).astype(dtype)
+    return jax.nn.initializers.orthogonal()(key, (rows, gates * hidden), exact).astype(dtype)
+
+
+def orthogonal_gates(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
+    """An orthogonal matrix [rows, hidden] for each gate."""
+    each = [orthogonal(key, rows, hidden, 1, dtype) for key in jax.random.split(key, gates)]
+    return jnp.concatenate(each, axis=1)
 
 
 def zeros(key: PRNGKey, hidden: int, gates: int, dtype) -> Array:
@@ -69,6 +75,7 @@ def torch_uniform_bias(key: PRNGKey, hidden: int, gates: int, dtype) -> Array:
 
 
 INITIALIZERS = {
+    "gatewise": Initializer(glorot_uniform, orthogonal_gates, zeros, forget_bias=1.0),
     "keras": Initializer(glorot_uniform, orthogonal, zeros, forget_bias=1.0),
     "torch": Initializer(torch_uniform, torch_uniform, torch_uniform_bias, forget_bias=0.0),
 }

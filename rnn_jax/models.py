@@ -166,8 +166,10 @@ def classifier(
 ) -> SequenceClassifier:
     """The classifier that a config describes; for `widths` see `SequenceClassifier`."""
 
+    cell = CELLS[config.cell](config.hidden, initializer=config.initializer)
+
     def layer() -> nn.Module:
-        rnn = lambda: layers.RNN(CELLS[config.cell](config.hidden), kernel=config.kernel)
+        rnn = lambda: layers.RNN(cell, kernel=config.kernel)
         return layers.Bidirectional(rnn(), rnn()) if config.bidirectional else rnn()
 
     stack = layers.Stacked([layer() for _ in range(config.layers)], dropout=config.dropout)

@@ -64,7 +64,7 @@ def test_parameter_counts_are_keras(cell, in_features, count):
     assert sum(leaf.size for leaf in jax.tree.leaves(cell.init(KEY, in_features))) == count
 
 
-def test_keras_initialisation():
+def test_default_initialisation():
     params = lstm(hidden=8).init(KEY, 64)
     assert {name: leaf.dtype for name, leaf in params.items()} == dict.fromkeys(params, jnp.float32)
     for gate in np.split(np.asarray(params["recurrent_kernel"]), 4, axis=1):
@@ -73,6 +73,17 @@ def test_keras_initialisation():
     assert 0.9 * limit < np.abs(params["kernel"]).max() <= limit
     np.testing.assert_array_equal(params["bias"].reshape(4, 8), np.outer([0, 1, 0, 0], np.ones(8)))
     assert lstm(8, forget_bias=2.5).init(KEY, 3)["bias"].reshape(4, 8)[1, 0] == 2.5
+
+
+@pytest.mark.parametrize(("make", "gates"), [(lstm, 4), (gru, 3), (simple_rnn, 1)])
+def test_keras_initialisation(make, gates):
+    params = make(8, initializer="keras").init(KEY, 64)
+    recurrent = np.asarray(params["recurrent_kernel"])
+    assert recurrent.shape == (8, gates * 8)
+    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(8), atol=1e-5)  # all gates together
+    default = make(8).init(KEY, 64)
+    for name in params.keys() - {"recurrent_kernel"}:
+        np.testing.assert_array_equal(params[name], default[name])
 
 
 def test_torch_initialisation():
@@ -251,8 +262,14 @@ def test_a_cell_of_ones_own():
             "recurrent_bias=True needs use_bias",
         ),
         (lambda: gru(3, use_bias=1), "use_bias must be True or False, got 1"),
-        (lambda: gru(3, initializer="he"), "initializer must be one of keras, torch, got 'he'"),
-        (lambda: lstm(3, initializer="he"), "initializer must be one of keras, torch, got 'he'"),
+        (
+            lambda: gru(3, initializer="he"),
+            "initializer must be one of gatewise, keras, torch, got 'he'",
+        ),
+        (
+            lambda: lstm(3, initializer="he"),
+            "initializer must be one of gatewise, keras, torch, got 'he'",
+        ),
         (lambda: gru(3, dtype=jnp.int32), "dtype must be None or a floating type"),
         (lambda: gru(3, param_dtype="int8"), "param_dtype must be a floating type"),
         (lambda: zoneout(gru(3), 1.5), r"rate must be a number in \[0, 1\)"),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import serving
+from flax import traverse_util
 from flax.training.train_state import TrainState
 
 
@@ -31,18 +32,15 @@ class Classifier(nn.Module):
         seq_lengths = lengths if model["masked"] else None
         embed = nn.Embed(self.vocab_size, model["embedding_size"], embedding_init=_uniform)
         outputs = embed(tokens)
-        glorot = nn.initializers.glorot_uniform()
         for _ in range(model["layers"]):
-            cells = [
-                self.cell(model["hidden"], kernel_init=glorot)
-                for _ in range(2 if model["bidirectional"] else 1)
-            ]
+            cells = [self.cell(model["hidden"]) for _ in range(2 if model["bidirectional"] else 1)]
             layers = [nn.RNN(cell, return_carry=True) for cell in cells]
             if model["bidirectional"]:
                 layers = [nn.Bidirectional(*layers, return_carry=True)]
             (layer,) = layers
             carry, outputs = layer(outputs, seq_lengths=seq_lengths)
-        return nn.Dense(self.classes, kernel_init=glorot)(self._pool(carry, outputs, lengths))
+        head = nn.Dense(self.classes, kernel_init=nn.initializers.glorot_uniform())
+        return head(self._pool(carry, outputs, lengths))
 
     def _pool(self, carry, outputs: jax.Array, lengths: jax.Array) -> jax.Array:
         pooling, masked = self.model["pooling"], self.model["masked"]
@@ -70,22 +68,34 @@ def init_state(job: serving.Job) -> TrainState:
     if cell is nn.LSTMCell and not job.own_batches:
         cell = nn.OptimizedLSTMCell
     module = Classifier(cell, job.model, job.vocab_size, job.classes)
-    params = module.init(
-        jax.random.key(job.seed), jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32)
-    )["params"]
+    key = jax.random.key(job.seed)
+    params = module.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
     adam = job.optimizer
     optimizer = optax.adam(adam["learning_rate"], adam["b1"], adam["b2"], adam["epsilon"])
     return TrainState.create(
         apply_fn=module.apply,
-        params=jax.tree_util.tree_map_with_path(_forget, params),
+        params=_as_keras(params, key),
         tx=optimizer,
     )
 
 
-def _forget(path, leaf: jax.Array) -> jax.Array:
-    """A forget gate's bias starts at 1, as in Keras."""
-    names = [entry.key for entry in path[-2:]]
-    return jnp.ones_like(leaf) if names == ["hf", "bias"] else leaf
+def _as_keras(params: dict, key: jax.Array) -> dict:
+    """The same parameters with those of the cells started as Keras does, so that accuracies may be
+    compared: the kernels of all gates drawn together, a forget gate's bias at 1."""
+    flat = traverse_util.flatten_dict(params)
+    together = {}
+    for *cell, gate, kind in flat:
+        if kind == "kernel" and gate[0] in "ih":  # "ii", "hf", ...; of a simple cell "i" and "h"
+            together.setdefault((*cell, gate[0]), []).append((*cell, gate, kind))
+    for number, (group, paths) in enumerate(sorted(together.items())):
+        rows, hidden = flat[paths[0]].shape
+        draw = {"i": nn.initializers.glorot_uniform, "h": nn.initializers.orthogonal}[group[-1]]()
+        drawn = draw(jax.random.fold_in(key, number), (rows, len(paths) * hidden))
+        flat |= zip(paths, jnp.split(drawn, len(paths), axis=1), strict=True)
+    for path, leaf in flat.items():
+        if path[-2:] == ("hf", "bias"):
+            flat[path] = jnp.ones_like(leaf)
+    return traverse_util.unflatten_dict(flat)
 
 
 def train_step(state: TrainState, batch: serving.Batch) -> tuple[TrainState, jax.Array]:

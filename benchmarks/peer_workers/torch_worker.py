@@ -49,8 +49,7 @@ class Classifier(nn.Module):
             if name.startswith("weight_ih"):
                 nn.init.xavier_uniform_(parameter)
             elif name.startswith("weight_hh"):
-                for gate in parameter.split(hidden):
-                    nn.init.orthogonal_(gate)
+                nn.init.orthogonal_(parameter)  # all gates together
             else:
                 nn.init.zeros_(parameter)
                 if isinstance(self.rnn, nn.LSTM) and name.startswith("bias_ih"):
