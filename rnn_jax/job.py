@@ -102,7 +102,11 @@ def batch_shapes(config: Config, data: Data) -> tuple[Shape, ...]:
     train = data.train
     lengths = train.sample_lengths() if isinstance(train, Flat) else train.lengths
     return batching.shapes(
-        lengths, config.train.batch_size, config.data.max_length, config.train.pack
+        lengths,
+        config.train.batch_size,
+        config.data.max_length,
+        config.train.pack,
+        config.train.pool,
     )
 
 

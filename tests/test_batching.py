@@ -106,6 +106,19 @@ def test_packed_shapes_suit_all_texts_though_a_file_is_sorted():
     assert padded_share(plan(lengths, 16, few), lengths) < 0.25
 
 
+def test_texts_sorted_by_length_get_narrow_shapes():
+    lengths = np.random.default_rng(0).integers(5, 90, 4000)
+
+    def narrowest(pool):
+        few = shapes(lengths, 16, 200, packed=False, pool=pool)
+        batches = plan(lengths, 16, few, pool=pool)
+        assert {shape for shape, _ in batches} <= set(few)
+        return few[0].width
+
+    assert narrowest(pool=1) >= 80
+    assert narrowest(pool=16) <= 32
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
 def test_packing_never_costs_more_than_padding(batch_size):
     lengths = np.random.default_rng(0).integers(5, 90, 2000)

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from rnn_jax.data.packing import Shape, cheapest, packed_shapes, padded_shapes, place, widths
+from rnn_jax.data.packing import (
+    Shape,
+    cheapest,
+    packed_shapes,
+    padded_shapes,
+    place,
+    widths,
+    worthwhile,
+)
 
 
 @hypothesis.given(
@@ -51,9 +59,21 @@ def test_packed_shapes_rise_in_cost_and_the_last_holds_any_batch():
     shapes = packed_shapes(lengths, batches, 16, 100)
     assert list(shapes) == sorted(set(shapes), key=lambda shape: shape.cost)
     assert shapes[-1] == (16, 100)
-    assert len(shapes) <= 3  # the long text's batch alone is not worth a shape
-    assert cheapest(lengths, batches, shapes)[0] == (16, 100)
+    assert len({shape.width for shape in shapes}) == 2
     assert packed_shapes(lengths, [], 16, 100)[-1] == (16, 100)
+
+
+def test_a_shape_is_worth_its_compilation_if_it_saves_more():
+    shapes = [Shape(1, width) for width in (8, 10, 11, 20, 100)]
+    lengths = np.repeat([7, 10, 20, 50], [500, 100, 1, 1])
+    batches = list(np.arange(602)[:, None])
+    # No batch gets 11 or, since 100 has to be compiled anyway, needs 20: one of 602 does not pay.
+    assert worthwhile(lengths, batches, shapes) == ((1, 8), (1, 10), (1, 100))
+    # A shape that holds the batches of two others saves a compilation.
+    shapes = [Shape(1, 40), Shape(1, 41), Shape(1, 100)]
+    lengths = np.repeat([40, 41], [50, 50])
+    assert worthwhile(lengths, list(np.arange(100)[:, None]), shapes) == ((1, 41), (1, 100))
+    assert worthwhile(lengths, [], shapes) == ((1, 100),)
 
 
 @pytest.mark.parametrize("max_length", [1, 7, 8, 40, 200, 256, 1000, 100_000])

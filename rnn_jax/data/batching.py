@@ -15,7 +15,9 @@ from rnn_jax.types import Batch
 
 Plan = list[tuple[Shape, np.ndarray]]  # (shape, int64[members]) for each batch of an epoch
 
-_SAMPLE = 256  # batches by which shapes are chosen
+# Shapes are chosen by the texts of so many batches, dealt out so many times.
+_SAMPLE = 256
+_DEALS = 12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,31 +41,33 @@ class Examples:
 
 
 def shapes(
-    lengths: np.ndarray, batch_size: int, max_length: int, packed: bool
+    lengths: np.ndarray, batch_size: int, max_length: int, packed: bool, pool: int = 1
 ) -> tuple[Shape, ...]:
-    """The shapes that batches of such texts get; the last one holds any batch.
+    """The shapes that batches of such texts get: few, since each is compiled. The last one holds
+    any batch.
 
-    Packed shapes are chosen by a sample from all over the texts, if they are cheaper than padded
-    ones at all: a few texts leave little to be packed.
+    They are chosen by a sample from all over the texts. Packed ones are taken if they are cheaper
+    than padded ones at all: a few texts leave little to be packed.
 
     Args:
       lengths: int[examples], of the training texts.
       batch_size: texts of a full batch.
       max_length: at least every length.
       packed: whether several texts may share a row.
+      pool: as for `plan`.
     """
-    padded = packing.padded_shapes(batch_size, max_length)
-    if not packed:
-        return padded
     size = _SAMPLE * batch_size
     sample = np.asarray(lengths)[:: max(1, len(lengths) // size)][:size]
-    batches = _deal(sample, batch_size, _random(seed=0, epoch=0))
-    few = packing.packed_shapes(sample, batches, batch_size, max_length)
+    deals = [_deal(sample, batch_size, _random(0, epoch), pool) for epoch in range(_DEALS)]
+    batches = [batch for deal in deals for batch in deal]
+    candidates = [packing.padded_shapes(batch_size, max_length)]
+    if packed:
+        candidates.append(packing.packed_shapes(sample, deals[0], batch_size, max_length))
 
     def cost(shapes: tuple[Shape, ...]) -> int:
         return sum(shape.cost for shape in packing.cheapest(sample, batches, shapes))
 
-    return min(few, padded, key=cost)
+    return min((packing.worthwhile(sample, batches, few) for few in candidates), key=cost)
 
 
 def plan(

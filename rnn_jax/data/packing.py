@@ -7,7 +7,6 @@ how a network tells them apart). Texts are placed by best fit, longest first.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,8 +15,9 @@ import numpy as np
 # A recurrent layer's step costs about as much as this many rows more would: so it is for an LSTM of
 # 64 units on two CPU cores. Where a step costs more, as on a GPU, narrower shapes are better.
 _STEP = 2
-# A shape that so small a share of batches would get is not worth its compilation.
-_FEW = 1 / 32
+# What a shape costs that any batch gets, as a share of the time of all steps. Its compilation takes
+# seconds, a training often no more than a minute or two.
+_COMPILATION = 0.02
 
 
 class Shape(NamedTuple):
@@ -55,11 +55,9 @@ def padded_shapes(batch_size: int, max_length: int) -> tuple[Shape, ...]:
 def packed_shapes(
     lengths: np.ndarray, batches: Sequence[np.ndarray], batch_size: int, max_length: int
 ) -> tuple[Shape, ...]:
-    """A few shapes that hold batches of such texts with little padding. The last one holds any.
+    """Shapes that hold batches of such texts with little padding. The last one holds any.
 
-    Most batches get rows of one width, the one that makes the given batches cheapest, and those
-    with a longer text rows of `max_length`. Each shape costs a compilation, so only those are taken
-    that more than a few of the given batches use.
+    All but those of `max_length` have one width: that by which the given batches are cheapest.
 
     Args:
       lengths: int[examples].
@@ -67,16 +65,43 @@ def packed_shapes(
       batch_size: texts of a full batch.
       max_length: at least every length.
     """
-    counts = sorted({-(-batch_size * eighths // 8) for eighths in (2, 3, 4, 5, 6, 8)})
+    counts = {-(-batch_size * sixteenths // 16) for sixteenths in (4, 5, 6, 8, 10, 12, 16)}
     choices = []
     for width in widths(max_length):
-        shapes = {Shape(count, each) for count in counts for each in (width, max_length)}
-        used = cheapest(lengths, batches, sorted(shapes, key=lambda shape: shape.cost))
-        choices.append((sum(shape.cost for shape in used), width, collections.Counter(used)))
-    *_, used = min(choices, key=lambda choice: choice[:2])
-    any_batch = Shape(batch_size, max_length)
-    often = {shape for shape, count in used.items() if count > len(batches) * _FEW}
-    return (*sorted(often - {any_batch}, key=lambda shape: shape.cost), any_batch)
+        both = {Shape(count, each) for count in counts for each in (width, max_length)}
+        shapes = sorted(both, key=lambda shape: shape.cost)
+        cost = sum(shape.cost for shape in cheapest(lengths, batches, shapes))
+        choices.append((cost, width, tuple(shapes)))
+    return min(choices)[-1]
+
+
+def worthwhile(
+    lengths: np.ndarray, batches: Sequence[np.ndarray], shapes: Sequence[Shape]
+) -> tuple[Shape, ...]:
+    """Those of `shapes` that are worth their compilation, among them the last one.
+
+    Args:
+      lengths: int[examples].
+      batches: a sample of batches, as indices into `lengths`; so many that a shape which none of
+        them gets will hardly ever be compiled.
+      shapes: rising in cost; the last one holds every batch.
+    """
+    texts = _longest_first(lengths, batches)
+    held = np.array([_holds(shape, texts) for shape in shapes])
+    costs = np.array([shape.cost for shape in shapes])
+
+    def price(kept: list[int]) -> float:
+        chosen = np.array(kept)[np.argmax(held[kept], axis=0)]
+        return costs[chosen].sum() + len(np.unique(chosen)) * compilation
+
+    compilation, kept = 0.0, list(range(len(shapes)))
+    compilation = _COMPILATION * price(kept)
+    while len(kept) > 1:
+        fewer = min(([*kept[:n], *kept[n + 1 :]] for n in range(len(kept) - 1)), key=price)
+        if price(fewer) > price(kept):
+            break
+        kept = fewer
+    return tuple(shapes[index] for index in kept)
 
 
 def cheapest(
@@ -92,18 +117,30 @@ def cheapest(
     Raises:
       ValueError: there is none for some batch.
     """
-    texts = np.zeros((len(batches), max(map(len, batches), default=0)), np.int64)
-    for row, members in zip(texts, batches, strict=True):
-        row[: len(members)] = lengths[members]
-    texts = -np.sort(-texts, axis=1)
+    texts = _longest_first(lengths, batches)
     chosen = np.full(len(batches), len(shapes))
     for index, shape in enumerate(shapes):
         left = np.flatnonzero(chosen == len(shapes))
-        chosen[left[_best_fit(texts[left], shape)[0]]] = index
+        chosen[left[_holds(shape, texts[left])]] = index
     if (chosen == len(shapes)).any():
         misfit = texts[np.argmax(chosen)]
         raise ValueError(f"no shape of {tuple(shapes)} holds texts of {misfit.tolist()} tokens")
     return [shapes[index] for index in chosen]
+
+
+def _longest_first(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> np.ndarray:
+    """int64[batches, texts]: the lengths of each batch's texts, falling, then zeros."""
+    texts = np.zeros((len(batches), max(map(len, batches), default=0)), np.int64)
+    for row, members in zip(texts, batches, strict=True):
+        row[: len(members)] = lengths[members]
+    return -np.sort(-texts, axis=1)
+
+
+def _holds(shape: Shape, texts: np.ndarray) -> np.ndarray:
+    """bool[batches]: whether a shape holds each batch of texts [batches, texts], longest first."""
+    if shape.rows >= texts.shape[1]:
+        return texts.max(axis=1, initial=0) <= shape.width
+    return _best_fit(texts, shape)[0]
 
 
 def place(lengths: np.ndarray, shape: Shape) -> np.ndarray | None:
