@@ -11,7 +11,7 @@ import pytest
 
 from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.kernels import KERNELS, fused
-from rnn_jax.kernels.products import step_product
+from rnn_jax.kernels.products import outer, step_product
 from rnn_jax.layers import RNN, Bidirectional
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll, unroll_directions
@@ -198,6 +198,18 @@ def test_a_step_s_product_is_a_product_in_every_form(shape, dtype):
     expected = np.asarray(rounded, np.float64) @ np.asarray(kernel, np.float64)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("k", "columns"), [(3, 8), (3, 2048), (1500, 2048)])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_a_kernel_s_gradient_is_one_product_in_every_form(k, columns, dtype):
+    draw = np.random.default_rng(0)
+    values = jnp.asarray(draw.normal(size=(5, 2, k)), jnp.float32)
+    d_sums = jnp.asarray(draw.normal(size=(5, 2, columns)), jnp.float32)
+    got = outer(values, d_sums, jnp.zeros((k, columns), dtype))
+    rounded = (np.asarray(each.astype(dtype), np.float64) for each in (values, d_sums))
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, np.einsum("tbk,tbc->kc", *rounded), rtol=0, atol=1e-5)
 
 
 def test_fused_runs_different_cells_in_one_loop():

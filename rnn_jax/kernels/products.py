@@ -20,6 +20,9 @@ from rnn_jax.types import Array
 _MULTIPLICATIONS = 8192
 _TERMS = 16
 _COLUMNS = 8
+# From here on a transposed copy reads numbers that lie so far apart (4 KiB in float32) that they
+# crowd one another out of the cache.
+_FAR = 1024
 
 
 def product(values: Array, kernel: Array) -> Array:
@@ -58,18 +61,22 @@ def outer(values: Array, d_sums: Array, kernel: Array) -> Array:
     """The gradient of `product(values, kernel)` with respect to the kernel, as one product over all
     steps and rows.
 
-    The product makes the gradient's transpose, from a transposed copy of `d_sums`: that one is
-    mostly an array already, while `values` are often masked or shifted first, which a transposed
-    copy would do entry by entry. A barrier keeps XLA from transposing the product's operands
-    instead of its result, and the gradient is laid out once here, not in each pass over it.
+    One of the two has to be transposed. Mostly it is `d_sums`, an array already, while `values` are
+    often masked or shifted first, which a transposed copy would do entry by entry. The product then
+    makes the gradient's transpose: a barrier keeps XLA from transposing the product's operands
+    instead of its result, and the gradient is laid out once here, not in each pass over it. With
+    many columns and fewer values it is the values.
 
     Args:
       values: [time, batch, k].
       d_sums: the gradient with respect to the product, [time, batch, columns].
       kernel: [k, columns].
     """
-    d_sums = rows(d_sums).astype(kernel.dtype)
-    sums = product(transposed(d_sums), rows(values).astype(kernel.dtype))
+    values, d_sums = rows(values).astype(kernel.dtype), rows(d_sums).astype(kernel.dtype)
+    k, columns = kernel.shape
+    if columns >= max(_FAR, 2 * k):
+        return product(transposed(jax.lax.optimization_barrier(values)), d_sums)
+    sums = product(transposed(d_sums), values)
     return transposed(jax.lax.optimization_barrier(sums))
 
 
