@@ -100,11 +100,13 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
             f"{split}_offsets": offsets + np.append(0, np.cumsum(empty)),
             f"{split}_labels": examples.labels,
         }
-    # The peers' layers do not take packed rows: theirs are the same batches, each text in a row.
-    padded = packing.padded_shapes(config.train.batch_size, config.data.max_length)
     own = job.batch_shapes(config, data)
+    # The peers' layers do not take packed rows: theirs are the same batches, each text in a row. In
+    # the test every width may occur: an unmasked model reads a text to its own width in rnn_jax.
+    padded = job.batch_shapes(config_lib.replace(config, {"train.pack": False}), data)
+    every = packing.padded_shapes(config.train.batch_size, config.data.max_length)
     plans = {
-        "test": batching.plan(data.test.lengths, config.train.batch_size, padded, shuffle=False)
+        "test": batching.plan(data.test.lengths, config.train.batch_size, every, shuffle=False)
     }
     for epoch in range(config.train.epochs):
         plans[str(epoch)] = job.window_plan(config, data.train, padded, epoch)

@@ -24,7 +24,6 @@ def get_config() -> Config:
         model=ModelConfig(
             cell="lstm",
             hidden=64,
-            initializer="keras",
             layers=2,
             bidirectional=True,
             embedding_size=128,

@@ -16,14 +16,7 @@ def get_config() -> Config:
     return Config(
         experiment="char_rnn",
         data=DataConfig(field="text", tokens="characters", vocab_size=64, max_length=400),
-        model=ModelConfig(
-            cell="lstm",
-            hidden=64,
-            initializer="keras",
-            embedding_size=0,
-            masked=True,
-            pooling="mean",
-        ),
+        model=ModelConfig(cell="lstm", hidden=64, embedding_size=0, masked=True, pooling="mean"),
         optimizer=OptimizerConfig(learning_rate=5e-3, clip_norm=1.0),
         train=TrainConfig(epochs=12, batch_size=16),
     )

@@ -19,8 +19,8 @@ Options of every cell, by keyword:
   dropped where they enter their products, one mask for all steps and gates of a row (Gal and
   Ghahramani 2016, https://arxiv.org/abs/1512.05287); only where an unroll has a key.
 - initializer: "gatewise" (glorot uniform kernel, an orthogonal recurrent kernel for each gate,
-  biases 0), "keras" (the same, but one orthogonal recurrent kernel for all gates together) or
-  "torch" (everything uniform in ±1/√hidden).
+  biases 0), "keras" (the same, but one orthogonal recurrent kernel for all gates together; for a
+  cell with one gate there is no difference) or "torch" (everything uniform in ±1/√hidden).
 - dtype: the type of products and outputs, by default that of the parameters. Sums, gates and states
   are float32 at least.
 - param_dtype: the type of the parameters that `init` makes.

@@ -131,9 +131,9 @@ class ModelConfig:
         choices=("last", "mean", "max"),
     )
     initializer: str = option(
-        "gatewise",
-        "how the cell's parameters start: gatewise (an orthogonal recurrent kernel for each gate), "
-        "keras (one for all gates together, a smaller start) or torch (all uniform)",
+        "keras",
+        "how the cell's parameters start: keras (one orthogonal recurrent kernel for all gates), "
+        "gatewise (one for each, a larger start) or torch (all uniform)",
         choices=("gatewise", "keras", "torch"),
     )
     kernel: str = option(

@@ -116,7 +116,7 @@ def evaluate_split(
     """
     sums, done, batch_size = None, 0, config.train.batch_size
     shapes = batching.shapes(
-        examples.lengths, batch_size, config.data.max_length, config.train.pack
+        examples.lengths, batch_size, config.data.max_length, config.train.pack, shuffle=False
     )
     began = time.perf_counter()
     with (display or Display(quiet=True)).start(title, len(examples)) as shown:

@@ -41,7 +41,8 @@ def glorot_uniform(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> A
 
 
 def orthogonal(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
-    """One orthogonal matrix [rows, gates * hidden], as in Keras: its shorter side is orthonormal.
+    """One orthogonal matrix [rows, gates * hidden], as in Keras: its rows are orthonormal (its
+    columns, if those are fewer).
 
     With n gates each gate's part is about 1/√n as large as one of `orthogonal_gates`.
 

@@ -99,14 +99,18 @@ class Job(NamedTuple):
 
 def batch_shapes(config: Config, data: Data) -> tuple[Shape, ...]:
     """The shapes that the batches of a run may have."""
-    train = data.train
-    lengths = train.sample_lengths() if isinstance(train, Flat) else train.lengths
+    train, longest = data.train, None
+    if isinstance(train, Flat):
+        lengths, longest = train.sample_lengths(), train.longest
+    else:
+        lengths = train.lengths
     return batching.shapes(
         lengths,
         config.train.batch_size,
         config.data.max_length,
         config.train.pack,
-        config.train.pool,
+        longest=longest,
+        pool=config.train.pool,
     )
 
 

@@ -165,7 +165,6 @@ def classifier(
     config: ModelConfig, vocab_size: int, classes: int, widths: tuple[int, ...] = ()
 ) -> SequenceClassifier:
     """The classifier that a config describes; for `widths` see `SequenceClassifier`."""
-
     cell = CELLS[config.cell](config.hidden, initializer=config.initializer)
 
     def layer() -> nn.Module:

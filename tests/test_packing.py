@@ -64,16 +64,25 @@ def test_packed_shapes_rise_in_cost_and_the_last_holds_any_batch():
 
 
 def test_a_shape_is_worth_its_compilation_if_it_saves_more():
+    def kept(lengths, shapes, compilation=0.02):
+        batches = list(np.arange(len(lengths))[:, None])
+        price, left = worthwhile(lengths, batches, shapes, compilation)
+        used = cheapest(lengths, batches, left)
+        whole = sum(shape.cost for shape in cheapest(lengths, batches, shapes))
+        steps = sum(shape.cost for shape in used)
+        assert price == pytest.approx(steps + compilation * whole * len(set(used)))
+        return [shape.width for shape in left]
+
     shapes = [Shape(1, width) for width in (8, 10, 11, 20, 100)]
     lengths = np.repeat([7, 10, 20, 50], [500, 100, 1, 1])
-    batches = list(np.arange(602)[:, None])
     # No batch gets 11 or, since 100 has to be compiled anyway, needs 20: one of 602 does not pay.
-    assert worthwhile(lengths, batches, shapes) == ((1, 8), (1, 10), (1, 100))
+    assert kept(lengths, shapes) == [8, 10, 100]
+    assert kept(lengths, shapes, compilation=0.3) == [10, 100]
+    assert kept(lengths, shapes, compilation=0.0) == [8, 10, 20, 100]
     # A shape that holds the batches of two others saves a compilation.
     shapes = [Shape(1, 40), Shape(1, 41), Shape(1, 100)]
-    lengths = np.repeat([40, 41], [50, 50])
-    assert worthwhile(lengths, list(np.arange(100)[:, None]), shapes) == ((1, 41), (1, 100))
-    assert worthwhile(lengths, [], shapes) == ((1, 100),)
+    assert kept(np.repeat([40, 41], [50, 50]), shapes) == [41, 100]
+    assert kept(np.zeros(0, int), shapes) == [100]
 
 
 @pytest.mark.parametrize("max_length", [1, 7, 8, 40, 200, 256, 1000, 100_000])

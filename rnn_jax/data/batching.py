@@ -15,9 +15,16 @@ from rnn_jax.types import Batch
 
 Plan = list[tuple[Shape, np.ndarray]]  # (shape, int64[members]) for each batch of an epoch
 
-# Shapes are chosen by the texts of so many batches, dealt out so many times.
-_SAMPLE = 256
-_DEALS = 12
+# Shapes are chosen by the texts of so many batches, dealt out so many times, so that what comes
+# once in a thousand batches is among them; large batches, which are much alike and take long to
+# pack, by fewer: their texts, times the texts of a batch, are no more than so many, but for a few
+# batches.
+_SAMPLE, _DEALS, _PAIRS, _FEW = 256, 12, 2**20, 8
+# What a shape may cost, as a share of all steps. Its compilation takes seconds: much for a training
+# of seconds, nothing for one of hours, so this is a compromise. A pass that only looks takes a
+# small part of the time that training takes, and fewer shapes are better.
+_COMPILATION, _LOOKING = 0.02, 0.2
+_OWN = 2**64  # a seed that no run has
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,33 +48,52 @@ class Examples:
 
 
 def shapes(
-    lengths: np.ndarray, batch_size: int, max_length: int, packed: bool, pool: int = 1
+    lengths: np.ndarray,
+    batch_size: int,
+    max_length: int,
+    packed: bool,
+    *,
+    longest: int | None = None,
+    shuffle: bool = True,
+    pool: int = 1,
 ) -> tuple[Shape, ...]:
     """The shapes that batches of such texts get: few, since each is compiled. The last one holds
     any batch.
 
-    They are chosen by a sample from all over the texts. Packed ones are taken if they are cheaper
-    than padded ones at all: a few texts leave little to be packed.
+    They are chosen by a sample from all over the texts, in batches as `plan` makes them. Packed
+    ones are taken if they are cheaper than padded ones at all: a few texts leave little to be
+    packed.
 
     Args:
-      lengths: int[examples], of the training texts.
+      lengths: int[examples], of all texts or a sample of them.
       batch_size: texts of a full batch.
-      max_length: at least every length.
+      max_length: at least every length; rows have no more than the smallest of its widths that
+        holds all texts.
       packed: whether several texts may share a row.
+      longest: the longest text's length; by default it is among `lengths`.
+      shuffle: as for `plan`.
       pool: as for `plan`.
     """
-    size = _SAMPLE * batch_size
-    sample = np.asarray(lengths)[:: max(1, len(lengths) // size)][:size]
-    deals = [_deal(sample, batch_size, _random(0, epoch), pool) for epoch in range(_DEALS)]
-    batches = [batch for deal in deals for batch in deal]
-    candidates = [packing.padded_shapes(batch_size, max_length)]
-    if packed:
-        candidates.append(packing.packed_shapes(sample, deals[0], batch_size, max_length))
-
-    def cost(shapes: tuple[Shape, ...]) -> int:
-        return sum(shape.cost for shape in packing.cheapest(sample, batches, shapes))
-
-    return min((packing.worthwhile(sample, batches, few) for few in candidates), key=cost)
+    lengths = np.asarray(lengths)
+    longest = lengths.max(initial=0) if longest is None else longest
+    max_length = min(width for width in packing.widths(max_length) if width >= longest)
+    texts = max(_PAIRS // batch_size, _FEW * batch_size)
+    count = max(1, min(len(lengths), _SAMPLE * batch_size, texts))
+    sample = lengths[np.arange(count) * len(lengths) // count] if len(lengths) else lengths
+    deals = max(1, min(_DEALS, texts // count)) if shuffle else 1
+    compilation = _COMPILATION if shuffle else _LOOKING
+    choices = []
+    for is_packed in (False, True) if packed else (False,):
+        dealt = [
+            _batches(sample, batch_size, _random(_OWN, deal), is_packed, shuffle, pool)
+            for deal in range(deals)
+        ]
+        candidates = packing.padded_shapes(batch_size, max_length)
+        if is_packed:
+            candidates = packing.packed_shapes(sample, dealt[0], batch_size, max_length)
+        together = [batch for batches in dealt for batch in batches]
+        choices.append(packing.worthwhile(sample, together, candidates, compilation))
+    return min(choices)[-1]
 
 
 def plan(
@@ -109,12 +135,8 @@ def plan(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
     lengths, random = np.asarray(lengths), _random(seed, epoch)
-    if shuffle:
-        batches = _deal(lengths, batch_size, random, pool)
-    else:
-        order, count = np.argsort(lengths, kind="stable"), -(-len(lengths) // batch_size)
-        packed = any(shape.rows < batch_size for shape in shapes)
-        batches = [order[n::count] for n in range(count)] if packed else _split(order, batch_size)
+    packed = any(shape.rows < batch_size for shape in shapes)
+    batches = _batches(lengths, batch_size, random, packed, shuffle, pool)
     by_shape: dict[Shape, Plan] = {}
     for shape, members in zip(packing.cheapest(lengths, batches, shapes), batches, strict=True):
         by_shape.setdefault(shape, []).append((shape, members))
@@ -138,13 +160,21 @@ def _shuffled(count: int, random: np.random.Philox) -> np.ndarray:
     return np.argsort(random.random_raw(count), kind="stable")
 
 
-def _deal(
-    lengths: np.ndarray, batch_size: int, random: np.random.Philox, pool: int = 1
+def _batches(
+    lengths: np.ndarray,
+    batch_size: int,
+    random: np.random.Philox,
+    packed: bool,
+    shuffle: bool,
+    pool: int,
 ) -> list[np.ndarray]:
-    """Shuffled texts in batches, those of each `pool` batches sorted by length."""
-    order = _shuffled(len(lengths), random)
-    pools = np.arange(len(order)) // (pool * batch_size)
-    return _split(order[np.lexsort((lengths[order], pools))], batch_size)
+    """Which texts are together, as `plan` says, in no particular order of batches."""
+    if shuffle:
+        order = _shuffled(len(lengths), random)
+        pools = np.arange(len(order)) // (pool * batch_size)
+        return _split(order[np.lexsort((lengths[order], pools))], batch_size)
+    order, count = np.argsort(lengths, kind="stable"), -(-len(lengths) // batch_size)
+    return [order[n::count] for n in range(count)] if packed else _split(order, batch_size)
 
 
 def _split(values: Sequence, size: int) -> list[Sequence]:

@@ -7,6 +7,7 @@ how a network tells them apart). Texts are placed by best fit, longest first.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,9 +16,9 @@ import numpy as np
 # A recurrent layer's step costs about as much as this many rows more would: so it is for an LSTM of
 # 64 units on two CPU cores. Where a step costs more, as on a GPU, narrower shapes are better.
 _STEP = 2
-# What a shape costs that any batch gets, as a share of the time of all steps. Its compilation takes
-# seconds, a training often no more than a minute or two.
-_COMPILATION = 0.02
+# Rows of packed shapes, in sixteenths of a batch's texts: where several short texts fit in a row,
+# half and less are enough.
+_ROWS = (4, 5, 6, 8, 10, 12, 16)
 
 
 class Shape(NamedTuple):
@@ -33,12 +34,11 @@ class Shape(NamedTuple):
 
 
 def widths(max_length: int) -> tuple[int, ...]:
-    """The widths that batches, and the padded texts of unmasked models, may have.
+    """The widths that batches may have, and to which unmasked models read their texts.
 
-    They rise to `max_length`. Each width that occurs costs a compilation, each that is missing
-    costs padding: so they are multiples of 4 for titles, of 8 around the 40 words of short news,
-    and grow by a fifth to a half above. Few texts are between 16 and 32, or would need a width just
-    below `max_length`, and none is there.
+    They rise to `max_length`, by 4 for titles, by 8 around the 40 words of short news, and by a
+    fifth to a half above. Few texts are between 16 and 32, or would need a width just below
+    `max_length`, and none is there. `worthwhile` says which of them batches should have.
     """
     steps = [8, 12, 16, 32, 40, 48, 56, 64, 80, 96]
     while steps[-1] < max_length:
@@ -55,7 +55,7 @@ def padded_shapes(batch_size: int, max_length: int) -> tuple[Shape, ...]:
 def packed_shapes(
     lengths: np.ndarray, batches: Sequence[np.ndarray], batch_size: int, max_length: int
 ) -> tuple[Shape, ...]:
-    """Shapes that hold batches of such texts with little padding. The last one holds any.
+    """Candidates for batches of such texts with little padding. The last one holds any batch.
 
     All but those of `max_length` have one width: that by which the given batches are cheapest.
 
@@ -65,43 +65,59 @@ def packed_shapes(
       batch_size: texts of a full batch.
       max_length: at least every length.
     """
-    counts = {-(-batch_size * sixteenths // 16) for sixteenths in (4, 5, 6, 8, 10, 12, 16)}
+    texts = _longest_first(lengths, batches)
+    holds = functools.cache(lambda shape: _holds(shape, texts))
+    counts = {-(-batch_size * sixteenths // 16) for sixteenths in _ROWS}
     choices = []
     for width in widths(max_length):
         both = {Shape(count, each) for count in counts for each in (width, max_length)}
-        shapes = sorted(both, key=lambda shape: shape.cost)
-        cost = sum(shape.cost for shape in cheapest(lengths, batches, shapes))
+        shapes = sorted(both, key=lambda shape: (shape.cost, shape))
+        chosen = np.argmax([holds(shape) for shape in shapes], axis=0)
+        cost = sum(shapes[index].cost for index in chosen)
         choices.append((cost, width, tuple(shapes)))
     return min(choices)[-1]
 
 
 def worthwhile(
-    lengths: np.ndarray, batches: Sequence[np.ndarray], shapes: Sequence[Shape]
-) -> tuple[Shape, ...]:
-    """Those of `shapes` that are worth their compilation, among them the last one.
+    lengths: np.ndarray,
+    batches: Sequence[np.ndarray],
+    shapes: Sequence[Shape],
+    compilation: float,
+) -> tuple[float, tuple[Shape, ...]]:
+    """Those of `shapes` that are worth their compilation, and what steps and compilations
+    cost with them.
+
+    The others are taken out one by one, as long as that makes it no dearer: those that no batch
+    gets, and those that save too little. The last shape stays.
 
     Args:
       lengths: int[examples].
-      batches: a sample of batches, as indices into `lengths`; so many that a shape which none of
-        them gets will hardly ever be compiled.
+      batches: a sample of batches, as indices into `lengths`.
       shapes: rising in cost; the last one holds every batch.
+      compilation: what a shape that some batch gets costs, as a share of the cost of all steps.
     """
     texts = _longest_first(lengths, batches)
     held = np.array([_holds(shape, texts) for shape in shapes])
     costs = np.array([shape.cost for shape in shapes])
 
-    def price(kept: list[int]) -> float:
+    def steps_and_used(kept: list[int]) -> tuple[int, int]:
         chosen = np.array(kept)[np.argmax(held[kept], axis=0)]
-        return costs[chosen].sum() + len(np.unique(chosen)) * compilation
+        return int(costs[chosen].sum()), len(np.unique(chosen))
 
-    compilation, kept = 0.0, list(range(len(shapes)))
-    compilation = _COMPILATION * price(kept)
+    everything = list(range(len(shapes)))
+    compilation *= steps_and_used(everything)[0]
+
+    def price(kept: list[int]) -> float:
+        steps, used = steps_and_used(kept)
+        return steps + compilation * used
+
+    kept = everything
     while len(kept) > 1:
         fewer = min(([*kept[:n], *kept[n + 1 :]] for n in range(len(kept) - 1)), key=price)
         if price(fewer) > price(kept):
             break
         kept = fewer
-    return tuple(shapes[index] for index in kept)
+    return price(kept), tuple(shapes[index] for index in kept)
 
 
 def cheapest(
@@ -138,9 +154,11 @@ def _longest_first(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> np.nda
 
 def _holds(shape: Shape, texts: np.ndarray) -> np.ndarray:
     """bool[batches]: whether a shape holds each batch of texts [batches, texts], longest first."""
-    if shape.rows >= texts.shape[1]:
-        return texts.max(axis=1, initial=0) <= shape.width
-    return _best_fit(texts, shape)[0]
+    fits = texts.max(axis=1, initial=0) <= shape.width
+    if shape.rows < texts.shape[1]:
+        fits &= texts.sum(axis=1) <= shape.rows * shape.width
+        fits[fits] = _best_fit(texts[fits], shape)[0]
+    return fits
 
 
 def place(lengths: np.ndarray, shape: Shape) -> np.ndarray | None:
