@@ -37,7 +37,9 @@ def main() -> None:
     print(f"{config.source}, {config.field}, batches of {arguments.batch_size}\n")
     print("| batches | padded | how many of each rows x width |\n|---|---|---|")
     for packed, pool in [*((False, pool) for pool in POOLS), (True, 1)]:
-        shapes = batching.shapes(lengths, arguments.batch_size, config.max_length, packed, pool)
+        shapes = batching.shapes(
+            lengths, arguments.batch_size, config.max_length, packed, pool=pool
+        )
         plan = batching.plan(lengths, arguments.batch_size, shapes, pool=pool)
         share = batching.padded_share(plan, lengths)
         counts = sorted(collections.Counter(shape for shape, _ in plan).items())

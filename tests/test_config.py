@@ -5,12 +5,18 @@ import pytest
 
 from rnn_jax import config as config_lib
 from rnn_jax.config import Config, InputError, ModelConfig, replace
+from rnn_jax.initializers import INITIALIZERS
 
 
 def test_every_option_has_help_and_a_legal_default():
     config_lib.check(Config())
     for name, field, _ in config_lib.options(Config()):
         assert field.metadata["help"], name
+
+
+def test_every_initializer_can_be_chosen():
+    (field,) = (field for field in dataclasses.fields(ModelConfig) if field.name == "initializer")
+    assert set(field.metadata["choices"]) == set(INITIALIZERS)
 
 
 def test_a_config_survives_json():

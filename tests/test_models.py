@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax import cells, layers, models, tasks
+from rnn_jax import cells, initializers, layers, models, tasks
 from rnn_jax.config import Config, DataConfig, ModelConfig
 from rnn_jax.data import batching, packing, text
 from rnn_jax.types import Batch
@@ -93,6 +93,18 @@ def test_a_text_s_prediction_does_not_depend_on_its_neighbours(masked):
     assert len({output.tobytes() for output in alone}) == len(rows)
     np.testing.assert_allclose(predictions(3), alone, atol=1e-6)
     np.testing.assert_allclose(predictions(8), alone, atol=1e-6)
+
+
+def test_the_cells_start_as_the_config_says():
+    started = {}
+    for initializer in initializers.INITIALIZERS:
+        _, variables = model_and_variables(cell="lstm", layers=1, initializer=initializer)
+        names = jax.tree_util.tree_flatten_with_path(variables)[0]
+        (started[initializer],) = (leaf for path, leaf in names if "recurrent_kernel" in str(path))
+    squares = {name: np.sum(np.square(kernel), axis=1) for name, kernel in started.items()}
+    np.testing.assert_allclose(squares["keras"], 1, atol=1e-5)  # one orthogonal matrix
+    np.testing.assert_allclose(squares["gatewise"], 4, atol=1e-5)  # four
+    assert np.abs(started["torch"]).max() > 0.4  # uniform up to a half
 
 
 def test_one_hot_tokens_go_straight_into_the_cell():

@@ -94,3 +94,10 @@ def test_widths_rise_to_the_maximum_and_are_few(max_length):
     assert len(chosen) <= 30
     assert all(wide < 2.5 * narrow for narrow, wide in itertools.pairwise(chosen))
     assert padded_shapes(3, max_length) == tuple((3, width) for width in chosen)
+    for longest in {0, 1, max_length // 2, max_length}:
+        fewer = widths(max_length, longest)
+        assert (
+            fewer == chosen[: len(fewer)]
+        )  # the same ones: an unmasked model reads to one of them
+        assert fewer[-1] >= longest
+        assert len(fewer) == 1 or fewer[-2] < longest

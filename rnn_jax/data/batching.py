@@ -76,7 +76,6 @@ def shapes(
     """
     lengths = np.asarray(lengths)
     longest = lengths.max(initial=0) if longest is None else longest
-    max_length = min(width for width in packing.widths(max_length) if width >= longest)
     texts = max(_PAIRS // batch_size, _FEW * batch_size)
     count = max(1, min(len(lengths), _SAMPLE * batch_size, texts))
     sample = lengths[np.arange(count) * len(lengths) // count] if len(lengths) else lengths
@@ -88,9 +87,9 @@ def shapes(
             _batches(sample, batch_size, _random(_OWN, deal), is_packed, shuffle, pool)
             for deal in range(deals)
         ]
-        candidates = packing.padded_shapes(batch_size, max_length)
+        candidates = packing.padded_shapes(batch_size, max_length, longest)
         if is_packed:
-            candidates = packing.packed_shapes(sample, dealt[0], batch_size, max_length)
+            candidates = packing.packed_shapes(sample, dealt[0], batch_size, max_length, longest)
         together = [batch for batches in dealt for batch in batches]
         choices.append(packing.worthwhile(sample, together, candidates, compilation))
     return min(choices)[-1]

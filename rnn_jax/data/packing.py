@@ -7,6 +7,7 @@ how a network tells them apart). Texts are placed by best fit, longest first.
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,44 +34,54 @@ class Shape(NamedTuple):
         return self.width * (self.rows + _STEP)
 
 
-def widths(max_length: int) -> tuple[int, ...]:
+def widths(max_length: int, longest: int | None = None) -> tuple[int, ...]:
     """The widths that batches may have, and to which unmasked models read their texts.
 
     They rise to `max_length`, by 4 for titles, by 8 around the 40 words of short news, and by a
     fifth to a half above. Few texts are between 16 and 32, or would need a width just below
-    `max_length`, and none is there. `worthwhile` says which of them batches should have.
+    `max_length`, and none is there. `worthwhile` says which of them batches should have. If no text
+    is longer than `longest`, those that are wider than it needs are left out.
     """
     steps = [8, 12, 16, 32, 40, 48, 56, 64, 80, 96]
     while steps[-1] < max_length:
         power = 1 << steps[-1].bit_length()
         steps += [power, power * 3 // 2]
-    return (*(step for step in steps if step <= 0.8 * max_length), max_length)
+    every = (*(step for step in steps if step <= 0.8 * max_length), max_length)
+    if longest is None:
+        return every
+    return every[: bisect.bisect_left(every, longest) + 1]
 
 
-def padded_shapes(batch_size: int, max_length: int) -> tuple[Shape, ...]:
+def padded_shapes(
+    batch_size: int, max_length: int, longest: int | None = None
+) -> tuple[Shape, ...]:
     """The shapes of batches in which each text has a row of its own. The last one holds any."""
-    return tuple(Shape(batch_size, width) for width in widths(max_length))
+    return tuple(Shape(batch_size, width) for width in widths(max_length, longest))
 
 
 def packed_shapes(
-    lengths: np.ndarray, batches: Sequence[np.ndarray], batch_size: int, max_length: int
+    lengths: np.ndarray,
+    batches: Sequence[np.ndarray],
+    batch_size: int,
+    max_length: int,
+    longest: int | None = None,
 ) -> tuple[Shape, ...]:
     """Candidates for batches of such texts with little padding. The last one holds any batch.
 
-    All but those of `max_length` have one width: that by which the given batches are cheapest.
+    Some have the greatest width; all others have one, by which the given batches are cheapest.
 
     Args:
       lengths: int[examples].
       batches: a sample of batches, as indices into `lengths`.
       batch_size: texts of a full batch.
-      max_length: at least every length.
+      max_length, longest: as for `widths`.
     """
     texts = _longest_first(lengths, batches)
     holds = functools.cache(lambda shape: _holds(shape, texts))
     counts = {-(-batch_size * sixteenths // 16) for sixteenths in _ROWS}
-    choices = []
-    for width in widths(max_length):
-        both = {Shape(count, each) for count in counts for each in (width, max_length)}
+    choices, each_width = [], widths(max_length, longest)
+    for width in each_width:
+        both = {Shape(count, each) for count in counts for each in (width, each_width[-1])}
         shapes = sorted(both, key=lambda shape: (shape.cost, shape))
         chosen = np.argmax([holds(shape) for shape in shapes], axis=0)
         cost = sum(shapes[index].cost for index in chosen)
