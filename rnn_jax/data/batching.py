@@ -15,10 +15,10 @@ from rnn_jax.types import Batch
 
 Plan = list[tuple[Shape, np.ndarray]]  # (shape, int64[members]) for each batch of an epoch
 
-# Shapes are chosen by the texts of so many batches, dealt out so many times, so that what comes
-# once in a thousand batches is among them; large batches, which are much alike and take long to
-# pack, by fewer: their texts, times the texts of a batch, are no more than so many, but for a few
-# batches.
+# Shapes are chosen by the texts of so many batches, dealt out so many times (once, if they are not
+# shuffled), so that what comes once in a thousand batches is likely among them; large batches,
+# which are much alike and take long to pack, by fewer: their texts, times the texts of a batch, are
+# no more than so many, but for a few batches.
 _SAMPLE, _DEALS, _PAIRS, _FEW = 256, 12, 2**20, 8
 # What a shape may cost, as a share of all steps. Its compilation takes seconds: much for a training
 # of seconds, nothing for one of hours, so this is a compromise. A pass that only looks takes a
