@@ -19,7 +19,7 @@ def get_config() -> Config:
         model=ModelConfig(
             cell="lstm",
             hidden=64,
-            initializer="gatewise",  # Keras' smaller start learns less from so many steps
+            initializer="gatewise",  # with Keras' start one seed of three stayed at 0.30
             embedding_size=0,
             masked=True,
             pooling="mean",
