@@ -79,9 +79,9 @@ def packed_shapes(
     texts = _longest_first(lengths, batches)
     holds = functools.cache(lambda shape: _holds(shape, texts))
     counts = {-(-batch_size * sixteenths // 16) for sixteenths in _ROWS}
-    choices, each_width = [], widths(max_length, longest)
-    for width in each_width:
-        both = {Shape(count, each) for count in counts for each in (width, each_width[-1])}
+    choices, every = [], widths(max_length, longest)
+    for width in every:
+        both = {Shape(count, each) for count in counts for each in (width, every[-1])}
         shapes = sorted(both, key=lambda shape: (shape.cost, shape))
         chosen = np.argmax([holds(shape) for shape in shapes], axis=0)
         cost = sum(shapes[index].cost for index in chosen)
