@@ -21,10 +21,11 @@ import tables
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from rnn_jax.cells import lstm
+from rnn_jax.kernels.native import missing
 from rnn_jax.unrolling import unroll
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-KERNELS = ("scan", "fused")
+KERNELS = tuple(name for name in ("scan", "fused", "native") if name != "native" or not missing())
 BASE = {"time": 64, "batch": 16, "hidden": 64}
 SWEEPS = {
     "time": (16, 64, 256, 1024, 4096),
@@ -89,21 +90,18 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=8)
     arguments = parser.parse_args()
     print(f"{tables.machine()}; milliseconds, the shortest of {arguments.calls} calls\n")
-    print(
-        "| time | batch | hidden | scan | fused | scan / fused |\n|---:|---:|---:|---:|---:|---:|"
-    )
+    heads = [*BASE, *KERNELS, *(f"scan / {kernel}" for kernel in KERNELS[1:])]
+    print(f"| {' | '.join(heads)} |\n|{'---:|' * len(heads)}")
     results: dict[str, dict[int, dict[str, float]]] = {}
     for axis, values in SWEEPS.items():
         results[axis] = {}
         for value in values:
             shape = BASE | {axis: value}
             seconds = results[axis][value] = measure(arguments.calls, **shape)
-            print(
-                f"| {' | '.join(str(size) for size in shape.values())} | "
-                f"{1e3 * seconds['scan']:.2f} | {1e3 * seconds['fused']:.2f} | "
-                f"{seconds['scan'] / seconds['fused']:.2f} |",
-                flush=True,
-            )
+            cells = [str(size) for size in shape.values()]
+            cells += [f"{1e3 * seconds[kernel]:.2f}" for kernel in KERNELS]
+            cells += [f"{seconds['scan'] / seconds[kernel]:.2f}" for kernel in KERNELS[1:]]
+            print(f"| {' | '.join(cells)} |", flush=True)
     draw(results, arguments.figure)
 
 

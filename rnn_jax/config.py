@@ -137,10 +137,11 @@ class ModelConfig:
         choices=("gatewise", "keras", "torch"),
     )
     kernel: str = option(
-        "fused",
-        "how the recurrence is computed: scan (the reference) or fused (the same numbers within "
-        "rounding, with a gradient rule of its own)",
-        choices=("scan", "fused"),
+        "auto",
+        "how the recurrence is computed: scan (the reference), fused (the same numbers within "
+        "rounding, with a gradient rule of its own), native (for LSTMs on CPUs, in C++; needs a "
+        "compiler) or auto (native where it can run, else fused)",
+        choices=("auto", "scan", "fused", "native"),
     )
     dropout: float = option(
         0.0,

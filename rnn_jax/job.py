@@ -12,7 +12,18 @@ import jax
 import numpy as np
 import optax
 
-from rnn_jax import delayed, failure, files, numerics, optimizer, preparation, steps, tasks, workdir
+from rnn_jax import (
+    delayed,
+    failure,
+    files,
+    models,
+    numerics,
+    optimizer,
+    preparation,
+    steps,
+    tasks,
+    workdir,
+)
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.config import Config, InputError
 from rnn_jax.data import batching, windows
@@ -165,6 +176,9 @@ def make(config: Config, claimed: Claim, classes: tuple[str, ...], display: Disp
     with failure.writing(claimed.folder):
         for name, content in texts.items():
             files.write_atomically(claimed.folder / name, content)
+    if config.model.kernel == "auto":
+        kernel, reason = models.choose_kernel(config.model)
+        display.line(f"kernel: {kernel} ({reason})" if reason else f"kernel: {kernel}")
     task = tasks.classification(config, data.classes)
     epoch_batches = math.ceil(len(data.train) / config.train.batch_size)
     total_steps = config.train.epochs * epoch_batches

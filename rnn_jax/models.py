@@ -6,11 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rnn_jax import cells, layers, masking
-from rnn_jax.config import ModelConfig
+from rnn_jax import cells, kernels, layers, masking
+from rnn_jax.config import InputError, ModelConfig
+from rnn_jax.kernels import native
 from rnn_jax.noise import dropout
 from rnn_jax.segments import boundaries, segment_max, segment_mean
-from rnn_jax.types import Array, PRNGKey
+from rnn_jax.types import Array, Cell, PRNGKey
 
 CELLS = {"simple_rnn": cells.simple_rnn, "lstm": cells.lstm, "gru": cells.gru}
 
@@ -164,11 +165,15 @@ def _keras_embedding_init(key: PRNGKey, shape: tuple[int, ...], dtype) -> Array:
 def classifier(
     config: ModelConfig, vocab_size: int, classes: int, widths: tuple[int, ...] = ()
 ) -> SequenceClassifier:
-    """The classifier that a config describes; for `widths` see `SequenceClassifier`."""
-    cell = CELLS[config.cell](config.hidden, initializer=config.initializer)
+    """The classifier that a config describes; for `widths` see `SequenceClassifier`.
+
+    Raises:
+      InputError: the config's kernel cannot run its cell on this machine.
+    """
+    cell, (kernel, _) = _cell(config), choose_kernel(config)
 
     def layer() -> nn.Module:
-        rnn = lambda: layers.RNN(cell, kernel=config.kernel)
+        rnn = lambda: layers.RNN(cell, kernel=kernel)
         return layers.Bidirectional(rnn(), rnn()) if config.bidirectional else rnn()
 
     stack = layers.Stacked([layer() for _ in range(config.layers)], dropout=config.dropout)
@@ -183,3 +188,26 @@ def classifier(
         dropout=config.dropout,
         token_dropout=config.token_dropout,
     )
+
+
+def choose_kernel(config: ModelConfig) -> tuple[str, str]:
+    """The kernel that a config asks for.
+
+    Returns:
+      Its name, and if it was chosen here, why no faster one; see `kernels.quickest`.
+
+    Raises:
+      InputError: it cannot run the config's cell on this machine.
+    """
+    if config.kernel == "auto":
+        return kernels.quickest(_cell(config))
+    if config.kernel == "native" and (found := native.problem(_cell(config))) is not None:
+        raise InputError(
+            f"--config.model.kernel=native {found}; give --config.model.kernel=auto to take the "
+            "fastest one that can run"
+        )
+    return config.kernel, ""
+
+
+def _cell(config: ModelConfig) -> Cell:
+    return CELLS[config.cell](config.hidden, initializer=config.initializer)

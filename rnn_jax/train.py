@@ -17,6 +17,7 @@ from rnn_jax import (
     failure,
     files,
     interrupts,
+    models,
     numerics,
     outcome,
     steps,
@@ -78,6 +79,7 @@ def run(
       Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
     config_lib.check(config)
+    models.choose_kernel(config.model)
     display = display or Display(quiet=True)
     classes = sources.classes(config.data)
     with workdir.claim(path, config, classes, overwrite) as claimed:

@@ -26,6 +26,7 @@ from rnn_jax import config as config_lib
 from rnn_jax.checkpoint import Found
 from rnn_jax.config import Config, InputError
 from rnn_jax.failure import FAILURE
+from rnn_jax.kernels import native
 from rnn_jax.version import __version__
 
 log = logging.getLogger(__name__)
@@ -186,6 +187,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
         "threads": threads(),
+        "native kernel": native.missing() or "yes",
     }
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unrolls import AVAILABLE
 
 from rnn_jax import cells, initializers, layers, models, tasks
 from rnn_jax.config import Config, DataConfig, ModelConfig
@@ -151,11 +152,12 @@ def test_a_network_s_attributes_are_checked(attribute, wrong, expected):
         models.SequenceClassifier(recurrent, **attributes)
 
 
-@pytest.mark.parametrize("kernel", ["scan", "fused"])
+@pytest.mark.parametrize("kernel", AVAILABLE)
 @pytest.mark.parametrize(
     ("cell", "pooling"), [("lstm", "mean"), ("gru", "max"), ("simple_rnn", "mean")]
 )
 def test_packed_sequences_give_what_padded_ones_give(cell, pooling, kernel):
+    cell = "lstm" if kernel == "native" else cell
     model, variables = model_and_variables(
         cell=cell, bidirectional=True, pooling=pooling, kernel=kernel
     )
@@ -185,11 +187,14 @@ def test_packed_sequences_give_what_padded_ones_give(cell, pooling, kernel):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kernel", ["scan", "fused"])
+@pytest.mark.parametrize("kernel", AVAILABLE)
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_padding_behind_packed_sequences_changes_no_bit(pooling, kernel):
     model, variables = model_and_variables(
-        cell="gru", bidirectional=True, pooling=pooling, kernel=kernel
+        cell="lstm" if kernel == "native" else "gru",
+        bidirectional=True,
+        pooling=pooling,
+        kernel=kernel,
     )
     segments = jnp.array([[2, 2, 2, 1, 1, 0], [3, 0, 0, 0, 0, 0]])
     vectors = np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unrolls import AVAILABLE
 
 from rnn_jax import numerics, tasks
 from rnn_jax.config import Config, DataConfig, ModelConfig, replace
@@ -118,9 +119,10 @@ def test_a_gradient_that_explodes_through_time_is_found_where_it_overflows():
     assert numerics.norms(found)["gradient_norm"] in ("inf", "nan")
 
 
-@pytest.mark.parametrize("kernel", ["scan", "fused"])
+@pytest.mark.parametrize("kernel", AVAILABLE)
 def test_packed_sequences_are_named_by_their_place_in_the_batch(kernel):
-    _, params, examine = setup(kernel=kernel, pooling="mean", dropout=0.0)
+    cell = "lstm" if kernel == "native" else CONFIG.model.cell
+    _, params, examine = setup(cell=cell, kernel=kernel, pooling="mean", dropout=0.0)
     packed = BATCH._replace(
         tokens=np.array([[7, 3, 4, 9, 3, 5], [8, 6, 0, 0, 0, 0]], np.int32),
         lengths=np.array([2, 4, 2], np.int32),

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from unrolls import AVAILABLE
 
 from rnn_jax import masking
 from rnn_jax.cells import gru, lstm, simple_rnn
@@ -31,6 +32,8 @@ CASES = {  # cell, kernel, type of everything but a bfloat16 cell's products and
     "fused lstm bfloat16": (lstm(4, dtype=jnp.bfloat16), "fused", np.float32),
     "fused gru": (learnable_initial(gru(3)), "fused", np.float64),
 }
+if "native" in AVAILABLE:
+    CASES["native lstm"] = (learnable_initial(lstm(17)), "native", np.float32)
 # Rounding, relative to an array's largest entry (at least 1).
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5, jnp.bfloat16: 0.05}
 
@@ -230,9 +233,9 @@ def test_reversing_inputs_and_direction_changes_nothing(case, seed, mask, resets
     case.close(back(slopes), gradients)
 
 
-@pytest.mark.parametrize("kernel", ["scan", "fused"])
+@pytest.mark.parametrize("kernel", AVAILABLE)
 def test_lengths_say_what_their_mask_says(kernel):
-    cell = gru(3)
+    cell = lstm(3) if kernel == "native" else gru(3)
     params = cell.init(jax.random.key(0), IN)
     inputs = np.random.default_rng(1).normal(size=(BATCH, TIME, IN)).astype(np.float32)
     run = jax.jit(functools.partial(unroll, cell, params, inputs, reverse=True, kernel=kernel))

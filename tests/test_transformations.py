@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
+from unrolls import AVAILABLE
 
 from rnn_jax.cells import gru, lstm
 from rnn_jax.layers import RNN, Bidirectional
@@ -19,34 +20,40 @@ INPUTS = RNG.normal(size=(BATCH, TIME, IN)).astype(np.float32)
 LENGTHS = np.array([5, 0, 2, 4], np.int32)
 HOLES = np.array([[0, 1, 1, 0, 1], [1, 0, 1, 1, 0], [0] * 5, [1] * 5], bool)
 RESETS = np.array([[0, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0] * 5, [0, 1, 0, 0, 1]], bool)
-KERNELS = ["scan", "fused"]
+KERNELS = [name for name in ("scan", "fused", "native") if name in AVAILABLE]
 
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 
-def layer(kernel):
-    return Bidirectional(RNN(lstm(HIDDEN), kernel=kernel), RNN(gru(HIDDEN), kernel=kernel))
+def layer(kernel, back=gru):
+    return Bidirectional(RNN(lstm(HIDDEN), kernel=kernel), RNN(back(HIDDEN), kernel=kernel))
+
+
+def back_of(kernel):
+    """The cell of the way back: native has LSTMs only."""
+    return lstm if kernel == "native" else gru
 
 
 @functools.cache
-def variables():
-    return jax.jit(layer("scan").init)(jax.random.key(1), INPUTS)
+def variables(back=gru):
+    return jax.jit(layer("scan", back).init)(jax.random.key(1), INPUTS)
 
 
-def slopes(kernel):
+def slopes(kernel, back=None):
     """(loss, gradients) of a masked bidirectional layer."""
 
     def loss(variables, inputs, lengths):
-        carry, outputs = layer(kernel).apply(variables, inputs, lengths=lengths)
+        run = layer(kernel, back or back_of(kernel)).apply
+        carry, outputs = run(variables, inputs, lengths=lengths)
         return jnp.sum(jnp.sin(outputs)) + jnp.sum(jnp.cos(carry[0].cell))
 
     return jax.value_and_grad(loss, argnums=(0, 1))
 
 
 @functools.cache
-def expected():
-    return jax.jit(slopes("scan"))(variables(), INPUTS, LENGTHS)
+def expected(back=gru):
+    return jax.jit(slopes("scan", back))(variables(back), INPUTS, LENGTHS)
 
 
 def assert_close(got, wanted, tolerance=2e-6):
@@ -58,8 +65,13 @@ def assert_close(got, wanted, tolerance=2e-6):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_exported(kernel):
-    program = jax.export.export(jax.jit(slopes(kernel)))(variables(), INPUTS, LENGTHS)
-    assert_close(program.call(variables(), INPUTS, LENGTHS), expected())
+    back = back_of(kernel)
+    # What XLA calls on this machine, others may not have: it must be allowed by name.
+    calls = ["rnn_jax_lstm_forward", "rnn_jax_lstm_backward"] if kernel == "native" else []
+    checks = list(map(jax.export.DisabledSafetyCheck.custom_call, calls))
+    export = jax.export.export(jax.jit(slopes(kernel)), disabled_checks=checks)
+    program = export(variables(back), INPUTS, LENGTHS)
+    assert_close(program.call(variables(back), INPUTS, LENGTHS), expected(back))
 
 
 def test_exported_for_any_number_of_rows_and_read_back():
@@ -91,26 +103,31 @@ def test_rows_dealt_out_to_devices(kernel):
         local, mesh=mesh, in_specs=(PartitionSpec(), rows, rows),
         out_specs=(PartitionSpec(), (PartitionSpec(), rows)), check_vma=False,
     )  # fmt: skip
-    assert_close(jax.jit(sharded)(variables(), INPUTS, LENGTHS), expected())
+    back = back_of(kernel)
+    assert_close(jax.jit(sharded)(variables(back), INPUTS, LENGTHS), expected(back))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_under_checkpoint(kernel):
+    back = back_of(kernel)
+
     def loss(variables, inputs, lengths):
-        run = jax.checkpoint(functools.partial(layer(kernel).apply, lengths=lengths))
+        run = jax.checkpoint(functools.partial(layer(kernel, back).apply, lengths=lengths))
         carry, outputs = run(variables, inputs)
         return jnp.sum(jnp.sin(outputs)) + jnp.sum(jnp.cos(carry[0].cell))
 
     derive = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
-    assert_close(derive(variables(), INPUTS, LENGTHS), expected())
+    assert_close(derive(variables(back), INPUTS, LENGTHS), expected(back))
 
 
-def test_vmap_over_parameters_with_gradients():
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "scan"])
+def test_vmap_over_parameters_with_gradients(kernel):
     """An ensemble: every member as if it were alone."""
-    several = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), variables())
-    derive = jax.jit(jax.vmap(slopes("fused"), in_axes=(0, None, None)))
+    back = back_of(kernel)
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), variables(back))
+    derive = jax.jit(jax.vmap(slopes(kernel), in_axes=(0, None, None)))
     got = derive(several, INPUTS, LENGTHS)
-    assert_close(jax.tree.map(lambda leaf: leaf[0], got), expected())
+    assert_close(jax.tree.map(lambda leaf: leaf[0], got), expected(back))
     assert np.abs(got[0][1] - got[0][0]) > 1e-3
 
 

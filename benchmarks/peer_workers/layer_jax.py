@@ -14,6 +14,7 @@ import layer_timing
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import rnn_jax
+from rnn_jax import kernels
 
 OURS = {"simple_rnn": rnn_jax.simple_rnn, "lstm": rnn_jax.lstm, "gru": rnn_jax.gru}
 FLAX = {"simple_rnn": nn.SimpleCell, "lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
@@ -47,8 +48,9 @@ def build(entrant: str, cell: str, shape: tuple[int, int, int, int], gradient: b
 def _layer(entrant: str, cell: str, hidden: int):
     if entrant == "flax":
         return nn.RNN(FLAX[cell](hidden)), lambda outputs: outputs
-    kernel = entrant.removeprefix("rnn_jax ")
-    return rnn_jax.RNN(OURS[cell](hidden), kernel=kernel), lambda result: result[1]
+    ours = OURS[cell](hidden)
+    kernel = entrant.removeprefix("rnn_jax").strip() or kernels.quickest(ours)[0]
+    return rnn_jax.RNN(ours, kernel=kernel), lambda result: result[1]
 
 
 layer_timing.serve(build)

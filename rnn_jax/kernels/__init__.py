@@ -16,16 +16,17 @@ A kernel is a function
 
 It returns one (final carry, outputs float[batch, time, features]) for each direction, outputs zero
 at masked steps. What it does not support it refuses with a ValueError that names it; it never
-switches to another one.
+switches to another one; `quickest` chooses for a program before it computes anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from rnn_jax.kernels import fused, scan
+from rnn_jax.kernels import fused, native, scan
+from rnn_jax.types import Cell
 
-KERNELS: dict[str, Callable] = {"scan": scan.unroll, "fused": fused.unroll}
+KERNELS: dict[str, Callable] = {"scan": scan.unroll, "fused": fused.unroll, "native": native.unroll}
 
 
 def get(name: str) -> Callable:
@@ -37,3 +38,18 @@ def get(name: str) -> Callable:
     if name not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(sorted(KERNELS))}, got {name!r}")
     return KERNELS[name]
+
+
+def quickest(cell: Cell) -> tuple[str, str]:
+    """The fastest kernel that can train a cell on this machine.
+
+    Returns:
+      Its name, and in a line why no faster one can; nothing if it is the fastest of all.
+    """
+    reasons = []
+    for name, problem in (("native", native.problem), ("fused", fused.problem)):
+        found = problem(cell)
+        if found is None:
+            return name, "; ".join(reasons)
+        reasons.append(f"{name} {found}")
+    return "scan", "; ".join(reasons)

@@ -12,17 +12,16 @@ What it needs to know of a cell is a `fused_rule.Rule`. Reverse-mode differentia
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.affine import compute_dtype, drop, state_dtype
-from rnn_jax.kernels import chunked, recurrence
+from rnn_jax.kernels import chunked, recurrence, support
 from rnn_jax.kernels.chunked import Source
 from rnn_jax.kernels.fused_rule import Weights
 from rnn_jax.kernels.products import project, sums_dtype
 from rnn_jax.kernels.recurrence import RULES, Operands, Steps, Walk
+from rnn_jax.kernels.support import spec_of
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction
 
@@ -57,24 +56,31 @@ def unroll(
             f"kernel 'fused' does not support remat_chunk, got {remat_chunk}: use kernel 'scan'"
         )
     for direction in directions:
-        _check(_spec(direction.cell))
+        found = problem(direction.cell)
+        if found is not None:
+            raise ValueError(f"kernel 'fused' {found}: use kernel 'scan'")
     if inputs.shape[1] == 0:
-        return tuple(_nothing(direction, inputs.shape[0]) for direction in directions)
+        return tuple(support.no_steps(direction, inputs.shape[0]) for direction in directions)
     sources, steps = [], []
     for direction in directions:
         sources.append(_source(direction, inputs, resets is not None))
         restart = None if resets is None else starts(resets, direction.reverse)
-        bounded = recurrence.rule_of(_spec(direction.cell)).bounded
+        bounded = recurrence.rule_of(spec_of(direction.cell)).bounded
         free = bounded and not direction.reverse and resets is None
         steps.append(Steps(_flags(mask), _flags(restart), lengths if free else None))
-    walks = tuple(Walk(_spec(direction.cell), direction.reverse) for direction in directions)
+    walks = tuple(Walk(spec_of(direction.cell), direction.reverse) for direction in directions)
     results = []
     for direction, (carry, hidden) in zip(
         directions, _walked(walks, tuple(sources), tuple(steps)), strict=True
     ):
-        outputs = hidden.astype(compute_dtype(_spec(direction.cell), direction.params))
+        outputs = hidden.astype(compute_dtype(spec_of(direction.cell), direction.params))
         results.append((carry, zero_masked(outputs, mask)))
     return tuple(results)
+
+
+def problem(cell: Cell) -> str | None:
+    """Why this kernel cannot run that cell; None if it can."""
+    return support.problem(spec_of(cell), RULES)
 
 
 def _walked(
@@ -99,36 +105,6 @@ def _walked(
     return tuple((carry, jnp.swapaxes(hidden, 0, 1)) for carry, hidden in results)
 
 
-def _spec(cell: Cell) -> Any:
-    """The options; a learned initial carry changes nothing here, since a kernel is given it."""
-    spec = cell.spec
-    if isinstance(spec, tuple) and spec[0] == "learnable_initial":
-        spec = spec[1]
-    return spec
-
-
-def _check(spec: Any) -> None:
-    kind = getattr(spec, "kind", None)
-    if kind not in RULES:
-        raise ValueError(
-            f"kernel 'fused' supports the cells {', '.join(sorted(RULES))}, got "
-            f"{spec!r}: use kernel 'scan'"
-        )
-    for option, values in RULES[kind](spec).options.items():
-        value = getattr(spec, option)
-        if value not in values:
-            raise ValueError(
-                f"kernel 'fused' supports {kind} with {option}="
-                f"{' or '.join(map(repr, values))}, got {value!r}: use kernel 'scan'"
-            )
-
-
-def _nothing(direction: Direction, batch: int) -> tuple[Carry, Array]:
-    """What no step at all returns."""
-    dtype = compute_dtype(_spec(direction.cell), direction.params)
-    return direction.initial, jnp.zeros((batch, 0, _spec(direction.cell).features), dtype)
-
-
 def _flags(flags: Array | None) -> Array | None:
     """bool[batch, time] -> bool[time, batch, 1], ready to meet features."""
     return None if flags is None else flags.T[:, :, None]
@@ -136,7 +112,7 @@ def _flags(flags: Array | None) -> Array | None:
 
 def _source(direction: Direction, inputs: Array, has_resets: bool) -> Source:
     cell, params, _, initial, noise = direction
-    spec = _spec(cell)
+    spec = spec_of(cell)
     rule = recurrence.rule_of(spec)
     scale = jnp.repeat(jnp.array(rule.scales), spec.hidden)
     scaled = {

@@ -1,0 +1,349 @@
+"""The native kernel computes what the plain scan computes, and says where it cannot run."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from unrolls import (
+    FEATURES,
+    HIDDEN,
+    HOLES,
+    LENGTHS,
+    RESETS,
+    TIME,
+    alternating,
+    arguments,
+    assert_close,
+    results,
+)
+
+from rnn_jax import kernels
+from rnn_jax.cells import gru, lstm
+from rnn_jax.kernels import native, native_library
+from rnn_jax.types import Direction
+from rnn_jax.unrolling import unroll, unroll_directions
+from rnn_jax.wrappers import learnable_initial, zoneout
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+compiled = pytest.mark.skipif(native.missing() is not None, reason="needs a C++ compiler and a CPU")
+
+
+def check(cells, given, tolerance=2e-6, **options):
+    got = results(cells, given, "native", **options)
+    assert_close(got, results(cells, given, "scan", **options), tolerance)
+
+
+def every(hidden):
+    return [
+        lstm(hidden),
+        lstm(hidden, recurrent_bias=True, initializer="torch"),
+        lstm(hidden, use_bias=False),
+    ]
+
+
+@compiled
+@pytest.mark.parametrize("hidden", [1, 4, 8, 15, 16, 17, 40, 65])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lengths": LENGTHS},
+        {"mask": HOLES},
+        {"resets": RESETS},
+        {"mask": HOLES, "resets": RESETS},
+    ],
+    ids=["full rows", "lengths", "holes", "resets", "holes and resets"],
+)
+def test_it_is_scan_in_values_and_gradients(hidden, options):
+    check(every(hidden), arguments(every(hidden)), **options)
+
+
+@compiled
+@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (1, 6), (3, 0), (0, 6), (13, 45), (5, 150)])
+def test_it_is_scan_at_the_edges_of_rows_and_chunks(shape):
+    batch, time = shape
+    cells = [lstm(HIDDEN), lstm(HIDDEN + 3)]
+    lengths = jnp.arange(batch, dtype=jnp.int32) * 7 % (time + 1)
+    check(cells, arguments(cells, batch, time), tolerance=5e-6, lengths=lengths)
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("cores", "directions", "parts"), [(1, 1, 1), (2, 1, 2), (2, 2, 1), (7, 2, 4), (99, 1, 7)]
+)
+def test_rows_are_divided_among_cores(cores, directions, parts, monkeypatch):
+    monkeypatch.setattr(native, "_cores", lambda: cores)
+    monkeypatch.setattr(native, "_MULTIPLICATIONS", 0)
+    jax.clear_caches()
+    cells = [lstm(HIDDEN)] * directions
+    given = arguments(cells, batch=30, time=9)
+    operands = native._operands(Direction(cells[0], *given[0][0]), given[1], None, None)
+    assert native._parts((operands,) * directions) == parts
+    check(cells, given, tolerance=5e-6)
+    jax.clear_caches()
+
+
+@compiled
+@pytest.mark.parametrize("hidden", [HIDDEN, 40])
+def test_it_drops_what_scan_drops(hidden):
+    cells = [lstm(hidden, input_dropout=0.3, recurrent_dropout=0.4)] * 2
+    check(cells, arguments(cells), key=jax.random.key(5), mask=HOLES, resets=RESETS)
+
+
+@compiled
+def test_large_kernels_take_larger_chunks():
+    # Beyond 2**18 entries; 260 rows of a chunk of 256 and a rest.
+    cells = [lstm(300)]
+    draw = np.random.default_rng(0)
+    inputs = jnp.asarray(draw.normal(size=(2, 130, 250)), jnp.float32)
+    params = cells[0].init(jax.random.key(0), 250)
+    initial = cells[0].initial_carry(params, 2)
+    check(cells, ([(params, initial)], inputs), tolerance=1e-5)
+
+
+@compiled
+@pytest.mark.parametrize("padded", ["lengths", "mask"])
+def test_padding_changes_no_bit(padded):
+    cells = [lstm(HIDDEN), lstm(HIDDEN)]
+    each, inputs = arguments(cells)
+    options = {padded: LENGTHS if padded == "lengths" else jnp.arange(TIME) < LENGTHS[:, None]}
+    poisoned = inputs.at[0, 4:].set(jnp.nan).at[1].set(jnp.inf)
+    clean = results(cells, (each, inputs), "native", **options)
+    other = results(cells, (each, poisoned), "native", **options)
+    for one, two in zip(jax.tree.leaves(clean), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert np.isfinite(one).all()
+    for (_, initial), (carry, outputs) in zip(each, clean[0], strict=True):
+        np.testing.assert_array_equal(initial.cell[1], carry.cell[1])  # the row of length 0
+        assert not outputs[0, 4:].any()
+        assert not outputs[1].any()
+
+
+@compiled
+def test_what_is_not_finite_stays_visible():
+    cell = lstm(HIDDEN)
+    ((params, initial),), inputs = arguments([cell])
+    wrong = params | {"kernel": params["kernel"].at[0, 0].set(jnp.nan)}
+    _, outputs = unroll(cell, wrong, inputs, initial=initial, kernel="native")
+    assert np.isnan(outputs).all(axis=(0, 1)).any()
+    _, outputs = unroll(cell, params, inputs * 1e30, initial=initial, kernel="native")
+    assert np.isfinite(outputs).all()  # saturated gates are no error
+    slopes = jax.grad(
+        lambda params: jnp.sum(
+            unroll(cell, params, inputs * jnp.inf, initial=initial, kernel="native")[1]
+        )
+    )(params)
+    assert not np.isfinite(slopes["kernel"]).all()
+
+
+@compiled
+def test_tanh_and_sigmoid_over_their_whole_range():
+    """A cell whose every gate but one is open or shut shows that gate's function."""
+    values = np.concatenate([np.linspace(-12, 12, 4001), np.logspace(-30, 30, 121)])
+    inputs = jnp.asarray(values, jnp.float32)[:, None, None]
+    cell = lstm(1)
+    params = cell.init(jax.random.key(0), 1)
+    opened = {"recurrent_kernel": jnp.zeros((1, 4)), "bias": jnp.array([50.0, -50.0, 0.0, 50.0])}
+
+    def state(gate, **changes):
+        kernel = jnp.zeros((1, 4)).at[0, gate].set(1.0)
+        found = params | opened | {"kernel": kernel} | changes
+        return np.asarray(unroll(cell, found, inputs, kernel="native")[0].cell[:, 0], np.float64)
+
+    exact = np.asarray(inputs[:, 0, 0], np.float64)
+    np.testing.assert_allclose(state(2), np.tanh(exact), rtol=5e-7)
+    # The input gate, with 1 to let in.
+    sigmoid = state(0, bias=jnp.array([0.0, -50.0, 50.0, 50.0]))
+    np.testing.assert_allclose(sigmoid, 1 / (1 + np.exp(-exact)), rtol=0, atol=3e-7)
+
+
+@compiled
+def test_it_learns_initial_carries():
+    cell = learnable_initial(lstm(HIDDEN))
+    params = jax.tree.map(lambda leaf: leaf + 0.1, cell.init(jax.random.key(0), FEATURES))
+    inputs = arguments([cell])[1]
+
+    def loss(params, kernel):
+        return jnp.sum(unroll(cell, params, inputs, resets=RESETS, kernel=kernel)[1] ** 2)
+
+    assert_close(jax.grad(loss)(params, "native"), jax.grad(loss)(params, "scan"), 2e-6)
+
+
+@compiled
+def test_under_vmap_and_a_scan_of_training_steps():
+    cell = lstm(HIDDEN)
+    ((params, _),), inputs = arguments([cell])
+    several = jnp.stack([inputs, inputs * 2, -inputs])
+
+    def loss(params, inputs, kernel):
+        carry, outputs = unroll(cell, params, inputs, lengths=LENGTHS, kernel=kernel)
+        return jnp.sum(outputs * inputs[..., :1]) + jnp.sum(carry.cell)
+
+    def train(params, kernel):
+        def step(params, inputs):
+            value, gradient = jax.value_and_grad(loss)(params, inputs, kernel)
+            return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), value
+
+        return jax.lax.scan(step, params, several)
+
+    per_example = jax.vmap(jax.grad(loss), in_axes=(None, 0, None))
+    assert_close(per_example(params, several, "native"), per_example(params, several, "scan"), 2e-6)
+    training = jax.jit(train, static_argnums=1)
+    assert_close(training(params, "native"), training(params, "scan"), 1e-5)
+
+
+@compiled
+def test_the_same_bits_every_time():
+    """However the cores come to share the work."""
+    cells = [lstm(20), lstm(20)]
+    given = arguments(cells, batch=32, time=40)
+    first = results(cells, given, "native", mask=None)
+    for _ in range(10):
+        jax.tree.map(
+            np.testing.assert_array_equal, first, results(cells, given, "native", mask=None)
+        )
+
+
+@compiled
+def test_the_inputs_gradient_is_left_out_where_nobody_asks_for_it():
+    cell = lstm(HIDDEN)
+    ((params, _),), inputs = arguments([cell])
+
+    def loss(params, inputs):
+        return jnp.sum(unroll(cell, params, inputs, kernel="native")[1])
+
+    def shapes(argnums):
+        text = jax.jit(jax.grad(loss, argnums)).lower(params, inputs).as_text()
+        (line,) = [line for line in text.splitlines() if "@rnn_jax_lstm_backward" in line]
+        return line[line.index("->") :]
+
+    dims = "x".join(map(str, inputs.shape))
+    assert f"tensor<{dims}xf32>" in shapes((0, 1))
+    assert f"tensor<{dims}xf32>" not in shapes(0)
+
+
+@compiled
+def test_it_is_differentiated_once_backwards_and_says_so():
+    cell = lstm(HIDDEN)
+    ((params, _),), inputs = arguments([cell])
+
+    def loss(inputs):
+        return jnp.sum(unroll(cell, params, inputs, kernel="native")[1] ** 2)
+
+    with pytest.raises(TypeError, match="kernel 'native' can be differentiated only once: use"):
+        jax.grad(lambda inputs: jnp.sum(jax.grad(loss)(inputs)))(inputs)
+    with pytest.raises(TypeError, match=r"kernel 'native' has a gradient rule .*use kernel 'scan'"):
+        jax.jvp(loss, (inputs,), (inputs,))
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("cell", "options", "named"),
+    [
+        (gru(HIDDEN), {}, "cells lstm, got gru"),
+        (zoneout(lstm(HIDDEN), 0.1), {}, "cells"),
+        (lstm(HIDDEN, projection=2), {}, "projection"),
+        (lstm(HIDDEN, dtype=jnp.bfloat16), {}, "dtype=float32, got bfloat16"),
+        (lstm(HIDDEN, param_dtype=jnp.float16), {}, "dtype=float32, got float16"),
+        (lstm(HIDDEN), {"remat_chunk": 2}, "remat_chunk"),
+    ],
+)
+def test_it_names_what_it_does_not_support(cell, options, named):
+    ((params, _),), inputs = arguments([cell])
+    with pytest.raises(ValueError, match=f"^kernel 'native' (does not )?supports? .*{named}"):
+        unroll(cell, params, inputs, kernel="native", **options)
+
+
+@compiled
+def test_auto_takes_the_fastest_kernel_that_can_run():
+    assert kernels.quickest(lstm(4)) == ("native", "")
+    assert kernels.quickest(gru(4)) == ("fused", "native supports the cells lstm, got gru")
+    name, reason = kernels.quickest(lstm(4, dtype=jnp.bfloat16))
+    assert (name, reason) == ("fused", "native supports dtype=float32, got bfloat16")
+    name, reason = kernels.quickest(lstm(4, layer_norm=True))
+    assert name == "scan"
+    assert reason.count("layer_norm") == 2
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {root!r})
+from rnn_jax import kernels
+from rnn_jax.cells import lstm
+print(kernels.quickest(lstm(4)))
+"""
+
+
+def in_a_process(tmp_path, **environment):
+    """What a process with these environment variables takes for an LSTM, and its cache's
+    libraries."""
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(root=str(ROOT))],
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return answer.stdout.strip(), list((tmp_path / "rnn_jax").glob("*.so"))
+
+
+def test_without_a_compiler_auto_says_why_it_takes_fused(tmp_path):
+    found, files = in_a_process(tmp_path, PATH=str(tmp_path), CXX="")
+    assert found == str(("fused", "native needs a C++ compiler (c++, g++ or clang++)"))
+    assert files == []
+
+
+def test_a_compiler_that_fails_is_quoted_in_a_line_and_leaves_nothing(tmp_path):
+    compiler = tmp_path / "broken"
+    compiler.write_text("#!/bin/sh\necho 'lstm.cc: error: no such thing' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    found, files = in_a_process(tmp_path, CXX=str(compiler))
+    assert "fused" in found
+    assert "lstm.cc: error: no such thing" in found
+    assert files == []
+
+
+@compiled
+def test_the_library_is_compiled_once_and_again_if_it_is_damaged(tmp_path):
+    found, files = in_a_process(tmp_path)
+    assert found == str(("native", ""))
+    (library,) = files
+    before = library.stat().st_mtime_ns
+    in_a_process(tmp_path)
+    assert library.stat().st_mtime_ns == before
+    library.write_bytes(library.read_bytes()[:1000])
+    assert in_a_process(tmp_path)[0] == str(("native", ""))
+    assert library.stat().st_size > 1000
+
+
+def test_a_cache_that_cannot_be_written_is_a_reason(tmp_path):
+    (tmp_path / "rnn_jax").write_text("a file where the folder should be")
+    found = in_a_process(tmp_path / "rnn_jax")[0]
+    assert "fused" in found
+
+
+@compiled
+def test_both_directions_are_one_call_each_way():
+    cells = [lstm(HIDDEN), lstm(HIDDEN)]
+    each, inputs = arguments(cells)
+
+    def loss(each):
+        found = unroll_directions(alternating(cells, each), inputs, kernel="native")
+        return sum(jnp.sum(outputs) for _, outputs in found)
+
+    text = jax.jit(jax.grad(loss)).lower(each).as_text()
+    assert text.count("@rnn_jax_lstm_forward") == 1
+    assert text.count("@rnn_jax_lstm_backward") == 1
+
+
+def test_the_flags_are_those_of_the_source():
+    source = "".join(path.read_text() for path in native_library.SOURCES)
+    assert f"kValid = {native._VALID}, kRestart = {native._RESTART}" in source

@@ -1,0 +1,74 @@
+"""Unrolls for comparing kernels: arguments at which nothing is zero, values and all gradients."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.kernels import KERNELS, native
+from rnn_jax.types import Direction
+from rnn_jax.unrolling import unroll_directions
+
+BATCH, TIME, FEATURES, HIDDEN = 3, 6, 5, 4
+LENGTHS = jnp.array([4, 0, 6])
+HOLES = jnp.array([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], bool)
+RESETS = jnp.array([[0, 0, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], bool)
+
+# Those that can run here: native needs a compiler.
+AVAILABLE = [name for name in KERNELS if name != "native" or native.missing() is None]
+
+
+def arguments(cells, batch=BATCH, time=TIME, dtype=np.float32):
+    """(parameters, initial carry) of each cell, and the inputs; nothing at zero."""
+    draw = np.random.default_rng(0)
+
+    def normal(leaf):
+        return jnp.asarray(draw.normal(size=leaf.shape), leaf.dtype)
+
+    each = []
+    for cell in cells:
+        params = jax.tree.map(
+            lambda leaf: leaf + 0.1 * normal(leaf), cell.init(jax.random.key(1), FEATURES)
+        )
+        each.append((params, jax.tree.map(normal, cell.initial_carry(params, batch))))
+    return each, jnp.asarray(draw.normal(size=(batch, time, FEATURES)), dtype)
+
+
+def alternating(cells, each):
+    """Directions for all cells, of which every other one walks backwards."""
+    return [
+        Direction(cell, params, n % 2 == 1, initial)
+        for n, (cell, (params, initial)) in enumerate(zip(cells, each, strict=True))
+    ]
+
+
+def results(cells, given, kernel, key=None, **options):
+    """Values, and gradients with respect to all arguments for one cotangent."""
+
+    def run(each, inputs):
+        directions = alternating(cells, each)
+        keys = [key] * len(cells)
+        return unroll_directions(directions, inputs, kernel=kernel, keys=keys, **options)
+
+    @jax.jit
+    def both(given, cotangents):
+        values, pull = jax.vjp(run, *given)
+        return values, pull(cotangents)
+
+    draw = np.random.default_rng(2)
+    cotangents = jax.tree.map(
+        lambda leaf: jnp.asarray(draw.normal(size=leaf.shape), leaf.dtype),
+        jax.eval_shape(run, *given),
+    )
+    return both(given, cotangents)
+
+
+def assert_close(got, expected, tolerance):
+    """Differences relative to the array's largest entry, at least 1."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert one.dtype == other.dtype
+        one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        scale = max(1.0, np.abs(other).max(initial=0.0))
+        np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=tolerance)
