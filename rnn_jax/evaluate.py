@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from rnn_jax import checkpoint, metrics, preparation, tasks, workdir
+from rnn_jax import config as config_lib
 from rnn_jax.config import Config, InputError
 from rnn_jax.data import batching, text
 from rnn_jax.data.packing import Shape
@@ -50,6 +51,8 @@ def open_run(path: str | os.PathLike) -> Trained:
         )
     # The checkpoint's own copies: they are protected by digests.
     config, classes, *_ = workdir.read_identity(found.path)
+    if config.model.kernel == "native":  # what was learned does not depend on it
+        config = config_lib.replace(config, {"model.kernel": "auto"})
     vectorizer = text.read_vectorizer(found.path / workdir.VOCABULARY)
     task = tasks.classification(config, classes)
     params = checkpoint.restore(

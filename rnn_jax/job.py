@@ -176,9 +176,8 @@ def make(config: Config, claimed: Claim, classes: tuple[str, ...], display: Disp
     with failure.writing(claimed.folder):
         for name, content in texts.items():
             files.write_atomically(claimed.folder / name, content)
-    if config.model.kernel == "auto":
-        kernel, reason = models.choose_kernel(config.model)
-        display.line(f"kernel: {kernel} ({reason})" if reason else f"kernel: {kernel}")
+    kernel, reason = models.choose_kernel(config.model)
+    display.line(f"kernel: {kernel} ({reason})" if reason else f"kernel: {kernel}")
     task = tasks.classification(config, data.classes)
     epoch_batches = math.ceil(len(data.train) / config.train.batch_size)
     total_steps = config.train.epochs * epoch_batches
@@ -231,7 +230,7 @@ def _identify(claimed: Claim, digest: str, display: Display) -> workdir.Identity
             f"the data is no longer what the run in {claimed.folder} was trained on (other texts, "
             "labels or classes); put the old data back, choose another --workdir, or --overwrite"
         )
-    now = workdir.environment()
+    now = workdir.environment(identity.config)
     last = identity.continued[-1]["environment"] if identity.continued else identity.environment
     if now != last:
         changes = [

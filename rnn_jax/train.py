@@ -79,7 +79,7 @@ def run(
       Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
     config_lib.check(config)
-    models.choose_kernel(config.model)
+    models.choose_kernel(config.model)  # a wrong one must cost nothing
     display = display or Display(quiet=True)
     classes = sources.classes(config.data)
     with workdir.claim(path, config, classes, overwrite) as claimed:
@@ -152,7 +152,13 @@ def _until_finished(job: Job, state: TrainState, best: Params | None, progress: 
         tested, outputs = _measure(job, state, best, progress, best, "test")
         progress = record(progress, tested)
         outcome.write_report(
-            job.config, job.folder, workdir.environment(), job.data, job.task, progress, outputs
+            job.config,
+            job.folder,
+            workdir.environment(job.config),
+            job.data,
+            job.task,
+            progress,
+            outputs,
         )
         _save(job, state, best, progress._replace(finished=True))
         job.checkpoints.wait()

@@ -47,9 +47,11 @@ def unroll(
       remat_chunk: save the carry for the backward pass only every so many steps, and compute the
         rest anew: memory beyond inputs and outputs grows with time / remat_chunk + remat_chunk.
       key: for the cell's dropout and zoneout; without one there is no noise.
-      kernel: how it is computed, a name in `rnn_jax.kernels.KERNELS`. "fused" has a gradient rule
-        of its own, so it cannot be differentiated forwards (`jax.jvp`, `jacfwd`, `hessian`,
-        `linearize`); where a `jax.jit` lies around the call, JAX itself says so, of "custom_vjp".
+      kernel: how it is computed, a name in `rnn_jax.kernels.KERNELS`. "fused" and "native" have a
+        gradient rule of their own, so they cannot be differentiated forwards (`jax.jvp`, `jacfwd`,
+        `hessian`, `linearize`); where a `jax.jit` lies around the call, JAX itself says so, of
+        "custom_vjp". "native" runs LSTMs in float32 on CPUs, needs a C++ compiler the first time,
+        and can be differentiated only once. `rnn_jax.kernels.quickest` names the fastest one.
 
     Returns:
       The carry after the last step, and the outputs, float[batch, time, features].

@@ -21,12 +21,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rnn_jax import checkpoint, files
+from rnn_jax import checkpoint, files, machine, models
 from rnn_jax import config as config_lib
 from rnn_jax.checkpoint import Found
 from rnn_jax.config import Config, InputError
 from rnn_jax.failure import FAILURE
-from rnn_jax.kernels import native
 from rnn_jax.version import __version__
 
 log = logging.getLogger(__name__)
@@ -146,7 +145,7 @@ def claim(
             if found:  # options that change no number may be others now
                 identity = identity._replace(config=config)
             else:
-                identity = Identity(config, tuple(classes), environment())
+                identity = Identity(config, tuple(classes), environment(config))
             files.write_atomically(path / CONFIG, identity.to_json())
         except OSError as error:
             raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
@@ -174,8 +173,9 @@ def read_identity(path: str | os.PathLike) -> Identity:
         raise InputError(f"{file} is not what this version of rnn_jax writes there") from error
 
 
-def environment() -> dict[str, Any]:
-    """What a run's numbers depend on besides its config: versions, device and thread count."""
+def environment(config: Config) -> dict[str, Any]:
+    """What a run's numbers depend on besides its config: versions, device, thread count, and the
+    kernel that the config's `auto` stands for here."""
     import jax
 
     device = jax.devices()[0]
@@ -186,18 +186,9 @@ def environment() -> dict[str, Any]:
         **{name: importlib.metadata.version(name) for name in packages},
         "platform": platform.platform(),
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "threads": threads(),
-        "native kernel": native.missing() or "yes",
+        "threads": machine.threads(),
+        "kernel": models.choose_kernel(config.model)[0],
     }
-
-
-def threads() -> int:
-    """Processors that this process may use."""
-    if hasattr(
-        os, "sched_getaffinity"
-    ):  # Linux: fewer than the machine has, under taskset or a cpuset
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def write_history(path: pathlib.Path, history: Sequence[dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from unrolls import AVAILABLE
+from unrolls import compiled
 
 from rnn_jax import cells, initializers, layers, models, tasks
 from rnn_jax.config import Config, DataConfig, ModelConfig
@@ -152,12 +152,20 @@ def test_a_network_s_attributes_are_checked(attribute, wrong, expected):
         models.SequenceClassifier(recurrent, **attributes)
 
 
-@pytest.mark.parametrize("kernel", AVAILABLE)
 @pytest.mark.parametrize(
-    ("cell", "pooling"), [("lstm", "mean"), ("gru", "max"), ("simple_rnn", "mean")]
+    ("kernel", "cell", "pooling"),
+    [
+        ("scan", "lstm", "mean"),
+        ("scan", "gru", "max"),
+        ("scan", "simple_rnn", "mean"),
+        ("fused", "lstm", "mean"),
+        ("fused", "gru", "max"),
+        ("fused", "simple_rnn", "mean"),
+        pytest.param("native", "lstm", "mean", marks=compiled),
+        pytest.param("native", "lstm", "max", marks=compiled),
+    ],
 )
 def test_packed_sequences_give_what_padded_ones_give(cell, pooling, kernel):
-    cell = "lstm" if kernel == "native" else cell
     model, variables = model_and_variables(
         cell=cell, bidirectional=True, pooling=pooling, kernel=kernel
     )
@@ -187,11 +195,14 @@ def test_packed_sequences_give_what_padded_ones_give(cell, pooling, kernel):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kernel", AVAILABLE)
+@pytest.mark.parametrize(
+    ("kernel", "cell"),
+    [("scan", "gru"), ("fused", "gru"), pytest.param("native", "lstm", marks=compiled)],
+)
 @pytest.mark.parametrize("pooling", ["mean", "max"])
-def test_padding_behind_packed_sequences_changes_no_bit(pooling, kernel):
+def test_padding_behind_packed_sequences_changes_no_bit(pooling, kernel, cell):
     model, variables = model_and_variables(
-        cell="lstm" if kernel == "native" else "gru",
+        cell=cell,
         bidirectional=True,
         pooling=pooling,
         kernel=kernel,

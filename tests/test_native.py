@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import pathlib
 import subprocess
 import sys
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, PartitionSpec
 from unrolls import (
     FEATURES,
     HIDDEN,
@@ -21,10 +24,11 @@ from unrolls import (
     alternating,
     arguments,
     assert_close,
+    compiled,
     results,
 )
 
-from rnn_jax import kernels
+from rnn_jax import kernels, machine
 from rnn_jax.cells import gru, lstm
 from rnn_jax.kernels import native, native_library
 from rnn_jax.types import Direction
@@ -32,7 +36,6 @@ from rnn_jax.unrolling import unroll, unroll_directions
 from rnn_jax.wrappers import learnable_initial, zoneout
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-compiled = pytest.mark.skipif(native.missing() is not None, reason="needs a C++ compiler and a CPU")
 
 
 def check(cells, given, tolerance=2e-6, **options):
@@ -79,13 +82,15 @@ def test_it_is_scan_at_the_edges_of_rows_and_chunks(shape):
     ("cores", "directions", "parts"), [(1, 1, 1), (2, 1, 2), (2, 2, 1), (7, 2, 4), (99, 1, 7)]
 )
 def test_rows_are_divided_among_cores(cores, directions, parts, monkeypatch):
-    monkeypatch.setattr(native, "_cores", lambda: cores)
+    monkeypatch.setattr(machine, "threads", lambda: cores)
     monkeypatch.setattr(native, "_MULTIPLICATIONS", 0)
     jax.clear_caches()
     cells = [lstm(HIDDEN)] * directions
     given = arguments(cells, batch=30, time=9)
-    operands = native._operands(Direction(cells[0], *given[0][0]), given[1], None, None)
-    assert native._parts((operands,) * directions) == parts
+    layer = native._layer(
+        Direction(cells[0], given[0][0][0], False, given[0][0][1]), given[1], None, None
+    )
+    assert native._parts((layer,) * directions) == parts
     check(cells, given, tolerance=5e-6)
     jax.clear_caches()
 
@@ -95,6 +100,37 @@ def test_rows_are_divided_among_cores(cores, directions, parts, monkeypatch):
 def test_it_drops_what_scan_drops(hidden):
     cells = [lstm(hidden, input_dropout=0.3, recurrent_dropout=0.4)] * 2
     check(cells, arguments(cells), key=jax.random.key(5), mask=HOLES, resets=RESETS)
+
+
+@compiled
+def test_directions_that_walk_the_same_way():
+    cells = [lstm(HIDDEN), lstm(HIDDEN + 3), lstm(HIDDEN)]
+    each, inputs = arguments(cells)
+
+    def slopes(kernel):
+        def loss(each):
+            directions = [
+                Direction(cell, params, True, initial)
+                for cell, (params, initial) in zip(cells, each, strict=True)
+            ]
+            found = unroll_directions(directions, inputs, lengths=LENGTHS, kernel=kernel)
+            return sum(jnp.sum(jnp.sin(outputs)) for _, outputs in found)
+
+        return jax.jit(jax.grad(loss))(each)
+
+    assert_close(slopes("native"), slopes("scan"), 2e-6)
+
+
+@compiled
+def test_parameters_of_another_type_are_taken_as_float32():
+    cell = lstm(HIDDEN, dtype=jnp.float32, param_dtype=jnp.bfloat16, recurrent_bias=True)
+    ((params, initial),), inputs = arguments([cell])
+    params |= {"bias": params["bias"] + 1, "recurrent_bias": params["recurrent_bias"] / 100}
+    got, expected = (
+        unroll(cell, params, inputs, initial=initial, kernel=kernel)
+        for kernel in ("native", "scan")
+    )
+    assert_close(got, expected, 2e-6)
 
 
 @compiled
@@ -262,6 +298,34 @@ def test_it_names_what_it_does_not_support(cell, options, named):
 
 
 @compiled
+def test_it_refuses_shapes_that_are_not_known():
+    cell = lstm(HIDDEN)
+    ((params, _),), _ = arguments([cell])
+    (rows,) = jax.export.symbolic_shape("rows")
+    inputs = jax.ShapeDtypeStruct((rows, TIME, FEATURES), jnp.float32)
+    run = jax.jit(lambda inputs: unroll(cell, params, inputs, kernel="native")[1])
+    with pytest.raises(ValueError, match="kernel 'native' does not support symbolic shapes"):
+        jax.export.export(run)(inputs)
+
+
+@compiled
+def test_it_refuses_shards_that_jax_checks():
+    """JAX would take gradients of one device for those of all."""
+    cell = lstm(HIDDEN)
+    ((params, _),), inputs = arguments([cell])
+    mesh = Mesh(np.array(jax.devices()[:1]), ("rows",))
+
+    def local(params, inputs):
+        return jax.grad(
+            lambda params: jnp.sum(unroll(cell, params, inputs, kernel="native")[1] ** 2)
+        )(params)
+
+    specs = {"in_specs": (PartitionSpec(), PartitionSpec("rows")), "out_specs": PartitionSpec()}
+    with pytest.raises(ValueError, match="kernel 'native' does not support shard_map with check"):
+        jax.jit(jax.shard_map(local, mesh=mesh, **specs))(params, inputs)
+
+
+@compiled
 def test_auto_takes_the_fastest_kernel_that_can_run():
     assert kernels.quickest(lstm(4)) == ("native", "")
     assert kernels.quickest(gru(4)) == ("fused", "native supports the cells lstm, got gru")
@@ -286,13 +350,26 @@ def in_a_process(tmp_path, **environment):
     libraries."""
     answer = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(root=str(ROOT))],
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)} | environment,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"} | environment,
         capture_output=True,
         text=True,
         timeout=100,
         check=True,
     )
     return answer.stdout.strip(), list((tmp_path / "rnn_jax").glob("*.so"))
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("no-such-compiler -O1", "finds no compiler no-such-compiler, which $CXX names"),
+        ("true", "could not be compiled by true (it wrote nothing)"),
+    ],
+)
+def test_a_compiler_that_is_none_is_named(command, reason, tmp_path):
+    found, files = in_a_process(tmp_path, CXX=command)
+    assert found == str(("fused", f"native {reason}"))
+    assert files == []
 
 
 def test_without_a_compiler_auto_says_why_it_takes_fused(tmp_path):
@@ -302,10 +379,11 @@ def test_without_a_compiler_auto_says_why_it_takes_fused(tmp_path):
 
 
 def test_a_compiler_that_fails_is_quoted_in_a_line_and_leaves_nothing(tmp_path):
-    compiler = tmp_path / "broken"
+    compiler = tmp_path / "with space" / "broken"
+    compiler.parent.mkdir()
     compiler.write_text("#!/bin/sh\necho 'lstm.cc: error: no such thing' >&2\nexit 1\n")
     compiler.chmod(0o755)
-    found, files = in_a_process(tmp_path, CXX=str(compiler))
+    found, files = in_a_process(tmp_path, CXX=f"'{compiler}' -O1")
     assert "fused" in found
     assert "lstm.cc: error: no such thing" in found
     assert files == []
@@ -319,15 +397,39 @@ def test_the_library_is_compiled_once_and_again_if_it_is_damaged(tmp_path):
     before = library.stat().st_mtime_ns
     in_a_process(tmp_path)
     assert library.stat().st_mtime_ns == before
-    library.write_bytes(library.read_bytes()[:1000])
+    whole = library.read_bytes()
+    library.write_bytes(whole[:1000])
     assert in_a_process(tmp_path)[0] == str(("native", ""))
-    assert library.stat().st_size > 1000
+    assert library.read_bytes() == whole
 
 
+@compiled
+def test_a_library_that_cannot_be_loaded_is_compiled_anew(tmp_path):
+    """As one that another system with the same home folder compiled."""
+    _, (library,) = in_a_process(tmp_path)
+    foreign = b"of another system"
+    name = library.stem.rpartition("-")[0]
+    library.unlink()
+    other = library.with_name(f"{name}-{native_library._digest(foreign)}.so")
+    other.write_bytes(foreign)
+    found, libraries = in_a_process(tmp_path)
+    assert found == str(("native", ""))
+    assert set(libraries) == {library, other}
+
+
+@compiled
 def test_a_cache_that_cannot_be_written_is_a_reason(tmp_path):
     (tmp_path / "rnn_jax").write_text("a file where the folder should be")
-    found = in_a_process(tmp_path / "rnn_jax")[0]
+    found = in_a_process(tmp_path)[0]
     assert "fused" in found
+    assert "File exists" in found
+
+
+@compiled
+def test_several_processes_compile_at_once(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda _: in_a_process(tmp_path)[0], range(3)))
+    assert found == [str(("native", ""))] * 3
 
 
 @compiled
@@ -345,5 +447,5 @@ def test_both_directions_are_one_call_each_way():
 
 
 def test_the_flags_are_those_of_the_source():
-    source = "".join(path.read_text() for path in native_library.SOURCES)
+    source = "".join(path.read_text() for path in native_library.sources())
     assert f"kValid = {native._VALID}, kRestart = {native._RESTART}" in source

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from unrolls import AVAILABLE
+from unrolls import KERNELS_AND_CELLS, compiled
 
 from rnn_jax import masking
 from rnn_jax.cells import gru, lstm, simple_rnn
@@ -31,9 +31,8 @@ CASES = {  # cell, kernel, type of everything but a bfloat16 cell's products and
     "simple_rnn bfloat16": (simple_rnn(4, dtype=jnp.bfloat16), "scan", np.float32),
     "fused lstm bfloat16": (lstm(4, dtype=jnp.bfloat16), "fused", np.float32),
     "fused gru": (learnable_initial(gru(3)), "fused", np.float64),
+    "native lstm": (learnable_initial(lstm(17)), "native", np.float32),
 }
-if "native" in AVAILABLE:
-    CASES["native lstm"] = (learnable_initial(lstm(17)), "native", np.float32)
 # Rounding, relative to an array's largest entry (at least 1).
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5, jnp.bfloat16: 0.05}
 
@@ -114,7 +113,10 @@ class Case:
             np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=self.tolerance)
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=compiled if "native" in name else ()) for name in CASES],
+)
 def case(request):
     """Of module scope, so that a case's tests follow each other and share its programs."""
     cell, kernel, dtype = CASES[request.param]
@@ -233,9 +235,9 @@ def test_reversing_inputs_and_direction_changes_nothing(case, seed, mask, resets
     case.close(back(slopes), gradients)
 
 
-@pytest.mark.parametrize("kernel", AVAILABLE)
-def test_lengths_say_what_their_mask_says(kernel):
-    cell = lstm(3) if kernel == "native" else gru(3)
+@pytest.mark.parametrize(("kernel", "make"), KERNELS_AND_CELLS)
+def test_lengths_say_what_their_mask_says(kernel, make):
+    cell = make(3)
     params = cell.init(jax.random.key(0), IN)
     inputs = np.random.default_rng(1).normal(size=(BATCH, TIME, IN)).astype(np.float32)
     run = jax.jit(functools.partial(unroll, cell, params, inputs, reverse=True, kernel=kernel))

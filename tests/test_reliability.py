@@ -95,12 +95,12 @@ def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
     damage(run, keep=1)
     # Meanwhile the data has moved, and the run goes on elsewhere: neither changes a number here.
     moved = shutil.copytree(csv_folder, tmp_path / "moved")
-    elsewhere = workdir.environment() | {"threads": 96}
-    monkeypatch.setattr(workdir, "environment", lambda: elsewhere)
+    elsewhere = workdir.environment(config) | {"threads": 96}
+    monkeypatch.setattr(workdir, "environment", lambda config: elsewhere)
     display = Lines()
     train.run(replace(config, {"data.data_dir": str(moved)}), run, display=display)
     assert caplog.text.count("is not used: damaged files: state/") == 2
-    assert "continuing the run" in display.lines[1]
+    assert "continuing the run" in display.lines[2]
     assert f"threads {len(os.sched_getaffinity(0))} -> 96" in display.lines[0]
     (continued,) = workdir.read_identity(run).continued
     assert continued["environment"] == elsewhere

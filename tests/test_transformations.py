@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
-from unrolls import AVAILABLE
+from unrolls import KERNELS_AND_CELLS
 
 from rnn_jax.cells import gru, lstm
 from rnn_jax.layers import RNN, Bidirectional
@@ -20,19 +20,15 @@ INPUTS = RNG.normal(size=(BATCH, TIME, IN)).astype(np.float32)
 LENGTHS = np.array([5, 0, 2, 4], np.int32)
 HOLES = np.array([[0, 1, 1, 0, 1], [1, 0, 1, 1, 0], [0] * 5, [1] * 5], bool)
 RESETS = np.array([[0, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0] * 5, [0, 1, 0, 0, 1]], bool)
-KERNELS = [name for name in ("scan", "fused", "native") if name in AVAILABLE]
+every_kernel = pytest.mark.parametrize(("kernel", "back"), KERNELS_AND_CELLS)
 
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 
 def layer(kernel, back=gru):
+    """A bidirectional one; `back` makes the cell of the way back."""
     return Bidirectional(RNN(lstm(HIDDEN), kernel=kernel), RNN(back(HIDDEN), kernel=kernel))
-
-
-def back_of(kernel):
-    """The cell of the way back: native has LSTMs only."""
-    return lstm if kernel == "native" else gru
 
 
 @functools.cache
@@ -40,11 +36,11 @@ def variables(back=gru):
     return jax.jit(layer("scan", back).init)(jax.random.key(1), INPUTS)
 
 
-def slopes(kernel, back=None):
+def slopes(kernel, back):
     """(loss, gradients) of a masked bidirectional layer."""
 
     def loss(variables, inputs, lengths):
-        run = layer(kernel, back or back_of(kernel)).apply
+        run = layer(kernel, back).apply
         carry, outputs = run(variables, inputs, lengths=lengths)
         return jnp.sum(jnp.sin(outputs)) + jnp.sum(jnp.cos(carry[0].cell))
 
@@ -63,13 +59,12 @@ def assert_close(got, wanted, tolerance=2e-6):
         np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_exported(kernel):
-    back = back_of(kernel)
+@every_kernel
+def test_exported(kernel, back):
     # What XLA calls on this machine, others may not have: it must be allowed by name.
     calls = ["rnn_jax_lstm_forward", "rnn_jax_lstm_backward"] if kernel == "native" else []
     checks = list(map(jax.export.DisabledSafetyCheck.custom_call, calls))
-    export = jax.export.export(jax.jit(slopes(kernel)), disabled_checks=checks)
+    export = jax.export.export(jax.jit(slopes(kernel, back)), disabled_checks=checks)
     program = export(variables(back), INPUTS, LENGTHS)
     assert_close(program.call(variables(back), INPUTS, LENGTHS), expected(back))
 
@@ -88,14 +83,14 @@ def test_exported_for_any_number_of_rows_and_read_back():
         assert_close(got, run(INPUTS, LENGTHS)[:count])
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_rows_dealt_out_to_devices(kernel):
+@every_kernel
+def test_rows_dealt_out_to_devices(kernel, back):
     """Gradients of parameters are summed over the mesh, those of inputs stay where they are."""
     mesh = Mesh(np.array(jax.devices()[:2]), ("rows",))
     rows = PartitionSpec("rows")
 
     def local(variables, inputs, lengths):
-        value, (by_variables, by_inputs) = slopes(kernel)(variables, inputs, lengths)
+        value, (by_variables, by_inputs) = slopes(kernel, back)(variables, inputs, lengths)
         total = functools.partial(jax.lax.psum, axis_name="rows")
         return total(value), (jax.tree.map(total, by_variables), by_inputs)
 
@@ -103,14 +98,11 @@ def test_rows_dealt_out_to_devices(kernel):
         local, mesh=mesh, in_specs=(PartitionSpec(), rows, rows),
         out_specs=(PartitionSpec(), (PartitionSpec(), rows)), check_vma=False,
     )  # fmt: skip
-    back = back_of(kernel)
     assert_close(jax.jit(sharded)(variables(back), INPUTS, LENGTHS), expected(back))
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_under_checkpoint(kernel):
-    back = back_of(kernel)
-
+@every_kernel
+def test_under_checkpoint(kernel, back):
     def loss(variables, inputs, lengths):
         run = jax.checkpoint(functools.partial(layer(kernel, back).apply, lengths=lengths))
         carry, outputs = run(variables, inputs)
@@ -120,12 +112,11 @@ def test_under_checkpoint(kernel):
     assert_close(derive(variables(back), INPUTS, LENGTHS), expected(back))
 
 
-@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "scan"])
-def test_vmap_over_parameters_with_gradients(kernel):
+@pytest.mark.parametrize(("kernel", "back"), KERNELS_AND_CELLS[1:])
+def test_vmap_over_parameters_with_gradients(kernel, back):
     """An ensemble: every member as if it were alone."""
-    back = back_of(kernel)
     several = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), variables(back))
-    derive = jax.jit(jax.vmap(slopes(kernel), in_axes=(0, None, None)))
+    derive = jax.jit(jax.vmap(slopes(kernel, back), in_axes=(0, None, None)))
     got = derive(several, INPUTS, LENGTHS)
     assert_close(jax.tree.map(lambda leaf: leaf[0], got), expected(back))
     assert np.abs(got[0][1] - got[0][0]) > 1e-3

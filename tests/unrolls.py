@@ -5,8 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from rnn_jax.kernels import KERNELS, native
+from rnn_jax.cells import gru, lstm
+from rnn_jax.kernels import native
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll_directions
 
@@ -15,8 +17,13 @@ LENGTHS = jnp.array([4, 0, 6])
 HOLES = jnp.array([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], bool)
 RESETS = jnp.array([[0, 0, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], bool)
 
-# Those that can run here: native needs a compiler.
-AVAILABLE = [name for name in KERNELS if name != "native" or native.missing() is None]
+compiled = pytest.mark.skipif(native.missing() is not None, reason="needs a C++ compiler and a CPU")
+# Each kernel, with a cell that it can run.
+KERNELS_AND_CELLS = [
+    pytest.param("scan", gru, id="scan"),
+    pytest.param("fused", gru, id="fused"),
+    pytest.param("native", lstm, id="native", marks=compiled),
+]
 
 
 def arguments(cells, batch=BATCH, time=TIME, dtype=np.float32):

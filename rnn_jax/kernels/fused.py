@@ -80,7 +80,8 @@ def unroll(
 
 def problem(cell: Cell) -> str | None:
     """Why this kernel cannot run that cell; None if it can."""
-    return support.problem(spec_of(cell), RULES)
+    supported = {kind: lambda spec: recurrence.rule_of(spec).options for kind in RULES}
+    return support.problem(spec_of(cell), supported)
 
 
 def _walked(

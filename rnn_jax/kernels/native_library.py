@@ -5,54 +5,48 @@ It is compiled for the processor that it runs on, against the headers that JAX b
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 
 import jax
+import jaxlib
 
 from rnn_jax import files
 
-SOURCES = sorted(pathlib.Path(__file__).with_name("cpp").iterdir())
-_MAIN = pathlib.Path(__file__).with_name("cpp") / "lstm.cc"
+FOLDER = pathlib.Path(__file__).with_name("cpp")
+
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
 _SECONDS = 120  # a compilation takes three to five
 _CALLS = {"rnn_jax_lstm_forward": "LstmForward", "rnn_jax_lstm_backward": "LstmBackward"}
 
+_one_at_a_time = threading.Lock()
+
 
 def missing() -> str | None:
-    """Why there is no library on this machine, in a line; None if there is one."""
-    try:
-        load()
-    except OSError as error:
-        return str(error)
-    return None
+    """Why there is no library on this machine, in a line; None if XLA knows its calls now.
 
-
-def load() -> None:
-    """Makes the library's calls known to XLA, after compiling it if need be.
-
-    Raises:
-      OSError: there is no compiler, or it failed.
+    It is loaded, and compiled if need be, when this is asked for the first time in a process.
     """
-    problem = _loaded()
-    if problem is not None:
-        raise OSError(problem)
+    with _one_at_a_time:
+        return _missing()
 
 
 @functools.cache
-def _loaded() -> str | None:
-    """What `missing` says; asked once, since a compiler that is missing stays so."""
+def _missing() -> str | None:
     try:
         library = _library()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # also of a machine on which nobody is at home
         return str(error)
     for target, name in _CALLS.items():
         jax.ffi.register_ffi_target(
@@ -61,69 +55,73 @@ def _loaded() -> str | None:
     return None
 
 
+def sources() -> list[pathlib.Path]:
+    """The files that it is made of."""
+    return sorted([*FOLDER.glob("*.cc"), *FOLDER.glob("*.h")])
+
+
 def _library() -> ctypes.CDLL:
     compiler = _compiler()
-    parts = (
-        [source.read_text() for source in SOURCES],
-        compiler,
-        _FLAGS,
-        jax.__version__,
-        _processor(),
-    )
-    path = files.user_cache() / f"native-{_digest(repr(parts).encode())[:16]}.so"
-    if not _is_whole(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In a folder of its own first: another process may be compiling the same.
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = pathlib.Path(folder) / path.name
-            _compile(compiler, made)
-            os.replace(made, path)
-        files.write_atomically(_witness(path), _digest(path.read_bytes()))
+    texts = [source.read_text(encoding="utf-8") for source in sources()]
+    parts = (texts, compiler, _FLAGS, jaxlib.__version__, _processor())
+    name = f"native-{_digest(repr(parts).encode())}"
+    folder = files.user_cache()
+    for path in folder.glob(f"{name}-*.so"):
+        # Loading half a library would end the process; one of another system is compiled anew.
+        if path.stem == f"{name}-{_digest(path.read_bytes())}":
+            with contextlib.suppress(OSError):
+                return ctypes.CDLL(str(path))
+    folder.mkdir(parents=True, exist_ok=True)
+    # In a folder of its own first: another process may be compiling the same.
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        made = pathlib.Path(own) / "library.so"
+        _compile(compiler, made)
+        path = folder / f"{name}-{_digest(made.read_bytes())}.so"
+        os.replace(made, path)
     return ctypes.CDLL(str(path))
 
 
-def _is_whole(library: pathlib.Path) -> bool:
-    """Whether it is there as it was compiled: loading half a library would end the process."""
-    try:
-        return _digest(library.read_bytes()) == _witness(library).read_text()
-    except FileNotFoundError:
-        return False
-
-
-def _witness(library: pathlib.Path) -> pathlib.Path:
-    return library.with_suffix(".sha256")
-
-
 def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _compiler() -> str:
-    """`$CXX`, or the first of the usual ones that there is."""
-    for name in filter(None, (os.environ.get("CXX"), *_COMPILERS)):
-        path = shutil.which(name)
-        if path is not None:
-            return path
-    raise FileNotFoundError(
-        f"needs a C++ compiler ({', '.join(_COMPILERS[:-1])} or {_COMPILERS[-1]})"
-    )
+def _compiler() -> list[str]:
+    """The command that `$CXX` says, or else the first of the usual ones that there is."""
+    command = shlex.split(os.environ.get("CXX", ""))
+    if command:
+        if shutil.which(command[0]) is None:
+            raise OSError(f"finds no compiler {command[0]}, which $CXX names")
+        return command
+    for name in _COMPILERS:
+        if shutil.which(name) is not None:
+            return [name]
+    raise OSError(f"needs a C++ compiler ({', '.join(_COMPILERS[:-1])} or {_COMPILERS[-1]})")
 
 
-def _compile(compiler: str, path: pathlib.Path) -> None:
-    command = [compiler, *_FLAGS, "-I", jax.ffi.include_dir(), str(_MAIN), "-o", str(path)]
+def _compile(compiler: list[str], path: pathlib.Path) -> None:
+    name = " ".join(compiler)
+    command = [*compiler, *_FLAGS, "-I", jax.ffi.include_dir(), str(FOLDER / "lstm.cc")]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
+        subprocess.run(
+            [*command, "-o", str(path)],
+            check=True, capture_output=True, text=True, errors="replace", timeout=_SECONDS,
+            env=os.environ | {"LC_ALL": "C"},
+        )  # fmt: skip
     except subprocess.CalledProcessError as error:
-        first = next((line for line in error.stderr.splitlines() if "error" in line), "no message")
-        raise OSError(f"{compiler} failed on {_MAIN.name}: {first}") from error
+        lines = [line for line in error.stderr.splitlines() if "error" in line]
+        raise OSError(
+            f"could not be compiled by {name} ({(lines or ['no message'])[0]})"
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise OSError(f"{compiler} took more than {_SECONDS} s on {_MAIN.name}") from error
+        raise OSError(f"was not compiled by {name} within {_SECONDS} s") from error
+    if not path.exists():
+        raise OSError(f"could not be compiled by {name} (it wrote nothing)")
 
 
 def _processor() -> str:
     """What tells processors with other instructions apart."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     flags = sorted({line for line in lines if line.lower().startswith(("flags", "features"))})

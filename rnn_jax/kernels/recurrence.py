@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.kernels import fused_gru, fused_lstm, fused_simple_rnn, loop
+from rnn_jax.kernels import fused_gru, fused_lstm, fused_simple_rnn, loop, support
 from rnn_jax.kernels.fused_rule import Context, Rule, Weights
 from rnn_jax.kernels.products import rows
 from rnn_jax.types import Array, Carry, hidden_state
@@ -118,7 +118,7 @@ def _recurrences_backward(walks, residuals, d_outputs):
         each._replace(valid=None) if each.lengths is not None and _is_zero(d_carry) else each
         for each, (d_carry, _) in zip(steps, d_outputs, strict=True)
     )
-    d_outputs = jax.tree.map(_instantiated, d_outputs, is_leaf=_is_symbolic_zero)
+    d_outputs = support.instantiated(d_outputs)
     prepared = prepare_backward(walks, operands)
     d_operands = backward(walks, prepared, operands, steps, recorded, d_outputs)
     return tuple(typed(*each) for each in zip(d_operands, operands, strict=True)), None
@@ -149,17 +149,10 @@ def _last(carry: Carry, states: Carry, initial: Carry, steps: Steps) -> Carry:
     return _select((steps.lengths > 0)[:, None], last, initial)
 
 
-def _is_symbolic_zero(leaf: Any) -> bool:
-    return isinstance(leaf, jax.custom_derivatives.SymbolicZero)
-
-
 def _is_zero(tree: Any) -> bool:
     """Whether all leaves are known to be zero when the program is traced."""
-    return all(map(_is_symbolic_zero, jax.tree.leaves(tree, is_leaf=_is_symbolic_zero)))
-
-
-def _instantiated(leaf: Any) -> Array:
-    return jnp.zeros(leaf.shape, leaf.dtype) if _is_symbolic_zero(leaf) else leaf
+    leaves = jax.tree.leaves(tree, is_leaf=support.is_symbolic_zero)
+    return all(map(support.is_symbolic_zero, leaves))
 
 
 def prepare(walks, operands) -> tuple[Any, ...]:

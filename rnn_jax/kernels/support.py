@@ -1,15 +1,17 @@
-"""What kernels that know their cells share: what they can run, and what no step at all returns."""
+"""What kernels that know their cells share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from rnn_jax.affine import compute_dtype
-from rnn_jax.kernels.fused_rule import Rule
 from rnn_jax.types import Array, Carry, Cell, Direction
+
+Options = dict[str, tuple]  # the values that a kernel needs a cell's options to have
 
 
 def spec_of(cell: Cell) -> Any:
@@ -20,17 +22,17 @@ def spec_of(cell: Cell) -> Any:
     return spec
 
 
-def problem(spec: Any, rules: Mapping[str, Callable[..., Rule]]) -> str | None:
-    """What of the options the rules do not cover, as "supports ..., got ..."; None if nothing.
+def problem(spec: Any, supported: Mapping[str, Callable[[Any], Options]]) -> str | None:
+    """What of a cell's options is not supported, as "supports ..., got ..."; None if nothing.
 
     Args:
-      spec: a cell's options.
-      rules: of each kind of cell.
+      spec: the cell's options.
+      supported: for each kind of cell, given its options, the values that they may have.
     """
     kind = getattr(spec, "kind", None)
-    if kind not in rules:
-        return f"supports the cells {', '.join(sorted(rules))}, got {kind or repr(spec)}"
-    for option, values in rules[kind](spec).options.items():
+    if kind not in supported:
+        return f"supports the cells {', '.join(sorted(supported))}, got {kind or repr(spec)}"
+    for option, values in supported[kind](spec).items():
         value = getattr(spec, option)
         if value not in values:
             wanted = " or ".join(map(repr, values))
@@ -43,3 +45,17 @@ def no_steps(direction: Direction, batch: int) -> tuple[Carry, Array]:
     spec = spec_of(direction.cell)
     dtype = compute_dtype(spec, direction.params)
     return direction.initial, jnp.zeros((batch, 0, spec.features), dtype)
+
+
+def is_symbolic_zero(leaf: Any) -> bool:
+    """Whether a cotangent is known to be zero when the program is traced."""
+    return isinstance(leaf, jax.custom_derivatives.SymbolicZero)
+
+
+def instantiated(cotangents: Any) -> Any:
+    """Cotangents of a `custom_vjp` with symbolic zeros, as arrays."""
+
+    def array(leaf):
+        return jnp.zeros(leaf.shape, leaf.dtype) if is_symbolic_zero(leaf) else leaf
+
+    return jax.tree.map(array, cotangents, is_leaf=is_symbolic_zero)

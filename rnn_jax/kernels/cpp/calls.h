@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <new>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -17,11 +18,12 @@ namespace rnn_jax {
 namespace ffi = xla::ffi;
 
 // Runs job(0) to job(count - 1): the caller takes one after the other, and so do the pool's threads
-// that come to help.
+// that come to help. Jobs may throw only for want of memory.
 template <typename Job>
-void Parallel(ffi::ThreadPool& pool, int64_t count, const Job& job) {
+ffi::Error Parallel(ffi::ThreadPool& pool, int64_t count, const Job& job) {
   struct State {
     std::atomic<int64_t> next{0}, done{0};
+    std::atomic<bool> failed{false};
     std::mutex mutex;
     std::condition_variable all_done;
   };
@@ -29,7 +31,11 @@ void Parallel(ffi::ThreadPool& pool, int64_t count, const Job& job) {
   // A helper that comes late finds no job left, and does not touch `job`.
   const auto help = [state, count, &job] {
     for (int64_t n = state->next++; n < count; n = state->next++) {
-      job(n);
+      try {
+        job(n);
+      } catch (const std::bad_alloc&) {
+        state->failed = true;
+      }
       if (++state->done == count) {
         std::lock_guard<std::mutex> lock(state->mutex);
         state->all_done.notify_one();
@@ -40,6 +46,8 @@ void Parallel(ffi::ThreadPool& pool, int64_t count, const Job& job) {
   help();
   std::unique_lock<std::mutex> lock(state->mutex);
   state->all_done.wait(lock, [&] { return state->done == count; });
+  if (!state->failed) return ffi::Error::Success();
+  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "kernel 'native': out of memory");
 }
 
 // Arguments and results in turn; those without an entry are null.

@@ -1,15 +1,15 @@
 // An LSTM layer in float32 for CPUs, forwards and backwards, as two calls that XLA makes.
 //
 // A job is some rows of one direction, from the first step to the last, on one core: rows do not
-// depend on each other, so jobs never wait for each other. A job goes through time in chunks that
-// stay in its core's cache: it projects a chunk's inputs, then takes its steps; on the way back it
-// takes a chunk's steps, then adds up what they give the kernels.
+// depend on each other, so jobs never wait for each other. A job goes through time in chunks, which
+// stay in its core's cache unless a single step of its rows is too large: it projects a chunk's
+// inputs, then takes its steps; on the way back it takes a chunk's steps, then adds up what they
+// give the kernels.
 //
 // The gates are i, f, g, o, as in rnn_jax.cells. Arrays are batch-first and contiguous.
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "calls.h"
@@ -56,7 +56,8 @@ struct Layer {
   int64_t columns() const { return kGates * hidden; }
   // In how many steps a job of so many rows takes a chunk.
   int64_t ChunkSteps(int64_t rows) const {
-    const int64_t size = in * columns() > kLargeKernel ? kLargeChunkRows : kChunkRows;
+    const bool large = std::max(in, hidden) * columns() > kLargeKernel;
+    const int64_t size = large ? kLargeChunkRows : kChunkRows;
     return std::clamp<int64_t>(size / std::max<int64_t>(rows, 1), 1, time);
   }
   // Where in [batch, time] the s-th step of a walk stands.
@@ -88,8 +89,7 @@ struct Forward {
     const Memory kernel = PackColumns(layer.kernel, layer.in, columns);
     const Memory recurrent_kernel = PackGates(layer.recurrent_kernel, hidden);
     const Memory kept(layer.keep ? count * hidden : 0), own(gates ? 0 : count * steps * columns);
-    std::memcpy(c_last + first * hidden, layer.c_initial + first * hidden,
-                count * hidden * sizeof(float));
+    std::copy_n(layer.c_initial + first * hidden, count * hidden, c_last + first * hidden);
     std::vector<const float*> inputs, fed(count);
     std::vector<float*> sums;
     for (int64_t start = 0; start < layer.time; start += steps) {
@@ -318,9 +318,9 @@ struct Backward {
 
 // Every walk's rows in `parts` jobs.
 template <typename Walk>
-void RunAll(ffi::ThreadPool& pool, const std::vector<Walk>& walks, int64_t parts) {
+ffi::Error RunAll(ffi::ThreadPool& pool, const std::vector<Walk>& walks, int64_t parts) {
   const int64_t count = walks.size();
-  Parallel(pool, count * parts, [&](int64_t job) {
+  return Parallel(pool, count * parts, [&](int64_t job) {
     const int64_t part = job / count;
     const Walk& walk = walks[job % count];
     const int64_t batch = walk.layer.batch;
@@ -357,8 +357,7 @@ ffi::Error RunForward(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remain
     walk.gates = results.Next();
     walks.push_back(walk);
   }
-  RunAll(pool, walks, parts);
-  return ffi::Error::Success();
+  return RunAll(pool, walks, parts);
 }
 
 ffi::Error RunBackward(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
@@ -381,17 +380,16 @@ ffi::Error RunBackward(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remai
     walk.d_c = results.Next();
     walk.d_h_fresh = results.Next();
     walk.d_c_fresh = results.Next();
-    const size_t bytes = walk.layer.batch * walk.layer.hidden * sizeof(float);
-    std::memcpy(walk.d_h, d_h, bytes);
-    std::memcpy(walk.d_c, d_c, bytes);
+    const int64_t states = walk.layer.batch * walk.layer.hidden;
+    std::copy_n(d_h, states, walk.d_h);
+    std::copy_n(d_c, states, walk.d_c);
     if (walk.d_h_fresh) {
-      std::memset(walk.d_h_fresh, 0, bytes);
-      std::memset(walk.d_c_fresh, 0, bytes);
+      std::fill_n(walk.d_h_fresh, states, 0.0f);
+      std::fill_n(walk.d_c_fresh, states, 0.0f);
     }
     walks.push_back(walk);
   }
-  RunAll(pool, walks, parts);
-  return ffi::Error::Success();
+  return RunAll(pool, walks, parts);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Matrix products in float32 for one core: vectors, blocks of sums that stay in registers, and
-// matrices laid out so that a product reads them once, from the first number to the last.
+// matrices laid out in the order in which a product reads them.
 
 #ifndef RNN_JAX_KERNELS_CPP_PRODUCTS_H_
 #define RNN_JAX_KERNELS_CPP_PRODUCTS_H_
@@ -29,6 +29,7 @@ constexpr int kLanes = 4, kRows = 6;
 constexpr int kLanes = 4, kRows = 2;
 #endif
 constexpr int kColumns = 4;  // vectors of sums in a row
+static_assert(kRows <= 6 && kColumns == 4, "InGroups and InBlocks know these sizes");
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 
