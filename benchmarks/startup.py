@@ -4,9 +4,10 @@
     python benchmarks/startup.py lstm bilstm -- --config.data.source=csv --config.data.data_dir=DIR
 
 Runs `python launch.py --experiment=X`, with whatever follows `--`, in a terminal of its own: with
-an empty compilation cache, then with the one that this run filled. Times are those at which the
-words stand on the screen: the bar's first figures, which come half a second into an epoch or after
-its first steps, whichever is later, and the line that ends the first epoch.
+an empty cache, of XLA's programs and of the native kernel, then with the one that this run filled.
+Times are those at which the words stand on the screen: the bar's first figures, which come half a
+second into an epoch or after its first steps, whichever is later, and the line that ends the first
+epoch.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def measure(experiment: str, options: list[str], cache: str) -> Run:
         process = subprocess.Popen(
             [*command, f"--workdir={folder}", *options],
             cwd=ROOT,
-            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
+            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache, "XDG_CACHE_HOME": cache},
             stdin=subprocess.DEVNULL,
             stdout=terminal,
             stderr=terminal,

@@ -25,10 +25,10 @@ constexpr int kGates = 4;
 constexpr int64_t kChunkRows = 128, kLargeChunkRows = 256, kLargeKernel = 1 << 18;
 
 // [hidden, gates * hidden] -> for each vector of units, [hidden, gates, vector].
-Memory PackGates(const float* kernel, int64_t hidden) {
+const float* PackGates(Workspace& workspace, const float* kernel, int64_t hidden) {
   const int64_t vectors = (hidden + kLanes - 1) / kLanes;
-  Memory packed(vectors * hidden * kGates * kLanes);
-  float* to = packed.get();
+  float* const packed = workspace.Take(vectors * hidden * kGates * kLanes);
+  float* to = packed;
   for (int64_t unit = 0; unit < hidden; unit += kLanes) {
     for (int64_t k = 0; k < hidden; ++k) {
       for (int64_t gate = 0; gate < kGates; ++gate, to += kLanes) {
@@ -86,9 +86,11 @@ struct Forward {
   void Run(int64_t, int64_t first, int64_t last) const {
     const int64_t count = last - first, hidden = layer.hidden, columns = layer.columns();
     const int64_t steps = layer.ChunkSteps(count);
-    const Memory kernel = PackColumns(layer.kernel, layer.in, columns);
-    const Memory recurrent_kernel = PackGates(layer.recurrent_kernel, hidden);
-    const Memory kept(layer.keep ? count * hidden : 0), own(gates ? 0 : count * steps * columns);
+    Workspace& workspace = Workspace::Begin();
+    const float* kernel = PackColumns(workspace, layer.kernel, layer.in, columns);
+    const float* recurrent_kernel = PackGates(workspace, layer.recurrent_kernel, hidden);
+    float* kept = workspace.Take(layer.keep ? count * hidden : 0);
+    float* own = workspace.Take(gates ? 0 : count * steps * columns);
     std::copy_n(layer.c_initial + first * hidden, count * hidden, c_last + first * hidden);
     std::vector<const float*> inputs, fed(count);
     std::vector<float*> sums;
@@ -99,21 +101,19 @@ struct Forward {
       for (int64_t s = start; s < end; ++s) {
         for (int64_t row = first; row < last; ++row) {
           inputs.push_back(layer.inputs + layer.at(row, s) * layer.in);
-          sums.push_back(gates ? gates + layer.at(row, s) * columns
-                               : own.get() + sums.size() * columns);
+          sums.push_back(gates ? gates + layer.at(row, s) * columns : own + sums.size() * columns);
         }
       }
-      Project(kernel.get(), inputs, sums);
+      Project(kernel, inputs, sums);
       for (int64_t s = start; s < end; ++s) {
         for (int64_t n = 0; n < count; ++n) {
           fed[n] = layer.Met(h, layer.h_initial, layer.h_fresh, first + n, s);
           if (layer.keep) {
-            layer.CopyFed(h, first + n, s, kept.get() + n * hidden);
-            fed[n] = kept.get() + n * hidden;
+            layer.CopyFed(h, first + n, s, kept + n * hidden);
+            fed[n] = kept + n * hidden;
           }
         }
-        Step(s, first, count, recurrent_kernel.get(), fed.data(),
-             sums.data() + (s - start) * count);
+        Step(s, first, count, recurrent_kernel, fed.data(), sums.data() + (s - start) * count);
       }
     }
   }
@@ -195,10 +195,12 @@ struct Backward {
   void Run(int64_t part, int64_t first, int64_t last) const {
     const int64_t count = last - first, in = layer.in, hidden = layer.hidden;
     const int64_t columns = layer.columns(), steps = layer.ChunkSteps(count);
-    const Memory kernel = d_inputs ? PackTransposed(layer.kernel, in, columns) : Memory(0);
-    const Memory recurrent_kernel = PackTransposed(layer.recurrent_kernel, hidden, columns);
-    const Rows d_sums(steps * count, columns), inputs(steps * count, in),
-        fed(steps * count, hidden);
+    Workspace& workspace = Workspace::Begin();
+    const float* kernel = d_inputs ? PackTransposed(workspace, layer.kernel, in, columns) : nullptr;
+    const float* recurrent_kernel =
+        PackTransposed(workspace, layer.recurrent_kernel, hidden, columns);
+    const Rows d_sums(workspace, steps * count, columns), inputs(workspace, steps * count, in),
+        fed(workspace, steps * count, hidden);
     float* const d_kernel_part = d_kernel + part * in * columns;
     float* const d_recurrent_part = d_recurrent_kernel + part * hidden * columns;
     float* const d_bias_part = d_bias + part * columns;
@@ -217,7 +219,7 @@ struct Backward {
           layer.CopyFed(h, row, s, fed[n]);
           places.push_back(layer.at(row, s));
         }
-        IntoHidden(s, first, count, recurrent_kernel.get(), d_sums, top);
+        IntoHidden(s, first, count, recurrent_kernel, d_sums, top);
       }
       const int64_t size = places.size();
       AddOuter(inputs, in, d_sums, columns, size, d_kernel_part);
@@ -225,7 +227,7 @@ struct Backward {
       for (int64_t n = 0; n < size; ++n) {
         for (int64_t k = 0; k < columns; ++k) d_bias_part[k] += d_sums[n][k];
       }
-      if (d_inputs) IntoInputs(places, kernel.get(), d_sums);
+      if (d_inputs) IntoInputs(places, kernel, d_sums);
     }
   }
 

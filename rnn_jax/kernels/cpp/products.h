@@ -11,6 +11,7 @@
 #include <memory>
 #include <new>
 #include <type_traits>
+#include <vector>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -85,21 +86,53 @@ inline Vec Tanh(Vec x) {
 
 inline Vec Sigmoid(Vec x) { return 0.5f * Tanh(0.5f * x) + 0.5f; }
 
-// Memory of a job, aligned for vectors.
-class Memory {
+// What a thread's jobs work on, aligned for vectors and undefined at first. It stays with the
+// thread from one job to the next: memory that goes back to the system is new to the processor at
+// every call, and touching it first would take as long as a small job.
+class Workspace {
  public:
-  explicit Memory(int64_t size) {
-    const size_t bytes = (std::max<int64_t>(size, 1) * sizeof(float) + 63) / 64 * 64;
-    values_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-    if (!values_) throw std::bad_alloc();
+  // This thread's, with nothing taken; what its last job took is gone.
+  static Workspace& Begin() {
+    thread_local Workspace own;
+    if (own.blocks_.size() > 1) {
+      int64_t total = 0;
+      for (const Block& block : own.blocks_) total += block.size;
+      own.blocks_.clear();
+      own.Add(total);
+    }
+    own.taken_ = 0;
+    return own;
   }
-  float* get() const { return values_.get(); }
+
+  float* Take(int64_t size) {
+    size = (size + kLine - 1) / kLine * kLine;
+    if (blocks_.empty() || blocks_.back().size - taken_ < size) {
+      Add(std::max(size, kLeast));
+      taken_ = 0;
+    }
+    taken_ += size;
+    return blocks_.back().values.get() + taken_ - size;
+  }
 
  private:
+  static constexpr int64_t kLine = 64 / sizeof(float), kLeast = 1 << 14;
+
   struct Free {
     void operator()(float* values) const { std::free(values); }
   };
-  std::unique_ptr<float, Free> values_;
+  struct Block {
+    int64_t size;
+    std::unique_ptr<float, Free> values;
+  };
+
+  void Add(int64_t size) {
+    float* values = static_cast<float*>(std::aligned_alloc(64, size * sizeof(float)));
+    if (!values) throw std::bad_alloc();
+    blocks_.push_back({size, std::unique_ptr<float, Free>(values)});
+  }
+
+  std::vector<Block> blocks_;
+  int64_t taken_ = 0;  // of the last block
 };
 
 // Calls f(first, M) for groups of at most kRows of `count` rows, M a constant of the compiler.
@@ -159,18 +192,18 @@ inline Block<M, N> Multiplied(Block<M, N> block, const float* const* rows, const
 // Rows of a chunk, one below the other; each as whole blocks, and an odd number of vectors, so that
 // a column's entries do not compete for one place in the cache.
 struct Rows {
-  explicit Rows(int64_t count, int64_t columns)
+  Rows(Workspace& workspace, int64_t count, int64_t columns)
       : stride((columns + kColumns * kLanes - 1) / (kColumns * kLanes) * (kColumns * kLanes) +
                kLanes),
-        memory(count * stride) {
+        values(workspace.Take(count * stride)) {
     for (int64_t row = 0; row < count; ++row) {
       std::fill_n((*this)[row] + columns, stride - columns, 0.0f);
     }
   }
-  float* operator[](int64_t row) const { return memory.get() + row * stride; }
+  float* operator[](int64_t row) const { return values + row * stride; }
 
   int64_t stride;
-  Memory memory;
+  float* values;
 };
 
 // The sum over `count` rows of values[row][m] times d_sums[row], M rows of it and N vectors.
@@ -208,11 +241,12 @@ inline void AddOuter(const Rows& values, int64_t in, const Rows& d_sums, int64_t
 }
 
 // [in, columns] -> for each block of InBlocks(columns), [in, block].
-inline Memory PackColumns(const float* kernel, int64_t in, int64_t columns) {
-  Memory packed(in * (columns + kColumns * kLanes));
+inline const float* PackColumns(Workspace& workspace, const float* kernel, int64_t in,
+                                int64_t columns) {
+  float* packed = workspace.Take(in * (columns + kColumns * kLanes));
   InBlocks(columns, [&](int64_t first, auto n_vectors) {
     constexpr int N = decltype(n_vectors)::value;
-    float* to = packed.get() + in * first;
+    float* to = packed + in * first;
     for (int64_t k = 0; k < in; ++k) {
       for (int64_t n = 0, at = first; n < N; ++n, at += kLanes, to += kLanes) {
         Store(to, Load(kernel + k * columns + at, std::max<int64_t>(columns - at, 0)), kLanes);
@@ -223,12 +257,13 @@ inline Memory PackColumns(const float* kernel, int64_t in, int64_t columns) {
 }
 
 // [in, columns] -> for each block of InBlocks(in), its columns of the transpose, [columns, block].
-inline Memory PackTransposed(const float* kernel, int64_t in, int64_t columns) {
-  Memory packed((in + kColumns * kLanes) * columns);
+inline const float* PackTransposed(Workspace& workspace, const float* kernel, int64_t in,
+                                   int64_t columns) {
+  float* packed = workspace.Take((in + kColumns * kLanes) * columns);
   InBlocks(in, [&](int64_t first, auto n_vectors) {
     constexpr int64_t width = decltype(n_vectors)::value * kLanes;
     const int64_t count = std::min(width, in - first);
-    float* to = packed.get() + first * columns;
+    float* to = packed + first * columns;
     if (count < width) std::fill_n(to, columns * width, 0.0f);
     for (int64_t k = 0; k < columns; k += kLanes) {  // as much as a line of the cache at a time
       for (int64_t n = 0; n < count; ++n) {
