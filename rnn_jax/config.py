@@ -31,8 +31,8 @@ def option(
       minimum: the smallest legal number.
       below: the number that every legal value is smaller than.
       choices: the legal strings.
-      fixed: False for an option that changes no number of a run, so that a run may go on with
-        another value.
+      fixed: False for an option that changes no number of a run, or only its rounding, so that a
+        run may go on with another value.
     """
     metadata = {
         "help": meaning, "minimum": minimum, "below": below, "choices": choices, "fixed": fixed,
@@ -142,6 +142,7 @@ class ModelConfig:
         "rounding, with a gradient rule of its own), native (for LSTMs on CPUs, in C++; needs a "
         "compiler) or auto (native where it can run, else fused)",
         choices=("auto", "scan", "fused", "native"),
+        fixed=False,  # a run may go on where another one is there; its environment names it
     )
     dropout: float = option(
         0.0,

@@ -236,15 +236,18 @@ def test_under_vmap_and_a_scan_of_training_steps():
 
 
 @compiled
-def test_the_same_bits_every_time():
-    """However the cores come to share the work."""
+def test_the_same_bits_every_time(monkeypatch):
+    """However the cores come to share the work, and whatever a thread's memory held before."""
+    monkeypatch.setattr(machine, "threads", lambda: 8)
+    monkeypatch.setattr(native, "_MULTIPLICATIONS", 0)
+    jax.clear_caches()
     cells = [lstm(20), lstm(20)]
     given = arguments(cells, batch=32, time=40)
-    first = results(cells, given, "native", mask=None)
-    for _ in range(10):
-        jax.tree.map(
-            np.testing.assert_array_equal, first, results(cells, given, "native", mask=None)
-        )
+    first = results(cells, given, "native")
+    for other in (100, 1500, 3, 1500, 100):  # of the largest no thread keeps its memory
+        results([lstm(other)], arguments([lstm(other)], batch=2, time=3), "native")
+        jax.tree.map(np.testing.assert_array_equal, first, results(cells, given, "native"))
+    jax.clear_caches()
 
 
 @compiled
@@ -362,6 +365,7 @@ def in_a_process(tmp_path, **environment):
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
+        ("g++ '-O1", "cannot read $CXX (No closing quotation)"),
         ("no-such-compiler -O1", "finds no compiler no-such-compiler, which $CXX names"),
         ("true", "could not be compiled by true (it wrote nothing)"),
     ],

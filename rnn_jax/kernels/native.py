@@ -107,7 +107,7 @@ def unroll(
         if found is not None:
             instead = "scan" if fused.problem(direction.cell) else "fused"
             raise ValueError(f"kernel 'native' {found}: use kernel '{instead}'")
-    _check_tracing(directions, inputs)
+    _check_tracing(directions, inputs, mask, resets)
     if inputs.shape[1] == 0:
         return tuple(support.no_steps(direction, inputs.shape[0]) for direction in directions)
     layers = tuple(_layer(direction, inputs, mask, resets) for direction in directions)
@@ -138,14 +138,15 @@ def missing() -> str | None:
     return f"runs on CPUs, got {backend}" if backend != "cpu" else native_library.missing()
 
 
-def _check_tracing(directions: tuple[Direction, ...], inputs: Array) -> None:
+def _check_tracing(directions: tuple[Direction, ...], inputs: Array, *flags: Array | None) -> None:
     """Raises ValueError where JAX would not see what a foreign call does."""
+    arrays = [(each.params, each.initial, each.noise) for each in directions]
     if not all(isinstance(size, int) for size in inputs.shape):
         raise ValueError(
             f"kernel 'native' does not support symbolic shapes, got {inputs.shape}: use kernel "
             "'scan'"
         )
-    for leaf in jax.tree.leaves(([direction.params for direction in directions], inputs)):
+    for leaf in jax.tree.leaves((arrays, inputs, flags)):
         # JAX takes the results for the same on all devices, and would leave out sums over them.
         kind = jax.typeof(leaf)  # says over which axes of a mesh a value varies: `vma`, later `mat`
         if getattr(kind, "vma", None) or getattr(getattr(kind, "mat", None), "varying", None):

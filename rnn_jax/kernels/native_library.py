@@ -67,9 +67,9 @@ def _library() -> ctypes.CDLL:
     name = f"native-{_digest(repr(parts).encode())}"
     folder = files.user_cache()
     for path in folder.glob(f"{name}-*.so"):
-        # Loading half a library would end the process; one of another system is compiled anew.
-        if path.stem == f"{name}-{_digest(path.read_bytes())}":
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # one of another system is compiled anew
+            # Loading half a library would end the process.
+            if path.stem == f"{name}-{_digest(path.read_bytes())}":
                 return ctypes.CDLL(str(path))
     folder.mkdir(parents=True, exist_ok=True)
     # In a folder of its own first: another process may be compiling the same.
@@ -87,7 +87,10 @@ def _digest(content: bytes) -> str:
 
 def _compiler() -> list[str]:
     """The command that `$CXX` says, or else the first of the usual ones that there is."""
-    command = shlex.split(os.environ.get("CXX", ""))
+    try:
+        command = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise OSError(f"cannot read $CXX ({error})") from error
     if command:
         if shutil.which(command[0]) is None:
             raise OSError(f"finds no compiler {command[0]}, which $CXX names")
@@ -120,6 +123,9 @@ def _compile(compiler: list[str], path: pathlib.Path) -> None:
 
 def _processor() -> str:
     """What tells processors with other instructions apart."""
+    if platform.system() == "Darwin":
+        question = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(question, capture_output=True, text=True, check=False).stdout
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

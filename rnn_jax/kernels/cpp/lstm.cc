@@ -1,10 +1,9 @@
 // An LSTM layer in float32 for CPUs, forwards and backwards, as two calls that XLA makes.
 //
 // A job is some rows of one direction, from the first step to the last, on one core: rows do not
-// depend on each other, so jobs never wait for each other. A job goes through time in chunks, which
-// stay in its core's cache unless a single step of its rows is too large: it projects a chunk's
-// inputs, then takes its steps; on the way back it takes a chunk's steps, then adds up what they
-// give the kernels.
+// depend on each other, so jobs never wait for each other. A job goes through time in chunks, small
+// enough for its core's cache up to a few hundred units: it projects a chunk's inputs, then takes
+// its steps; on the way back it takes a chunk's steps, then adds up what they give the kernels.
 //
 // The gates are i, f, g, o, as in rnn_jax.cells. Arrays are batch-first and contiguous.
 

@@ -86,19 +86,19 @@ inline Vec Tanh(Vec x) {
 
 inline Vec Sigmoid(Vec x) { return 0.5f * Tanh(0.5f * x) + 0.5f; }
 
-// What a thread's jobs work on, aligned for vectors and undefined at first. It stays with the
-// thread from one job to the next: memory that goes back to the system is new to the processor at
-// every call, and touching it first would take as long as a small job.
+// What a thread's jobs work on, aligned for vectors and undefined at first. Up to kMost stays with
+// the thread from one job to the next: memory that goes back to the system is new to the processor
+// at every call, and touching it first would take as long as a small job.
 class Workspace {
  public:
   // This thread's, with nothing taken; what its last job took is gone.
   static Workspace& Begin() {
     thread_local Workspace own;
-    if (own.blocks_.size() > 1) {
-      int64_t total = 0;
-      for (const Block& block : own.blocks_) total += block.size;
+    int64_t total = 0;
+    for (const Block& block : own.blocks_) total += block.size;
+    if (own.blocks_.size() > 1 || total > kMost) {
       own.blocks_.clear();
-      own.Add(total);
+      if (total <= kMost) own.Add(total);
     }
     own.taken_ = 0;
     return own;
@@ -115,7 +115,8 @@ class Workspace {
   }
 
  private:
-  static constexpr int64_t kLine = 64 / sizeof(float), kLeast = 1 << 14;
+  static constexpr int64_t kLine = 64 / sizeof(float);
+  static constexpr int64_t kLeast = 1 << 14, kMost = 1 << 23;  // 64 KiB and 32 MiB
 
   struct Free {
     void operator()(float* values) const { std::free(values); }
