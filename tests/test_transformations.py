@@ -32,7 +32,7 @@ def layer(kernel, back=gru):
 
 
 @functools.cache
-def variables(back=gru):
+def variables(back):
     return jax.jit(layer("scan", back).init)(jax.random.key(1), INPUTS)
 
 
@@ -48,7 +48,7 @@ def slopes(kernel, back):
 
 
 @functools.cache
-def expected(back=gru):
+def expected(back):
     return jax.jit(slopes("scan", back))(variables(back), INPUTS, LENGTHS)
 
 
@@ -76,7 +76,8 @@ def test_exported_for_any_number_of_rows_and_read_back():
         jax.ShapeDtypeStruct((rows, TIME, IN), jnp.float32),
         jax.ShapeDtypeStruct((rows,), jnp.int32),
     )
-    run = jax.jit(lambda inputs, lengths: layer("scan").apply(variables(), inputs, lengths)[1])
+    made = variables(gru)  # not while the program is traced: it is kept
+    run = jax.jit(lambda inputs, lengths: layer("scan").apply(made, inputs, lengths)[1])
     program = jax.export.deserialize(jax.export.export(run)(*shapes).serialize())
     for count in (1, 3):
         got = program.call(INPUTS[:count], LENGTHS[:count])
