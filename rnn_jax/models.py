@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from rnn_jax import cells, kernels, layers, masking
 from rnn_jax.config import InputError, ModelConfig
-from rnn_jax.kernels import native
 from rnn_jax.noise import dropout
 from rnn_jax.segments import boundaries, segment_max, segment_mean
 from rnn_jax.types import Array, Cell, PRNGKey
@@ -201,10 +200,11 @@ def choose_kernel(config: ModelConfig) -> tuple[str, str]:
     """
     if config.kernel == "auto":
         return kernels.quickest(_cell(config))
-    if config.kernel == "native" and (found := native.problem(_cell(config))) is not None:
+    found = kernels.problem(config.kernel, _cell(config))
+    if found is not None:
         raise InputError(
-            f"--config.model.kernel=native {found}; give --config.model.kernel=auto to take the "
-            "fastest one that can run"
+            f"--config.model.kernel={config.kernel} {found}; give --config.model.kernel=auto to "
+            "take the fastest one that can run"
         )
     return config.kernel, ""
 

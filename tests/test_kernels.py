@@ -18,6 +18,8 @@ from unrolls import (
     alternating,
     arguments,
     assert_close,
+    compiled,
+    every_lstm,
     results,
 )
 
@@ -30,14 +32,6 @@ from rnn_jax.unrolling import unroll, unroll_directions
 from rnn_jax.wrappers import learnable_initial, zoneout
 
 LARGE = 40  # a step's product is a routine's work; at HIDDEN it is written out
-
-
-def every_lstm(hidden):
-    return [
-        lstm(hidden),
-        lstm(hidden, recurrent_bias=True, initializer="torch"),
-        lstm(hidden, use_bias=False),
-    ]
 
 
 def every_gru(hidden):
@@ -55,6 +49,9 @@ def every_simple_rnn(hidden):
         simple_rnn(hidden, activation="sigmoid"),
         simple_rnn(hidden, activation="identity", use_bias=False),
     ]
+
+
+own_rules = pytest.mark.parametrize("own", ["fused", pytest.param("native", marks=compiled)])
 
 
 @pytest.fixture
@@ -205,14 +202,21 @@ def test_fused_at_the_edges_of_shapes(shape):
     check(cells, arguments(cells, batch, time), lengths=lengths)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "makes"),
+    [
+        ("fused", (lstm, gru, simple_rnn)),
+        pytest.param("native", (lstm, lstm), marks=compiled),
+    ],
+)
 @pytest.mark.parametrize("padded", ["lengths", "mask"])
-def test_padding_changes_no_bit(padded):
-    cells = [lstm(HIDDEN), gru(HIDDEN), simple_rnn(HIDDEN)]
+def test_padding_changes_no_bit(padded, kernel, makes):
+    cells = [make(HIDDEN) for make in makes]
     each, inputs = arguments(cells)
     options = {padded: LENGTHS if padded == "lengths" else jnp.arange(TIME) < LENGTHS[:, None]}
     poisoned = inputs.at[0, 4:].set(jnp.nan).at[1].set(jnp.inf)
-    clean = results(cells, (each, inputs), "fused", **options)
-    other = results(cells, (each, poisoned), "fused", **options)
+    clean = results(cells, (each, inputs), kernel, **options)
+    other = results(cells, (each, poisoned), kernel, **options)
     for one, two in zip(jax.tree.leaves(clean), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(one, two)
         assert np.isfinite(one).all()
@@ -364,7 +368,8 @@ def test_no_chunk_copies_a_whole_sequence(set_chunks):
         assert not re.findall(r"= \w+\[(37,16|16,37),.* copy\(", body)
 
 
-def test_fused_learns_initial_carries():
+@own_rules
+def test_initial_carries_are_learned(own):
     cell = learnable_initial(lstm(HIDDEN))
     params = jax.tree.map(lambda leaf: leaf + 0.1, cell.init(jax.random.key(0), FEATURES))
     inputs = arguments([cell])[1]
@@ -372,10 +377,11 @@ def test_fused_learns_initial_carries():
     def loss(params, kernel):
         return jnp.sum(unroll(cell, params, inputs, resets=RESETS, kernel=kernel)[1] ** 2)
 
-    assert_close(jax.grad(loss)(params, "fused"), jax.grad(loss)(params, "scan"), 2e-6)
+    assert_close(jax.grad(loss)(params, own), jax.grad(loss)(params, "scan"), 2e-6)
 
 
-def test_fused_under_vmap_and_a_scan_of_training_steps():
+@own_rules
+def test_under_vmap_and_a_scan_of_training_steps(own):
     cell = lstm(HIDDEN)
     ((params, _),), inputs = arguments([cell])
     several = jnp.stack([inputs, inputs * 2, -inputs])
@@ -392,9 +398,9 @@ def test_fused_under_vmap_and_a_scan_of_training_steps():
         return jax.lax.scan(step, params, several)
 
     per_example = jax.vmap(jax.grad(loss), in_axes=(None, 0, None))
-    assert_close(per_example(params, several, "fused"), per_example(params, several, "scan"), 2e-6)
+    assert_close(per_example(params, several, own), per_example(params, several, "scan"), 2e-6)
     training = jax.jit(train, static_argnums=1)
-    assert_close(training(params, "fused"), training(params, "scan"), 1e-5)
+    assert_close(training(params, own), training(params, "scan"), 1e-5)
 
 
 def test_fused_differentiates_twice_backwards_and_not_forwards():

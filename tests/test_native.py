@@ -25,6 +25,7 @@ from unrolls import (
     arguments,
     assert_close,
     compiled,
+    every_lstm,
     results,
 )
 
@@ -33,7 +34,7 @@ from rnn_jax.cells import gru, lstm
 from rnn_jax.kernels import native, native_library
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll, unroll_directions
-from rnn_jax.wrappers import learnable_initial, zoneout
+from rnn_jax.wrappers import zoneout
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -41,14 +42,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def check(cells, given, tolerance=2e-6, **options):
     got = results(cells, given, "native", **options)
     assert_close(got, results(cells, given, "scan", **options), tolerance)
-
-
-def every(hidden):
-    return [
-        lstm(hidden),
-        lstm(hidden, recurrent_bias=True, initializer="torch"),
-        lstm(hidden, use_bias=False),
-    ]
 
 
 @compiled
@@ -65,7 +58,7 @@ def every(hidden):
     ids=["full rows", "lengths", "holes", "resets", "holes and resets"],
 )
 def test_it_is_scan_in_values_and_gradients(hidden, options):
-    check(every(hidden), arguments(every(hidden)), **options)
+    check(every_lstm(hidden), arguments(every_lstm(hidden)), **options)
 
 
 @compiled
@@ -135,31 +128,13 @@ def test_parameters_of_another_type_are_taken_as_float32():
 
 @compiled
 def test_large_kernels_take_larger_chunks():
-    # Beyond 2**18 entries; 260 rows of a chunk of 256 and a rest.
+    # Beyond 2**18 entries; two rows of 130 steps are a chunk of 256 and a rest.
     cells = [lstm(300)]
     draw = np.random.default_rng(0)
     inputs = jnp.asarray(draw.normal(size=(2, 130, 250)), jnp.float32)
     params = cells[0].init(jax.random.key(0), 250)
     initial = cells[0].initial_carry(params, 2)
     check(cells, ([(params, initial)], inputs), tolerance=1e-5)
-
-
-@compiled
-@pytest.mark.parametrize("padded", ["lengths", "mask"])
-def test_padding_changes_no_bit(padded):
-    cells = [lstm(HIDDEN), lstm(HIDDEN)]
-    each, inputs = arguments(cells)
-    options = {padded: LENGTHS if padded == "lengths" else jnp.arange(TIME) < LENGTHS[:, None]}
-    poisoned = inputs.at[0, 4:].set(jnp.nan).at[1].set(jnp.inf)
-    clean = results(cells, (each, inputs), "native", **options)
-    other = results(cells, (each, poisoned), "native", **options)
-    for one, two in zip(jax.tree.leaves(clean), jax.tree.leaves(other), strict=True):
-        np.testing.assert_array_equal(one, two)
-        assert np.isfinite(one).all()
-    for (_, initial), (carry, outputs) in zip(each, clean[0], strict=True):
-        np.testing.assert_array_equal(initial.cell[1], carry.cell[1])  # the row of length 0
-        assert not outputs[0, 4:].any()
-        assert not outputs[1].any()
 
 
 @compiled
@@ -198,41 +173,6 @@ def test_tanh_and_sigmoid_over_their_whole_range():
     # The input gate, with 1 to let in.
     sigmoid = state(0, bias=jnp.array([0.0, -50.0, 50.0, 50.0]))
     np.testing.assert_allclose(sigmoid, 1 / (1 + np.exp(-exact)), rtol=0, atol=3e-7)
-
-
-@compiled
-def test_it_learns_initial_carries():
-    cell = learnable_initial(lstm(HIDDEN))
-    params = jax.tree.map(lambda leaf: leaf + 0.1, cell.init(jax.random.key(0), FEATURES))
-    inputs = arguments([cell])[1]
-
-    def loss(params, kernel):
-        return jnp.sum(unroll(cell, params, inputs, resets=RESETS, kernel=kernel)[1] ** 2)
-
-    assert_close(jax.grad(loss)(params, "native"), jax.grad(loss)(params, "scan"), 2e-6)
-
-
-@compiled
-def test_under_vmap_and_a_scan_of_training_steps():
-    cell = lstm(HIDDEN)
-    ((params, _),), inputs = arguments([cell])
-    several = jnp.stack([inputs, inputs * 2, -inputs])
-
-    def loss(params, inputs, kernel):
-        carry, outputs = unroll(cell, params, inputs, lengths=LENGTHS, kernel=kernel)
-        return jnp.sum(outputs * inputs[..., :1]) + jnp.sum(carry.cell)
-
-    def train(params, kernel):
-        def step(params, inputs):
-            value, gradient = jax.value_and_grad(loss)(params, inputs, kernel)
-            return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), value
-
-        return jax.lax.scan(step, params, several)
-
-    per_example = jax.vmap(jax.grad(loss), in_axes=(None, 0, None))
-    assert_close(per_example(params, several, "native"), per_example(params, several, "scan"), 2e-6)
-    training = jax.jit(train, static_argnums=1)
-    assert_close(training(params, "native"), training(params, "scan"), 1e-5)
 
 
 @compiled

@@ -30,6 +30,14 @@ KERNELS_AND_CELLS = [
 ]
 
 
+def every_lstm(hidden):
+    return [
+        lstm(hidden),
+        lstm(hidden, recurrent_bias=True, initializer="torch"),
+        lstm(hidden, use_bias=False),
+    ]
+
+
 def arguments(cells, batch=BATCH, time=TIME, dtype=np.float32):
     """(parameters, initial carry) of each cell, and the inputs; nothing at zero."""
     draw = np.random.default_rng(0)

@@ -28,6 +28,9 @@ from rnn_jax.types import Cell
 
 KERNELS: dict[str, Callable] = {"scan": scan.unroll, "fused": fused.unroll, "native": native.unroll}
 
+# Those that cannot run everything, the fastest first.
+_PROBLEMS = {"native": native.problem, "fused": fused.problem}
+
 
 def get(name: str) -> Callable:
     """The kernel of this name.
@@ -40,6 +43,11 @@ def get(name: str) -> Callable:
     return KERNELS[name]
 
 
+def problem(name: str, cell: Cell) -> str | None:
+    """Why the kernel of this name cannot run a cell on this machine, in a line; None if it can."""
+    return _PROBLEMS[name](cell) if name in _PROBLEMS else None
+
+
 def quickest(cell: Cell) -> tuple[str, str]:
     """The fastest kernel that can train a cell on this machine.
 
@@ -47,8 +55,8 @@ def quickest(cell: Cell) -> tuple[str, str]:
       Its name, and in a line why no faster one can; nothing if it is the fastest of all.
     """
     reasons = []
-    for name, problem in (("native", native.problem), ("fused", fused.problem)):
-        found = problem(cell)
+    for name in _PROBLEMS:
+        found = problem(name, cell)
         if found is None:
             return name, "; ".join(reasons)
         reasons.append(f"{name} {found}")

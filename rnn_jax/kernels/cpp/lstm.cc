@@ -76,11 +76,36 @@ struct Layer {
   }
 };
 
+Layer NextLayer(Arguments& arguments, bool reverse) {
+  const auto inputs = arguments.Dimensions(0), recurrent_kernel = arguments.Dimensions(2);
+  Layer layer{inputs[0], inputs[1], inputs[2], recurrent_kernel[0], reverse};
+  layer.inputs = arguments.Next();
+  layer.kernel = arguments.Next();
+  layer.recurrent_kernel = arguments.Next();
+  layer.bias = arguments.Next();
+  layer.keep = arguments.Next();
+  layer.h_initial = arguments.Next();
+  layer.c_initial = arguments.Next();
+  layer.h_fresh = arguments.Next();
+  layer.c_fresh = arguments.Next();
+  layer.flags = arguments.Next<uint8_t>();
+  return layer;
+}
+
 struct Forward {
   Layer layer;
   float* h;          // [batch, time, hidden]
   float* c_last;     // [batch, hidden]
   float *gates, *c;  // [batch, time, gates * hidden] and [batch, time, hidden]; or null
+
+  static Forward Next(Arguments& arguments, Results& results, bool reverse) {
+    Forward walk{NextLayer(arguments, reverse)};
+    walk.h = results.Next();
+    walk.c_last = results.Next();
+    walk.c = results.Next();
+    walk.gates = results.Next();
+    return walk;
+  }
 
   void Run(int64_t, int64_t first, int64_t last) const {
     const int64_t count = last - first, hidden = layer.hidden, columns = layer.columns();
@@ -190,6 +215,31 @@ struct Backward {
   float *d_kernel, *d_recurrent_kernel, *d_bias;  // [parts, ...]: each job adds to one of its own
   float *d_h, *d_c;              // [batch, hidden], of the last carry at first, then of the initial
   float *d_h_fresh, *d_c_fresh;  // [batch, hidden], or null
+
+  static Backward Next(Arguments& arguments, Results& results, bool reverse) {
+    Backward walk{NextLayer(arguments, reverse)};
+    walk.h = arguments.Next();
+    walk.c = arguments.Next();
+    walk.gates = arguments.Next();
+    walk.d_outputs = arguments.Next();
+    const float *d_h = arguments.Next(), *d_c = arguments.Next();
+    walk.d_inputs = results.Next();
+    walk.d_kernel = results.Next();
+    walk.d_recurrent_kernel = results.Next();
+    walk.d_bias = results.Next();
+    walk.d_h = results.Next();
+    walk.d_c = results.Next();
+    walk.d_h_fresh = results.Next();
+    walk.d_c_fresh = results.Next();
+    const int64_t states = walk.layer.batch * walk.layer.hidden;
+    std::copy_n(d_h, states, walk.d_h);
+    std::copy_n(d_c, states, walk.d_c);
+    if (walk.d_h_fresh) {
+      std::fill_n(walk.d_h_fresh, states, 0.0f);
+      std::fill_n(walk.d_c_fresh, states, 0.0f);
+    }
+    return walk;
+  }
 
   void Run(int64_t part, int64_t first, int64_t last) const {
     const int64_t count = last - first, in = layer.in, hidden = layer.hidden;
@@ -329,86 +379,27 @@ ffi::Error RunAll(ffi::ThreadPool& pool, const std::vector<Walk>& walks, int64_t
   });
 }
 
-Layer NextLayer(Arguments& arguments, bool reverse) {
-  const auto inputs = arguments.Dimensions(0), recurrent_kernel = arguments.Dimensions(2);
-  Layer layer{inputs[0], inputs[1], inputs[2], recurrent_kernel[0], reverse};
-  layer.inputs = arguments.Next();
-  layer.kernel = arguments.Next();
-  layer.recurrent_kernel = arguments.Next();
-  layer.bias = arguments.Next();
-  layer.keep = arguments.Next();
-  layer.h_initial = arguments.Next();
-  layer.c_initial = arguments.Next();
-  layer.h_fresh = arguments.Next();
-  layer.c_fresh = arguments.Next();
-  layer.flags = arguments.Next<uint8_t>();
-  return layer;
-}
-
-ffi::Error RunForward(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
-                      ffi::Span<const int64_t> reverse, int64_t parts) {
+template <typename Walk>
+ffi::Error Run(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
+               ffi::Span<const int64_t> reverse, int64_t parts) {
   Arguments arguments(args);
   Results results(rets);
-  std::vector<Forward> walks;
-  for (const int64_t each : reverse) {
-    Forward walk{NextLayer(arguments, each)};
-    walk.h = results.Next();
-    walk.c_last = results.Next();
-    walk.c = results.Next();
-    walk.gates = results.Next();
-    walks.push_back(walk);
-  }
+  std::vector<Walk> walks;
+  for (const int64_t each : reverse) walks.push_back(Walk::Next(arguments, results, each));
   return RunAll(pool, walks, parts);
 }
 
-ffi::Error RunBackward(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
-                       ffi::Span<const int64_t> reverse, int64_t parts) {
-  Arguments arguments(args);
-  Results results(rets);
-  std::vector<Backward> walks;
-  for (const int64_t each : reverse) {
-    Backward walk{NextLayer(arguments, each)};
-    walk.h = arguments.Next();
-    walk.c = arguments.Next();
-    walk.gates = arguments.Next();
-    walk.d_outputs = arguments.Next();
-    const float *d_h = arguments.Next(), *d_c = arguments.Next();
-    walk.d_inputs = results.Next();
-    walk.d_kernel = results.Next();
-    walk.d_recurrent_kernel = results.Next();
-    walk.d_bias = results.Next();
-    walk.d_h = results.Next();
-    walk.d_c = results.Next();
-    walk.d_h_fresh = results.Next();
-    walk.d_c_fresh = results.Next();
-    const int64_t states = walk.layer.batch * walk.layer.hidden;
-    std::copy_n(d_h, states, walk.d_h);
-    std::copy_n(d_c, states, walk.d_c);
-    if (walk.d_h_fresh) {
-      std::fill_n(walk.d_h_fresh, states, 0.0f);
-      std::fill_n(walk.d_c_fresh, states, 0.0f);
-    }
-    walks.push_back(walk);
-  }
-  return RunAll(pool, walks, parts);
+auto Binding() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .RemainingArgs()
+      .RemainingRets()
+      .Attr<ffi::Span<const int64_t>>("reverse")
+      .Attr<int64_t>("parts");
 }
 
 }  // namespace
 }  // namespace rnn_jax
 
-namespace ffi = xla::ffi;
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmForward, rnn_jax::RunForward,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .RemainingArgs()
-                                  .RemainingRets()
-                                  .Attr<ffi::Span<const int64_t>>("reverse")
-                                  .Attr<int64_t>("parts"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmBackward, rnn_jax::RunBackward,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .RemainingArgs()
-                                  .RemainingRets()
-                                  .Attr<ffi::Span<const int64_t>>("reverse")
-                                  .Attr<int64_t>("parts"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmForward, rnn_jax::Run<rnn_jax::Forward>, rnn_jax::Binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(LstmBackward, rnn_jax::Run<rnn_jax::Backward>, rnn_jax::Binding());
