@@ -26,16 +26,16 @@ def measure(experiment: str) -> tuple[float, float, float, float]:
 
     import jax
 
-    from rnn_jax import optimizer, steps, tasks
+    from rnn_jax import steps, tasks, updates
     from rnn_jax.checkpoint import Checkpoints, Progress
 
     config = importlib.import_module(f"experiments.{experiment}").get_config()
     task = tasks.classification(config, ("a", "b", "c", "d", "e"))
     state = steps.init_state(
         task,
-        optimizer.make(config.optimizer, 1),
+        updates.make(config.optimizer),
+        updates.hyperparameters(config.optimizer, 1),
         config.train.seed,
-        config.optimizer.embedding_update,
     )
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((state, state.params)))
     rows = []

@@ -36,6 +36,8 @@ the move of a row after one gradient is exact to 3e-4 of itself at 100 epsilon, 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -46,56 +48,73 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rnn_jax import optimizer
-from rnn_jax.config import OptimizerConfig
-from rnn_jax.types import Array, Params
+from rnn_jax import optimizer, touched
+from rnn_jax.optimizer import Hyperparameters
+from rnn_jax.tables import Learned, TableUpdate
+from rnn_jax.types import Array
+
+_SMALL = 1 << 15  # rows of tails that nobody minds: 256 KiB
 
 
 class Missed(NamedTuple):
-    """What there is to know of updates that rows miss.
+    """What there is to know of updates that rows miss, beside Adam's numbers.
 
-    b1, b2, epsilon: Adam's.
     decays: float32[2]; r and q.
     tails: float32[updates + 1, 2]; the tails of C and of D after each update. From the last on they
       stay the same.
     """
 
-    b1: float
-    b2: float
-    epsilon: float
-    decays: np.ndarray
-    tails: np.ndarray
+    decays: Array
+    tails: Array
 
 
-def missed_updates(config: OptimizerConfig, total_steps: int) -> Missed:
-    """The updates that `optimizer.make` would make of rows without a gradient.
+@functools.cache  # one record, so that what is compiled for it is found again
+def delayed() -> TableUpdate:
+    """The optimizer sees the rows that the batch reads, each after the updates that it missed."""
+    return TableUpdate(
+        prepare=prepare,
+        init=lambda tables: jnp.zeros(tables.rows, jnp.int32),
+        read=functools.partial(touched.read, padding=True),
+        catch_up=catch_up,
+        gradient=touched.gradient,
+        mark=mark,
+        write=touched.write,
+    )
+
+
+def prepare(numbers: Hyperparameters, total_steps: int) -> Hyperparameters:
+    """`TableUpdate.prepare`: the numbers with the updates that `optimizer.make` would make of rows
+    without a gradient.
 
     Args:
-      config: the optimizer's numbers; without weight decay, and as `config.check` wants them.
+      numbers: the optimizer's; without weight decay, and as `config.check` wants them.
       total_steps: steps of the whole run. Beyond them the last c goes on.
     """
-    schedule, updates = optimizer.schedule(config, total_steps), total_steps
-    if config.schedule == "constant":
+    updates = total_steps
+    if numbers.decay_steps is None:
         # No rate and, to float32, no correction changes after these. A run of fewer steps gets as
         # long a table where it is small, so that its length compiles nothing anew.
-        changing = config.warmup_steps + math.ceil(-26 * math.log(2, config.b2))
+        rise = 0 if numbers.warmup_steps is None else int(numbers.warmup_steps)
+        changing = rise + math.ceil(-26 * math.log(2, numbers.b2))
         updates = min(changing, max(total_steps, 1 << 16))
     # The float32 numbers that optax computes with: 1 - b2 is off by 1e-5 of itself in them.
-    b1, b2 = (float(np.float32(decay)) for decay in (config.b1, config.b2))
-    rate = lambda count: jnp.float32(schedule(count) if callable(schedule) else schedule)
-    rates = np.asarray(jax.vmap(rate)(jnp.arange(updates + 1)), np.float64)
+    b1, b2 = _rounded(numbers.b1), _rounded(numbers.b2)
+    counts = np.arange(updates + 1, dtype=np.int32)
+    rates = np.asarray(jax.jit(optimizer.learning_rate)(numbers, counts), np.float64)
     i = np.arange(1, updates + 2)
     d = np.sqrt(1 - b2**i)
     c, r, q = rates * d / (1 - b1**i), b1 / math.sqrt(b2), b1 / b2
     tails = np.stack([_tails(c, r), _tails(c * d, q)], axis=1)
     largest = np.finfo(np.float32).max  # a learning rate may be anything
-    return Missed(
-        b1,
-        b2,
-        config.epsilon,
-        np.array([r, q], np.float32),
-        np.minimum(tails, largest).astype(np.float32),
-    )
+    tails = np.minimum(tails, largest).astype(np.float32)
+    # The last one goes on, so that runs of other lengths have tables of the same.
+    rows = max(_SMALL, 1 << (len(tails) - 1).bit_length())
+    tails = np.pad(tails, ((0, rows - len(tails)), (0, 0)), mode="edge")
+    return dataclasses.replace(numbers, missed=Missed(np.array([r, q], np.float32), tails))
+
+
+def _rounded(decay: float) -> float:
+    return float(np.float32(decay))
 
 
 def _tails(terms: np.ndarray, r: float) -> np.ndarray:
@@ -107,43 +126,40 @@ def _tails(terms: np.ndarray, r: float) -> np.ndarray:
     return np.array(list(backwards)[::-1])
 
 
-def catch_up(
-    missed: Missed, is_table: Params, params: Params, opt_state: Any, settled: Array
-) -> tuple[Params, Any]:
-    """The parameters and optax' state with all rows of the tables at the optimizer's present count.
+def catch_up(numbers: Hyperparameters, marks: Learned, learned: Learned) -> Learned:
+    """`TableUpdate.catch_up`: all rows of the tables at the optimizer's present count.
 
     A row that misses nothing keeps its bits, and one that never had a gradient stays where it is.
 
     Args:
-      missed: the updates.
-      is_table: a tree like the parameters, true at the tables.
-      params: the parameters; tables are float32[rows, features], whole or in part.
-      opt_state: theirs, with Adam's in it.
-      settled: int32[rows]; the count up to which each row stands.
+      numbers: as `prepare` returns them.
+      marks: true at the tables, float32[rows, features], whole or in part.
+      learned: with Adam's state in optax'.
     """
-    adam = optax.tree_utils.tree_get(opt_state, "ScaleByAdamState")
-    gap = adam.count - settled
+    adam = optax.tree_utils.tree_get(learned.opt_state, "ScaleByAdamState")
+    gap = adam.count - learned.settled
     decay = lambda base: jnp.power(jnp.float32(base), gap.astype(jnp.float32)[:, None])
-    tails = lambda count: jnp.take(missed.tails, count, axis=0, mode="clip")
-    sums = tails(settled) - decay(missed.decays) * tails(adam.count)
+    tails = lambda count: jnp.take(numbers.missed.tails, count, axis=0, mode="clip")
+    sums = tails(learned.settled) - decay(numbers.missed.decays) * tails(adam.count)
     c, d = sums[:, :1], sums[:, 1:]
     # Where there is nothing to make up for, both quotients may be 0 / 0.
-    factor = missed.epsilon * d / jnp.where(c > 0, c, 1)
+    factor = numbers.epsilon * d / jnp.where(c > 0, c, 1)
     move = lambda m, v: jnp.where((c > 0) & (m != 0), c * m / (jnp.sqrt(v) + factor), 0)
 
     def in_tables(function: Callable[..., Array], *trees: Any) -> Any:
         return jax.tree.map(
-            lambda mark, *leaves: function(*leaves) if mark else leaves[0], is_table, *trees
+            lambda mark, *leaves: function(*leaves) if mark else leaves[0], marks.params, *trees
         )
 
-    params = in_tables(lambda x, m, v: x - move(m, v), params, adam.mu, adam.nu)
+    params = in_tables(lambda x, m, v: x - move(m, v), learned.params, adam.mu, adam.nu)
     adam = adam._replace(
-        mu=in_tables(lambda m: decay(missed.b1) * m, adam.mu),
-        nu=in_tables(lambda v: decay(missed.b2) * v, adam.nu),
+        mu=in_tables(lambda m: decay(numbers.b1) * m, adam.mu),
+        nu=in_tables(lambda v: decay(numbers.b2) * v, adam.nu),
     )
-    return params, optax.tree_utils.tree_set(opt_state, ScaleByAdamState=adam)
+    opt_state = optax.tree_utils.tree_set(learned.opt_state, ScaleByAdamState=adam)
+    return learned._replace(params=params, opt_state=opt_state)
 
 
 def mark(settled: Array, opt_state: Any) -> Array:
-    """`settled` for rows that all stand at the optimizer's present count."""
+    """`TableUpdate.mark`: `settled` for rows that all stand at the optimizer's present count."""
     return jnp.full_like(settled, optax.tree_utils.tree_get(opt_state, "ScaleByAdamState").count)

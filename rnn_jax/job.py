@@ -10,18 +10,16 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 from rnn_jax import (
-    delayed,
     failure,
     files,
     models,
     numerics,
-    optimizer,
     preparation,
     steps,
     tasks,
+    updates,
     workdir,
 )
 from rnn_jax.checkpoint import Checkpoints
@@ -32,8 +30,10 @@ from rnn_jax.data.packing import Shape
 from rnn_jax.display import Display
 from rnn_jax.interrupts import Request
 from rnn_jax.numerics import Examination, Stage
+from rnn_jax.optimizer import Hyperparameters
 from rnn_jax.preparation import Data
-from rnn_jax.steps import TrainState
+from rnn_jax.steps import TrainState, TrainSteps
+from rnn_jax.tables import TableUpdate
 from rnn_jax.tasks import Task
 from rnn_jax.types import Batch, PRNGKey
 from rnn_jax.workdir import Claim
@@ -63,9 +63,10 @@ class Job(NamedTuple):
     shapes: tuple[Shape, ...]
     epoch_batches: int
     task: Task
-    optimizer: optax.GradientTransformation
-    train_steps: Callable[[TrainState, Batch, np.ndarray, PRNGKey], TrainState]
-    settle: Callable[[TrainState], TrainState]
+    update: TableUpdate
+    numbers: Hyperparameters
+    train_steps: TrainSteps
+    settle: Callable[[TrainState, Hyperparameters], TrainState]
     key: PRNGKey
     window_stories: int
     examine: Callable[[TrainState, Batch, PRNGKey], tuple[list[Stage], Examination]]
@@ -75,12 +76,7 @@ class Job(NamedTuple):
 
     def init_state(self) -> TrainState:
         """The state before the run's first step."""
-        return steps.init_state(
-            self.task,
-            self.optimizer,
-            self.config.train.seed,
-            self.config.optimizer.embedding_update,
-        )
+        return steps.init_state(self.task, self.update, self.numbers, self.config.train.seed)
 
     @property
     def epoch_windows(self) -> int:
@@ -181,18 +177,12 @@ def make(config: Config, claimed: Claim, classes: tuple[str, ...], display: Disp
     task = tasks.classification(config, data.classes)
     epoch_batches = math.ceil(len(data.train) / config.train.batch_size)
     total_steps = config.train.epochs * epoch_batches
-    transformation = optimizer.make(config.optimizer, total_steps)
-    missed = None
-    if config.optimizer.embedding_update == "delayed":
-        missed = delayed.missed_updates(config.optimizer, total_steps)
+    update = updates.make(config.optimizer)
+    numbers = updates.hyperparameters(config.optimizer, total_steps)
     train_step = steps.make_train_step(
-        task,
-        transformation,
-        stop_at_non_finite=config.train.non_finite == "stop",
-        embedding_update=config.optimizer.embedding_update,
-        missed=missed,
+        task, update, stop_at_non_finite=config.train.non_finite == "stop"
     )
-    settle, examine = jax.jit(steps.make_settle(task, missed)), numerics.examiner(task)
+    settle, examine = jax.jit(steps.make_settle(task, update)), numerics.examiner(task)
     return Job(
         config=config,
         folder=claimed.folder,
@@ -200,12 +190,13 @@ def make(config: Config, claimed: Claim, classes: tuple[str, ...], display: Disp
         shapes=batch_shapes(config, data),
         epoch_batches=epoch_batches,
         task=task,
-        optimizer=transformation,
+        update=update,
+        numbers=numbers,
         train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
         settle=settle,
         key=steps.run_key(config.train.seed),
         window_stories=window_stories(config, data),
-        examine=lambda state, *step: examine(settle(state).params, *step),
+        examine=lambda state, *step: examine(settle(state, numbers).params, *step),
         checkpoints=Checkpoints(
             claimed.folder / workdir.CHECKPOINTS,
             texts,

@@ -1,17 +1,80 @@
-"""From `OptimizerConfig` to an optax chain. Its order is a contract, and has a test.
+"""From `OptimizerConfig` to numbers, and from numbers to an optax chain.
+
+The chain's order is a contract, and has a test:
 
 gradient -> clip by global norm -> Adam -> decoupled weight decay -> times minus the learning rate
 """
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rnn_jax.config import OptimizerConfig
+from rnn_jax.types import Array
+
+_LONGEST = 2**31 - 1  # steps; JAX counts in int32
 
 
-def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """The optimizer of a run.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """The numbers that a training step follows: a pytree, and an argument of the step.
+
+    Another value compiles nothing anew. What is None is off, and the step is compiled without it.
+    Members of a population are stacked leaf by leaf, and the step is vmapped over them.
+
+    learning_rate: float32[], Adam's step size.
+    epsilon: float32[], Adam's denominator offset.
+    clip_norm: float32[], the largest global norm of the gradient.
+    weight_decay: float32[], decoupled.
+    warmup_steps: int32[], steps over which the learning rate rises to its value.
+    decay_steps: int32[], steps over which it then falls to 0, along a cosine.
+    missed: what a table's update makes of the above, see `rnn_jax.tables.TableUpdate`.
+    b1, b2: Adam's decays, constants of the compiled step: optax computes 1 - b2 in float64 and
+      rounds it then. In float32 it would be off by 1e-5 of itself.
+    """
+
+    learning_rate: Array
+    epsilon: Array
+    clip_norm: Array | None = None
+    weight_decay: Array | None = None
+    warmup_steps: Array | None = None
+    decay_steps: Array | None = None
+    missed: Any = None
+    b1: float = dataclasses.field(metadata={"static": True})
+    b2: float = dataclasses.field(metadata={"static": True})
+
+
+def hyperparameters(config: OptimizerConfig, total_steps: int) -> Hyperparameters:
+    """The numbers of a run, apart from those of its tables' update.
+
+    Args:
+      config: the run's; what is 0 there is off.
+      total_steps: steps of the whole run; where a decaying schedule ends.
+    """
+    some = lambda value: np.float32(value) if value else None
+    warmup = min(config.warmup_steps, total_steps)
+    decay = {"constant": None, "cosine": max(total_steps - warmup, 1)}[config.schedule]
+    return Hyperparameters(
+        learning_rate=np.float32(config.learning_rate),
+        epsilon=np.float32(config.epsilon),
+        clip_norm=some(config.clip_norm),
+        weight_decay=some(config.weight_decay),
+        warmup_steps=np.int32(min(warmup, _LONGEST)) if warmup else None,
+        decay_steps=None if decay is None else np.int32(min(decay, _LONGEST)),
+        b1=config.b1,
+        b2=config.b2,
+    )
+
+
+def make(numbers: Hyperparameters) -> optax.GradientTransformation:
+    """The optimizer that follows these numbers, which may be traced.
 
     Clipping scales the whole gradient, `g <- g min(1, clip_norm / |g|)` (Pascanu, Mikolov and
     Bengio, "On the difficulty of training recurrent neural networks", ICML 2013), before Adam
@@ -19,34 +82,38 @@ def make(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformat
     acts on the parameters after Adam's scaling (Loshchilov and Hutter, "Decoupled weight decay
     regularization", ICLR 2019).
 
+    Returns:
+      An optax transformation for gradients of any parameter tree. Its state has the same shapes for
+      all numbers of the same tree, and holds none of them.
+    """
+    clip, decay = numbers.clip_norm, numbers.weight_decay
+    scheduled = numbers.warmup_steps is not None or numbers.decay_steps is not None
+    return optax.chain(
+        optax.identity() if clip is None else optax.clip_by_global_norm(clip),
+        optax.scale_by_adam(b1=numbers.b1, b2=numbers.b2, eps=numbers.epsilon),
+        optax.identity() if decay is None else optax.add_decayed_weights(decay),
+        optax.scale_by_learning_rate(
+            (lambda count: learning_rate(numbers, count)) if scheduled else numbers.learning_rate
+        ),
+    )
+
+
+def learning_rate(numbers: Hyperparameters, count: Array) -> Array:
+    """The learning rate of an update: its value, times a rise, times a cosine.
+
     Args:
-      config: the numbers.
-      total_steps: steps of the whole run; where a decaying schedule ends.
+      numbers: see `Hyperparameters`.
+      count: int32[...]; how many updates came before it.
 
     Returns:
-      An optax transformation for gradients of any parameter tree.
+      float32[...].
     """
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon),
-        optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity(),
-        optax.scale_by_learning_rate(schedule(config, total_steps)),
-    )
-
-
-def schedule(config: OptimizerConfig, total_steps: int) -> optax.ScalarOrSchedule:
-    """The learning rate: a number, or a function of the step (a rise, then flat or cosine)."""
-    warmup = min(config.warmup_steps, total_steps)
-    rest = {
-        "constant": lambda: optax.constant_schedule(config.learning_rate),
-        "cosine": lambda: optax.cosine_decay_schedule(
-            config.learning_rate, max(total_steps - warmup, 1)
-        ),
-    }[config.schedule]()
-    if not warmup:
-        return config.learning_rate if config.schedule == "constant" else rest
-    # The first step already moves: its rate is 1/warmup of the full one.
-    rise = optax.linear_schedule(
-        config.learning_rate / warmup, config.learning_rate, warmup - 1 or 1
-    )
-    return optax.join_schedules([rise, rest], [warmup])
+    rate = jnp.broadcast_to(jnp.asarray(numbers.learning_rate), jnp.shape(count))
+    rise, fall = numbers.warmup_steps, numbers.decay_steps
+    if rise is not None:
+        # The first step already moves: its rate is 1 / warmup_steps of the full one.
+        rate = rate * ((jnp.minimum(count, rise - 1) + 1) / rise)
+        count = jnp.maximum(count - rise, 0)
+    if fall is not None:
+        rate = rate * (0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(count, fall) / fall)))
+    return rate

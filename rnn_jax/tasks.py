@@ -17,6 +17,7 @@ from rnn_jax import metrics, models, report
 from rnn_jax.config import Config
 from rnn_jax.data import packing
 from rnn_jax.metrics import Sums
+from rnn_jax.tables import Tables
 from rnn_jax.types import Array, Batch, Params, PRNGKey
 
 
@@ -29,9 +30,8 @@ class Task(NamedTuple):
       the way.
     evaluate: `(params, batch) -> (sums, outputs)`, without noise; outputs are arrays [batch, ...].
     sums: names, shapes and dtypes of the sums.
-    is_table: a tree like the parameters, true at those that the loss only reads rows of, at the
-      positions `batch.tokens`, and that may therefore be given in part; None if there are none.
-    vocab_size: how many rows those have.
+    tables: the parameters that the loss only reads rows of, and that may therefore be given in
+      part; None if there are none.
     means: `(sums) -> {"loss": ..., ...}`, the figures that metrics.jsonl and the log show.
     sections: `(outputs, labels, texts) -> report sections` for the test split.
     """
@@ -41,8 +41,7 @@ class Task(NamedTuple):
     loss: Callable[[Params, Batch, PRNGKey], tuple[Array, Sums]]
     evaluate: Callable[[Params, Batch], tuple[Sums, Array]]
     sums: Any
-    is_table: Params | None
-    vocab_size: int
+    tables: Tables | None
     means: Callable[[dict[str, Any]], dict[str, float]]
     sections: Callable[[np.ndarray, np.ndarray, Sequence[str]], list[Any]]
 
@@ -85,11 +84,16 @@ def classification(config: Config, classes: Sequence[str]) -> Task:
 
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
-    is_table = None
+    tables = None
     if config.model.embedding_size:
         shapes = jax.eval_shape(init, jax.random.key(0))
-        is_table = jax.tree_util.tree_map_with_path(
-            lambda path, _: path[0].key == "embedding", shapes
+        tables = Tables(
+            marks=jax.tree_util.tree_map_with_path(
+                lambda path, _: path[0].key == "embedding", shapes
+            ),
+            rows=config.data.vocab_size,
+            read=lambda batch: batch.tokens,
+            with_reads=lambda batch, positions: batch._replace(tokens=positions),
         )
     return Task(
         module=module,
@@ -97,8 +101,7 @@ def classification(config: Config, classes: Sequence[str]) -> Task:
         loss=loss,
         evaluate=evaluate,
         sums=jax.eval_shape(metrics.classification, logits, rows, rows, rows),
-        is_table=is_table,
-        vocab_size=config.data.vocab_size,
+        tables=tables,
         means=metrics.classification_means,
         sections=sections,
     )

@@ -14,34 +14,82 @@ dense Adam again, if rows first make up for what they missed: `rnn_jax.delayed`)
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from rnn_jax.types import Array
+from rnn_jax import tables as tables_lib
+from rnn_jax.tables import Learned, Tables, TableUpdate
+from rnn_jax.types import Array, Batch, Params
 
 PADDING = 0
 
 
-class Touched(NamedTuple):
+class Reads(NamedTuple):
     """Which rows a batch reads.
 
-    rows: int32[n], the touched rows, each once, among fillers (the number of rows of the table).
-    tokens: int32[batch, time], the batch's tokens as positions in `rows`.
+    rows: int32[n], the rows that are read, each once, among fillers (the table's number of rows).
+    positions: int32[...], where in `rows` each of the batch's look-ups goes.
     """
 
     rows: Array
-    tokens: Array
+    positions: Array
 
 
-def touched(tokens: Array, table_rows: int, padding: bool = False) -> Touched:
+@functools.cache  # one record, so that what is compiled for it is found again
+def touched() -> TableUpdate:
+    """The optimizer sees the rows that the batch reads, by the rule that the module states."""
+    return TableUpdate(
+        prepare=tables_lib.prepare_nothing,
+        init=tables_lib.keep_no_state,
+        read=read,
+        catch_up=tables_lib.miss_nothing,
+        gradient=gradient,
+        mark=tables_lib.mark_nothing,
+        write=write,
+    )
+
+
+def read(
+    tables: Tables, marks: Learned, learned: Learned, batch: Batch, padding: bool = False
+) -> tuple[Array, Learned, Batch]:
+    """`TableUpdate.read`: the batch's rows stand for the tables.
+
+    Args:
+      tables, marks, learned, batch: see `rnn_jax.tables.TableUpdate`.
+      padding: whether the padding row is one like all others.
+    """
+    rows, positions = reads(tables.read(batch), tables.rows, padding)
+    part = tables_lib.where_marked(marks, lambda table: gather(table, rows), learned)
+    return rows, part, tables.with_reads(batch, positions)
+
+
+def gradient(tables: Tables, rows: Array, gradient: Params) -> Params:
+    """`TableUpdate.gradient`: 0 at fillers, which the padding's look-ups may go to."""
+    real = rows < tables.rows
+    return tables_lib.where_marked(
+        tables.marks,
+        lambda leaf: jnp.where(real.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0),
+        gradient,
+    )
+
+
+def write(marks: Learned, rows: Array, learned: Learned, part: Learned) -> Learned:
+    """`TableUpdate.write`."""
+    return tables_lib.where_marked(
+        marks, lambda table, values: scatter(table, rows, values), learned, part
+    )
+
+
+def reads(tokens: Array, table_rows: int, padding: bool = False) -> Reads:
     """The rows that `tokens` read in a table of `table_rows` rows.
 
     There is a slot for each token. A row stands in the slot of the last token that reads it; all
     other slots, and unless `padding` that of the padding row, are fillers.
 
     Args:
-      tokens: int32[batch, time], within [0, table_rows).
+      tokens: int32[...], within [0, table_rows).
       table_rows: how many rows the table has. An array of so many numbers is made; for the 20,000
         of a vocabulary that takes less time than sorting the tokens of a batch.
       padding: whether the padding row is one like all others.
@@ -54,7 +102,7 @@ def touched(tokens: Array, table_rows: int, padding: bool = False) -> Touched:
     if not padding:
         is_row &= ids != PADDING
     rows = jnp.where(is_row, ids, table_rows)
-    return Touched(rows, position.reshape(tokens.shape))
+    return Reads(rows, position.reshape(tokens.shape))
 
 
 def gather(table: Array, rows: Array) -> Array:

@@ -189,7 +189,9 @@ def _train_epoch(
                 )
                 if config.check_numerics:
                     _check_numerics(job, state, progress, window)
-                state = job.train_steps(state, batches, np.int32(len(entries)), job.key)
+                state = job.train_steps(
+                    state, batches, np.int32(len(entries)), job.key, job.numbers
+                )
                 seconds = time.perf_counter() - began
                 progress = progress._replace(batch=progress.batch + len(entries), seconds=seconds)
                 if shown.due():
@@ -197,7 +199,7 @@ def _train_epoch(
                     shown.show(done(), job.task.means(sums))
                 _between(job, state, best, progress)
     _finite_sums(job, state, best, progress)  # waits for the last step
-    state = jax.block_until_ready(job.settle(state))
+    state = jax.block_until_ready(job.settle(state, job.numbers))
     return state, progress._replace(seconds=time.perf_counter() - began)
 
 

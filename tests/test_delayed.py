@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from rnn_jax import delayed, optimizer, steps, tasks
+from rnn_jax import delayed, optimizer, steps, tasks, updates
 from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
+from rnn_jax.tables import Learned
 from rnn_jax.types import Batch
 
 ROWS, STEPS = 60, 120
@@ -22,13 +23,20 @@ def adam_state(opt_state):
     return optax.tree_utils.tree_get(opt_state, "ScaleByAdamState")
 
 
+def caught_up(config, table, opt_state, settled):
+    numbers = delayed.prepare(optimizer.hyperparameters(config, STEPS), STEPS)
+    marks = Learned(True, None, True)
+    found = delayed.catch_up(numbers, marks, Learned(table, opt_state, settled))
+    return found.params, found.opt_state
+
+
 def rows_behind(config, gradients, now):
     """A table whose row s had its only gradient in update s, and stands there: as updates without
     gradients, one by one, take it to update `now`, and before them.
 
     Returns (settled, (table, opt_state) before, (table, opt_state) after).
     """
-    transformation = optimizer.make(config, STEPS)
+    transformation = optimizer.make(optimizer.hyperparameters(config, STEPS))
     update = jax.jit(transformation.update)
     settled = jnp.arange(now + 1)
     table = jnp.ones((now + 1, gradients.shape[1]))
@@ -58,8 +66,7 @@ def test_the_sum_over_a_gap_is_that_of_its_updates(schedule, now):
     config = OptimizerConfig(learning_rate=0.1, clip_norm=0.0, **SCHEDULES[schedule])
     gradients = np.random.default_rng(0).normal(size=(now + 1, 5)).astype(np.float32)
     settled, before, after = rows_behind(config, gradients, now)
-    missed = delayed.missed_updates(config, STEPS)
-    found = delayed.catch_up(missed, True, *before, settled)
+    found = caught_up(config, *before, settled)
     moves = [np.asarray(table - before[0]) for table in (found[0], after[0])]
     assert now < 10 or config.b1 == 0 or np.abs(moves[1]).max() > 0.1
     np.testing.assert_allclose(*moves, rtol=0, atol=3e-6)
@@ -81,8 +88,7 @@ def test_how_near_the_approximation_of_epsilon_is(b2):
     now = 2000  # far beyond the updates that bias correction changes
     gradients = np.tile(np.array(list(sizes), np.float32), (now + 1, 1))
     settled, before, after = rows_behind(config, gradients, now)
-    missed = delayed.missed_updates(config, STEPS)
-    table, _ = delayed.catch_up(missed, True, *before, settled)
+    table, _ = caught_up(config, *before, settled)
     moves = [np.asarray(rows - before[0])[1:-1] for rows in (table, after[0])]
     assert np.abs(moves[1]).min() > 0.1
     for column, error in enumerate(sizes.values()):
@@ -95,14 +101,17 @@ def trained(embedding_update, schedule, masked):
         experiment="test",
         data=DataConfig(vocab_size=ROWS),
         model=ModelConfig(cell="simple_rnn", hidden=3, embedding_size=4, masked=masked),
-        optimizer=OptimizerConfig(learning_rate=0.003, clip_norm=0.5, **SCHEDULES[schedule]),
+        optimizer=OptimizerConfig(
+            learning_rate=0.003,
+            clip_norm=0.5,
+            embedding_update=embedding_update,
+            **SCHEDULES[schedule],
+        ),
     )
     task = tasks.classification(config, ("a", "b"))
-    transformation = optimizer.make(config.optimizer, STEPS)
-    missed = delayed.missed_updates(config.optimizer, STEPS)
-    step = steps.make_train_step(
-        task, transformation, embedding_update=embedding_update, missed=missed
-    )
+    update = updates.make(config.optimizer)
+    numbers = updates.hyperparameters(config.optimizer, STEPS)
+    step = steps.make_train_step(task, update)
     random = np.random.default_rng(1)
     tokens = (ROWS ** random.random((STEPS, 2, 3))).astype(np.int32)  # 1 often, 59 seldom
     lengths = random.integers(1, 4, (STEPS, 2)).astype(np.int32)
@@ -112,9 +121,10 @@ def trained(embedding_update, schedule, masked):
         labels=random.integers(0, 2, (STEPS, 2)).astype(np.int32),
         weights=np.ones((STEPS, 2), np.float32),
     )
-    state = steps.init_state(task, transformation, 0, embedding_update)
-    state = jax.jit(steps.make_train_steps(step))(state, batches, STEPS, steps.run_key(0))
-    return jax.jit(steps.make_settle(task, missed))(state)
+    state = steps.init_state(task, update, numbers, seed=0)
+    run = jax.jit(steps.make_train_steps(step))
+    state = run(state, batches, STEPS, steps.run_key(0), numbers)
+    return jax.jit(steps.make_settle(task, update))(state, numbers)
 
 
 @pytest.mark.parametrize(
@@ -141,10 +151,16 @@ def test_training_is_dense_adam_s(schedule, masked):
     np.testing.assert_allclose(*padding, rtol=0, atol=1e-5)
 
 
-def test_the_rule_must_come_with_its_numbers():
-    config = Config(model=ModelConfig(embedding_size=4))
-    task = tasks.classification(config, ("a", "b"))
-    with pytest.raises(ValueError, match="missed must be given"):
-        steps.make_train_step(
-            task, optimizer.make(config.optimizer, 10), embedding_update="delayed"
-        )
+def test_runs_of_other_lengths_have_tables_of_the_same_shape():
+    tails = {}
+    for name, changes in SCHEDULES.items():
+        for total in (50, 5000):
+            config = OptimizerConfig(learning_rate=0.1, **changes)
+            numbers = delayed.prepare(optimizer.hyperparameters(config, total), total)
+            tails[name, total] = numbers.missed.tails
+    assert len({array.shape for array in tails.values()}) == 1
+    # What lies beyond the last update repeats it, and it is that of the length itself.
+    cosine = tails["cosine after a rise", 50]
+    np.testing.assert_array_equal(cosine[50:], np.tile(cosine[50], (len(cosine) - 50, 1)))
+    assert (cosine[49] != cosine[50]).any()
+    assert (cosine[:50] != tails["cosine after a rise", 5000][:50]).any()

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from rnn_jax.config import OptimizerConfig
 
 
 def one_step(config, params, grads, state=None):
-    transformation = optimizer.make(config, total_steps=10)
+    transformation = optimizer.make(optimizer.hyperparameters(config, total_steps=10))
     state = transformation.init(params) if state is None else state
     updates, state = transformation.update(grads, state, params)
     return updates, state
@@ -47,6 +48,53 @@ def test_a_short_gradient_is_not_clipped():
     ],
 )
 def test_schedules(config, rates):
-    schedule = optimizer.schedule(config, total_steps=4)
-    found = [schedule(step) if callable(schedule) else schedule for step in range(4)]
-    np.testing.assert_allclose(found, rates, rtol=1e-6)
+    numbers = optimizer.hyperparameters(config, total_steps=4)
+    np.testing.assert_allclose(optimizer.learning_rate(numbers, np.arange(4)), rates, rtol=1e-6)
+    # What the chain multiplies with is the rate of its own count.
+    step = lambda state: optimizer.make(numbers).update(jnp.ones(1), state, jnp.zeros(1))
+    state = optimizer.make(numbers).init(jnp.zeros(1))
+    for rate in rates:
+        updates, state = step(state)
+        np.testing.assert_allclose(updates, [-rate], rtol=1e-4)  # Adam of a gradient of ones
+
+
+def test_numbers_that_differ_share_a_compiled_update():
+    one = OptimizerConfig(
+        learning_rate=0.1, clip_norm=1.0, weight_decay=0.5, schedule="cosine", warmup_steps=2
+    )
+    other = OptimizerConfig(
+        learning_rate=0.2, clip_norm=2.0, weight_decay=0.1, schedule="cosine", warmup_steps=3,
+        epsilon=0.1,
+    )  # fmt: skip
+    params, grads = jnp.array([2.0, -4.0]), jnp.array([3.0, 4.0])
+
+    @jax.jit
+    def update(numbers):
+        transformation = optimizer.make(numbers)
+        return transformation.update(grads, transformation.init(params), params)[0]
+
+    for config in (one, other):
+        numbers = optimizer.hyperparameters(config, total_steps=10)
+        alone = optimizer.make(numbers)
+        expected, _ = alone.update(grads, alone.init(params), params)
+        np.testing.assert_allclose(update(numbers), expected, rtol=1e-6)
+    assert update._cache_size() == 1
+    off = OptimizerConfig(clip_norm=0.0)
+    update(optimizer.hyperparameters(off, total_steps=10))
+    assert update._cache_size() == 2
+
+
+def test_members_of_a_population_are_updated_as_if_alone():
+    configs = [
+        OptimizerConfig(learning_rate=rate, clip_norm=clip, warmup_steps=rise)
+        for rate, clip, rise in [(0.1, 1.0, 2), (0.3, 7.0, 5), (0.0, 0.1, 1)]
+    ]
+    numbers = [optimizer.hyperparameters(config, total_steps=10) for config in configs]
+    params, grads = jnp.array([2.0, -4.0]), jnp.array([3.0, 4.0])
+
+    def update(numbers):
+        transformation = optimizer.make(numbers)
+        return transformation.update(grads, transformation.init(params), params)[0]
+
+    together = jax.vmap(update)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *numbers))
+    np.testing.assert_allclose(together, [update(member) for member in numbers], rtol=1e-6)

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from rnn_jax import delayed, optimizer, steps, tasks
-from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, replace
+from rnn_jax import optimizer, steps, tasks, updates
+from rnn_jax.config import Config, DataConfig, ModelConfig, replace
 from rnn_jax.types import Batch
 
 VOCABULARY = 12
@@ -34,15 +34,12 @@ EXPERIMENTS = sorted(
 
 def make_step(task, config=CONFIG, *, embedding_update, **options):
     """A step of that task, and the state before it."""
-    transformation = optimizer.make(config.optimizer, total_steps=10)
-    missed = None
-    if embedding_update == "delayed":
-        missed = delayed.missed_updates(config.optimizer, total_steps=10)
-    step = steps.make_train_step(
-        task, transformation, embedding_update=embedding_update, missed=missed, **options
-    )
-    state = steps.init_state(task, transformation, 0, embedding_update)
-    return functools.partial(jax.jit(step), key=steps.run_key(0)), state
+    config = replace(config, {"optimizer.embedding_update": embedding_update})
+    update = updates.make(config.optimizer)
+    numbers = updates.hyperparameters(config.optimizer, total_steps=10)
+    step = steps.make_train_step(task, update, **options)
+    state = steps.init_state(task, update, numbers, seed=0)
+    return functools.partial(jax.jit(step), key=steps.run_key(0), numbers=numbers), state
 
 
 def setup(config=CONFIG, embedding_update="dense"):
@@ -59,9 +56,9 @@ def reference_touched(task, config, state, batch):
     the dense optimizer, then every row that no token reads put back, running means too."""
     grads = jax.grad(lambda params: task.loss(params, batch, jax.random.key(0))[0])(state.params)
     grads["embedding"]["embedding"] = grads["embedding"]["embedding"].at[0].set(0)
-    transformation = optimizer.make(config.optimizer, total_steps=10)
-    updates, opt_state = transformation.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    numbers = optimizer.hyperparameters(config.optimizer, total_steps=10)
+    changes, opt_state = optimizer.make(numbers).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, changes)
     is_touched = np.isin(np.arange(VOCABULARY), np.asarray(batch.tokens)) & (
         np.arange(VOCABULARY) > 0
     )
@@ -173,16 +170,17 @@ def test_a_step_that_is_not_finite_is_skipped_or_ends_all_further_steps(embeddin
 
 def test_several_steps_in_one_call_are_the_same_steps():
     config = replace(CONFIG, {"model.dropout": 0.5})
-    task = tasks.classification(config, ("a", "b"))
-    transformation = optimizer.make(OptimizerConfig(), total_steps=10)
-    step, key = steps.make_train_step(task, transformation), steps.run_key(1)
-    state = steps.init_state(task, transformation, seed=1)
+    step, state = make_step(
+        tasks.classification(config, ("a", "b")), config, embedding_update="dense"
+    )
     other = BATCH._replace(labels=jnp.array([0, 0, 0], jnp.int32))
     one_by_one = state
     for batch in (BATCH, other, BATCH):
-        one_by_one = jax.jit(step)(one_by_one, batch, key)
+        one_by_one = step(one_by_one, batch)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), BATCH, other, BATCH, other)
-    together = jax.jit(steps.make_train_steps(step))(state, stacked, jnp.int32(3), key)
+    together = jax.jit(steps.make_train_steps(step.func))(
+        state, stacked, jnp.int32(3), **step.keywords
+    )
     assert int(together.step) == 3
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), together, one_by_one
@@ -190,12 +188,10 @@ def test_several_steps_in_one_call_are_the_same_steps():
 
 
 def test_all_seeds_share_a_compiled_step():
-    task = tasks.classification(replace(CONFIG, {"model.dropout": 0.5}), ("a", "b"))
-    transformation = optimizer.make(OptimizerConfig(), total_steps=10)
-    step = jax.jit(steps.make_train_step(task, transformation))
-    states = [steps.init_state(task, transformation, seed=0)] * 2
-    one, other = (
-        step(state, BATCH, steps.run_key(seed)) for seed, state in enumerate(states, start=1)
+    config = replace(CONFIG, {"model.dropout": 0.5})
+    step, state = make_step(
+        tasks.classification(config, ("a", "b")), config, embedding_update="dense"
     )
-    assert step._cache_size() == 1
+    one, other = (step(state, BATCH, key=steps.run_key(seed)) for seed in (1, 2))
+    assert step.func._cache_size() == 1
     assert (table(one.params) != table(other.params)).any()  # and yet their noise differs

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax.touched import PADDING, gather, scatter, touched
+from rnn_jax.touched import PADDING, gather, reads, scatter
 
 ROWS = 9
 
@@ -21,7 +21,7 @@ ROWS = 9
 )
 def test_each_row_stands_in_one_slot_and_padding_in_none(tokens):
     tokens = jnp.asarray(tokens, jnp.int32)
-    rows, positions = touched(tokens, ROWS)
+    rows, positions = reads(tokens, ROWS)
     assert rows.shape == (tokens.size,)
     assert positions.shape == tokens.shape
     real = [row for row in rows.tolist() if row != ROWS]
@@ -31,7 +31,7 @@ def test_each_row_stands_in_one_slot_and_padding_in_none(tokens):
 
 
 def test_the_padding_row_may_be_one_like_all_others():
-    rows, positions = touched(jnp.array([[3, 0, 3], [0, 0, 0]], jnp.int32), ROWS, padding=True)
+    rows, positions = reads(jnp.array([[3, 0, 3], [0, 0, 0]], jnp.int32), ROWS, padding=True)
     assert sorted(rows.tolist()) == [PADDING, 3] + [ROWS] * 4
     assert rows[positions].tolist() == [[3, 0, 3], [0, 0, 0]]
 

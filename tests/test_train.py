@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rnn_jax
-from rnn_jax import checkpoint, numerics, optimizer, steps, tasks, train, workdir
+from rnn_jax import checkpoint, numerics, tasks, train, workdir
 from rnn_jax.config import InputError, replace
 from rnn_jax.interrupts import Interrupted
 
@@ -84,7 +84,7 @@ def test_the_epoch_s_loss_is_the_mean_over_examples(config, tmp_path):
     record = train.run(config, tmp_path).history[0]
     data = train.prepare(config)
     job = tasks.classification(config, data.classes)
-    params = steps.init_state(job, optimizer.make(config.optimizer, 1), 0).params
+    params = job.init(jax.random.key(0))
     together = replace(config, {"train.batch_size": 36})
     alone, _ = train.evaluate_split(together, job, params, data.train)
     assert record["loss"] == pytest.approx(alone["loss"], rel=1e-6)

@@ -1,0 +1,31 @@
+"""The updates of tables by their names, and all numbers of a run in one record."""
+
+from __future__ import annotations
+
+import jax
+
+from rnn_jax import optimizer
+from rnn_jax.config import OptimizerConfig
+from rnn_jax.delayed import delayed
+from rnn_jax.optimizer import Hyperparameters
+from rnn_jax.tables import TableUpdate, dense
+from rnn_jax.touched import touched
+
+# config.embedding_update -> the update
+UPDATES = {"dense": dense, "touched": touched, "delayed": delayed}
+
+
+def make(config: OptimizerConfig) -> TableUpdate:
+    """The update that a config asks for."""
+    return UPDATES[config.embedding_update]()
+
+
+def hyperparameters(config: OptimizerConfig, total_steps: int) -> Hyperparameters:
+    """All numbers that a run's steps follow, on the device.
+
+    Args:
+      config: the run's.
+      total_steps: steps of the whole run.
+    """
+    numbers = optimizer.hyperparameters(config, total_steps)
+    return jax.device_put(make(config).prepare(numbers, total_steps))
