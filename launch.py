@@ -17,8 +17,9 @@ import pathlib
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -37,9 +38,55 @@ def experiments() -> dict[str, str]:
 
     found = {}
     for file in sorted((ROOT / "experiments").glob("*.py")):
-        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        if not file.stem.isidentifier():  # an editor's or a system's own file
+            continue
+        try:
+            docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        except (OSError, ValueError, SyntaxError) as error:
+            docstring = f"(cannot be read: {error})"
         found[file.stem] = docstring.partition("\n")[0]
     return found
+
+
+def load_experiment(name: str) -> types.ModuleType:
+    """The module of an experiment: `get_config`, and perhaps `CELLS` and `TASKS` of its own.
+
+    Raises:
+      InputError: there is none of this name, or its file is broken.
+    """
+    from rnn_jax.config import InputError, nearest
+
+    known = experiments()
+    if name not in known:
+        raise InputError(
+            f"unknown experiment {name!r}{nearest(name, known)} (--list_experiments names them all)"
+        )
+    try:
+        return importlib.import_module(f"experiments.{name}")
+    except SyntaxError as error:
+        raise InputError(f"experiments/{name}.py cannot be read: {error}") from error
+
+
+def extras_of(experiment: types.ModuleType | None):
+    """The cells and tasks that an experiment brings with it."""
+    from rnn_jax.tasks import Extras
+
+    return Extras(getattr(experiment, "CELLS", {}), getattr(experiment, "TASKS", {}))
+
+
+class Command(NamedTuple):
+    """What the command line asks for.
+
+    values: the flags.
+    experiment: the module of the experiment, if one is named.
+    config: its config, with the command line's options.
+    given: names of the config's options that the command line set.
+    """
+
+    values: flags.FlagValues
+    experiment: types.ModuleType | None
+    config: Any
+    given: tuple[str, ...]
 
 
 def base_flags() -> flags.FlagValues:
@@ -80,17 +127,15 @@ def add_config_flags(values: flags.FlagValues, config) -> None:
             define[type(field.default)](flag, value, meaning, **add)
 
 
-def parse(argv: list[str]):
+def parse(argv: list[str]) -> Command:
     """Reads the command line.
-
-    Returns:
-      The flags, the config, and the names of the config's options that the command line set.
 
     Raises:
       InputError: an unknown experiment, an unknown or mistyped flag, an option out of bounds.
     """
     from rnn_jax import config as config_lib
-    from rnn_jax.config import Config, InputError, nearest
+    from rnn_jax.config import InputError, nearest
+    from rnn_jax.tasks import ClassificationConfig
 
     for before, argument in itertools.pairwise(argv):
         name = argument.partition("=")[0]
@@ -102,15 +147,13 @@ def parse(argv: list[str]):
         values(argv, known_only=True)
     except flags.Error as error:
         raise InputError(_one_line(error)) from error
-    config = Config()
-    if values.experiment is not None:
-        known = experiments()
-        if values.experiment not in known:
-            raise InputError(
-                f"unknown experiment {values.experiment!r}{nearest(values.experiment, known)} "
-                f"(--list_experiments names them all)"
-            )
-        config = importlib.import_module(f"experiments.{values.experiment}").get_config()
+    experiment, config = None, ClassificationConfig()
+    name = values.experiment
+    if name is None and values.workdir and values.mode in ("evaluate", "predict"):
+        name = _experiment_in(values.workdir)
+    if name is not None:
+        experiment = load_experiment(name)
+        config = experiment.get_config()
     values = base_flags()
     add_config_flags(values, config)
     try:
@@ -128,7 +171,15 @@ def parse(argv: list[str]):
         for name, _, _ in config_lib.options(config)
         if values[f"config.{name}"].present
     }
-    return values, config_lib.replace(config, given), tuple(given)
+    return Command(values, experiment, config_lib.replace(config, given), tuple(given))
+
+
+def _experiment_in(workdir: str) -> str | None:
+    """The experiment of the run in a folder, if it is one of ours: it may bring cells and tasks."""
+    from rnn_jax.runs.identity import experiment_name
+
+    name = experiment_name(workdir)
+    return name if name in experiments() else None
 
 
 def main(argv: list[str]) -> int:
@@ -139,9 +190,9 @@ def main(argv: list[str]) -> int:
     mode = None
     try:
         with _terminable():
-            values, config, given = parse(argv)
-            mode = values.mode
-            return run(values, config, given)
+            command = parse(argv)
+            mode = command.values.mode
+            return run(command)
     except KeyboardInterrupt as stop:  # while a run goes on, it answers signals itself
         number = stop.args[0] if stop.args else signal.SIGINT
         kept = "; whatever was saved before stays" if mode == "train" else ""
@@ -206,8 +257,9 @@ def explain(error: Exception, mode: str | None) -> tuple[str, int] | None:
     return None
 
 
-def run(values: flags.FlagValues, config, given: tuple[str, ...]) -> int:
+def run(command: Command) -> int:
     """Runs the command that `parse` has read; returns the exit code, or raises."""
+    values = command.values
     if values.help:
         print(f"{__doc__}\n{values.get_help()}")
         return 0
@@ -227,34 +279,37 @@ def run(values: flags.FlagValues, config, given: tuple[str, ...]) -> int:
             raise InputError(f"--{flag} is for --mode={mode}, not --mode={values.mode}")
     workdir = values.workdir or str(pathlib.Path("runs") / values.experiment)
     if values.mode == "summary":
-        return _summary(config)
+        return _summary(command)
     from rnn_jax import compilation
 
     compilation.use_cache()
     compilation.return_memory()
-    if values.mode == "train":
-        return _train(values, config, workdir)
-    return _use(values, workdir, given)
+    return (_train if values.mode == "train" else _use)(command, workdir)
 
 
-def _summary(config) -> int:
+def _summary(command: Command) -> int:
     import jax
 
     from rnn_jax import summary, tasks
-    from rnn_jax.data import sources
 
-    task = tasks.classification(config, sources.classes(config.data))
+    extras = extras_of(command.experiment)
+    resolved = tasks.resolve(command.config, extras, strict=False)
+    facts = tasks.kind_of(command.config.task, extras).facts(command.config)
+    task = tasks.make(resolved.config, facts, extras)
     print(summary.table(jax.eval_shape(task.init, jax.random.key(0))))
     return 0
 
 
-def _train(values: flags.FlagValues, config, workdir: str) -> int:
+def _train(command: Command, workdir: str) -> int:
     from rnn_jax import train
     from rnn_jax.display import Display
     from rnn_jax.interrupts import Interrupted
 
+    extras, overwrite = extras_of(command.experiment), command.values.overwrite
     try:
-        result = train.run(config, workdir, overwrite=values.overwrite, display=Display())
+        result = train.run(
+            command.config, workdir, overwrite=overwrite, display=Display(), **extras._asdict()
+        )
     except Interrupted as interrupted:
         # stdout's last line is the result's; this is none.
         print(
@@ -266,52 +321,56 @@ def _train(values: flags.FlagValues, config, workdir: str) -> int:
     report = pathlib.Path(workdir) / "report.html"
     if report.exists():  # a finished run's cannot be made anew without its data
         print(f"report: {report}")
-    _print_test(config, result.history[-1])
+    print(result.line)
     return 0
 
 
-def _use(values: flags.FlagValues, workdir: str, given: tuple[str, ...]) -> int:
+def _use(command: Command, workdir: str) -> int:
     """evaluate and predict: the config is the folder's."""
-    from rnn_jax import predict
-    from rnn_jax.config import InputError, replace
-    from rnn_jax.evaluate import evaluate_test, open_run
+    from rnn_jax import tasks
+    from rnn_jax.config import InputError, options
+    from rnn_jax.train import evaluate, opened
 
+    values, extras = command.values, extras_of(command.experiment)
     if values.mode == "predict" and values.text is not None and not values.text.strip():
         raise InputError("--text is empty; give it some words")
-    movable = {"data.data_dir"} if values.mode == "evaluate" else set()
-    if fixed := sorted(set(given) - movable):
+    movable = {
+        name
+        for name, field, _ in options(command.config)
+        if values.mode == "evaluate" and name.startswith("data.") and not field.metadata["fixed"]
+    }
+    if fixed := sorted(set(command.given) - movable):
         raise InputError(
             f"--config.{fixed[0]} cannot be set here: {values.mode} uses the run's config"
         )
-    trained = open_run(workdir)
-    if values.experiment not in (None, trained.config.experiment):
+    run = opened.open_run(workdir, extras)
+    if values.experiment not in (None, run.config.experiment):
         raise InputError(
-            f"{workdir} holds a run of experiment {trained.config.experiment!r}, "
+            f"{workdir} holds a run of experiment {run.config.experiment!r}, "
             f"not {values.experiment!r}"
         )
+    kind = tasks.kind_of(run.config.task, extras)
+    if values.mode not in kind.modes:
+        raise InputError(
+            f"{workdir} holds {kind.noun}, for which there is no --mode={values.mode}; it has "
+            f"--mode={', '.join(kind.modes)}"
+        )
     if values.mode == "evaluate":
-        changes = {name: values[f"config.{name}"].value for name in given}
-        trained = trained._replace(config=replace(trained.config, changes))
-        _print_test(trained.config, evaluate_test(trained))
+        changes = {name: values[f"config.{name}"].value for name in command.given}
+        run = opened.moved(run, changes, extras)
+        print(run.task.result(evaluate.evaluate_test(run)))
         return 0
-    predictor = predict.Predictor(trained)
+    predictor, answer = run.task.predictor(run), run.task.answer
     if values.text is not None:
-        print(json.dumps(predictor(values.text)._asdict(), ensure_ascii=False))
+        print(json.dumps(answer(predictor, values.text), ensure_ascii=False))
         return 0
     if sys.stdin.isatty():
         print("one text a line; end with Ctrl-D", file=sys.stderr)
     for line in sys.stdin.buffer:
         text = line.decode("utf-8", errors="replace").strip()
-        answer = predictor(text)._asdict() if text else {"error": "empty line"}
-        print(json.dumps(answer, ensure_ascii=False), flush=True)
+        answered = answer(predictor, text) if text else {"error": "empty line"}
+        print(json.dumps(answered, ensure_ascii=False), flush=True)
     return 0
-
-
-def _print_test(config, record) -> None:
-    print(
-        f"test accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  "
-        f"({config.data.source}, {record['examples']} examples)"
-    )
 
 
 def _one_line(error: Exception) -> str:

@@ -27,10 +27,10 @@ def measure(experiment: str) -> tuple[float, float, float, float]:
     import jax
 
     from rnn_jax import steps, tasks, updates
-    from rnn_jax.checkpoint import Checkpoints, Progress
+    from rnn_jax.runs.checkpoints import Checkpoints, Progress
 
     config = importlib.import_module(f"experiments.{experiment}").get_config()
-    task = tasks.classification(config, ("a", "b", "c", "d", "e"))
+    task = tasks.make(tasks.resolve(config).config, {"classes": ("a", "b", "c", "d", "e")})
     state = steps.init_state(
         task,
         updates.make(config.optimizer),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
 import json
 import os
@@ -30,12 +31,10 @@ import numpy as np
 import peers
 import tables
 
+from rnn_jax import Config
 from rnn_jax import config as config_lib
-from rnn_jax import job
-from rnn_jax.config import Config
-from rnn_jax.data import batching, packing
+from rnn_jax.data import batching, epochs, packing, preparation
 from rnn_jax.data.text import UNKNOWN
-from rnn_jax.train import prepare
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXPERIMENTS = ("simple_rnn", "masked_rnn", "lstm", "bilstm")
@@ -88,7 +87,7 @@ def experiment_config(name: str, arguments: argparse.Namespace, seed: int) -> Co
 
 def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
     """Writes the ids and the batches of every epoch; returns the numbers of classes and stories."""
-    data = prepare(config)
+    data = preparation.prepare(config.data)
     arrays = {}
     for split in ("train", "test"):
         examples = getattr(data, split)
@@ -100,16 +99,19 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
             f"{split}_offsets": offsets + np.append(0, np.cumsum(empty)),
             f"{split}_labels": examples.labels,
         }
-    own = job.batch_shapes(config, data)
+    deal = lambda options: epochs.epochs(
+        options, epochs.dealing(config.train), data.train, data.vectorizer.words
+    )
+    own = deal(config.data)
     # The peers' layers do not take packed rows: theirs are the same batches, each text in a row. In
     # the test every width may occur: an unmasked model reads a text to its own width in rnn_jax.
-    padded = job.batch_shapes(config_lib.replace(config, {"train.pack": False}), data)
+    padded = deal(dataclasses.replace(config.data, pack=False))
     every = packing.padded_shapes(config.train.batch_size, config.data.max_length)
     plans = {
         "test": batching.plan(data.test.lengths, config.train.batch_size, every, shuffle=False)
     }
     for epoch in range(config.train.epochs):
-        plans[str(epoch)] = job.window_plan(config, data.train, padded, epoch)
+        plans[str(epoch)] = padded.window_at(epoch, 0).plan
     for name, plan in plans.items():
         arrays |= {
             f"plan_{name}_widths": np.array([shape.width for shape, _ in plan]),
@@ -118,9 +120,7 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
         }
     arrays["own_padding"] = np.array(
         [
-            batching.padded_share(
-                job.window_plan(config, data.train, own, epoch), data.train.lengths
-            )
+            batching.padded_share(own.window_at(epoch, 0).plan, data.train.lengths)
             for epoch in range(config.train.epochs)
         ]
     )

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import tables
 from epoch import EXPERIMENTS, experiment_config
 
-from rnn_jax import compilation, job, preparation, tasks, train
-from rnn_jax.config import Config
+from rnn_jax import Config, compilation, tasks, train
+from rnn_jax.data import epochs, preparation
 from rnn_jax.display import Display
 
 SIDE = 2048
@@ -46,10 +46,15 @@ def product_rate() -> float:
 
 def epoch_work(config: Config) -> tuple[int, int]:
     """The cells of an epoch's batches, rows times width, and the operations of its products."""
-    data = preparation.prepare(config)
-    plan = job.window_plan(config, data.train, job.batch_shapes(config, data), turn=1)
+    data = preparation.prepare(config.data)
+    dealt = epochs.epochs(
+        config.data, epochs.dealing(config.train), data.train, data.vectorizer.words
+    )
+    plan = dealt.window_at(1, 0).plan
     cells = sum(shape.rows * shape.width for shape, _ in plan)
-    params = jax.eval_shape(tasks.classification(config, data.classes).init, jax.random.key(0))
+    params = jax.eval_shape(
+        tasks.make(tasks.resolve(config).config, {"classes": data.classes}).init, jax.random.key(0)
+    )
     kernels = sum(leaf.size for leaf in jax.tree.leaves(params["recurrent"]) if leaf.ndim == 2)
     return cells, 3 * 2 * kernels * cells
 

@@ -51,27 +51,31 @@ def vocabulary(folder: pathlib.Path):
 
 
 def config(folder: pathlib.Path):
-    from rnn_jax.config import Config, replace
+    from rnn_jax import Config, tasks
     from rnn_jax.config import check as check_config
-    from rnn_jax.workdir import Identity
+    from rnn_jax.config import replace
+    from rnn_jax.runs.identity import Identity
 
     changed = replace(Config(experiment="lstm"), {"model.dropout": 0.5, "data.data_dir": "/data"})
     continued = ({"epoch": 2, "environment": {"threads": 4}},)
     valid = [
-        Identity(Config(experiment="test"), ("a", "b"), {"jax": "0.7"}),
-        Identity(changed, ("x", "y", "z"), {}, "0" * 64, continued),
+        Identity(Config(experiment="test"), {"classes": ("a", "b")}, {"jax": "0.7"}),
+        Identity(changed, {"classes": ("x", "y", "z")}, {}, "0" * 64, continued),
     ]
+
+    def read(raw: bytes) -> Identity:
+        return Identity.from_json(raw, tasks.reader())
 
     def check(raw: bytes, value: Identity) -> None:
         check_config(value.config)
-        again = Identity.from_json(value.to_json())
+        again = read(value.to_json())
         assert again == value or "NaN" in value.to_json()
 
-    return [one.to_json().encode() for one in valid], Identity.from_json, check
+    return [one.to_json().encode() for one in valid], read, check
 
 
 def progress(folder: pathlib.Path):
-    from rnn_jax.checkpoint import Progress
+    from rnn_jax.runs.checkpoints import Progress
 
     record = {"step": 9, "epoch": 1, "split": "train", "loss": 0.5, "skipped": 0}
     valid = [Progress(), Progress(3, 7, 12.5, 2, 0.25, True, (record, record))]
@@ -160,7 +164,7 @@ def array_record_files(folder: pathlib.Path):
 
 
 def classes(folder: pathlib.Path):
-    from rnn_jax.config import DataConfig
+    from rnn_jax import DataConfig
     from rnn_jax.data import csv_folder
 
     settings = DataConfig(source="csv", data_dir=str(folder))
@@ -226,7 +230,7 @@ def texts(folder: pathlib.Path):
 def _checkpoint(folder: pathlib.Path):
     import numpy as np
 
-    from rnn_jax.checkpoint import Checkpoints, Progress
+    from rnn_jax.runs.checkpoints import Checkpoints, Progress
 
     state = {"a": np.arange(60, dtype=np.float32).reshape(20, 3), "b": (np.int32(7),)}
     written = Checkpoints(folder / "checkpoints", {"config.json": "{}"})
@@ -237,18 +241,18 @@ def _checkpoint(folder: pathlib.Path):
 
 def checkpoint_files(folder: pathlib.Path):
     """One of a checkpoint's files is another: an input is the file's index and its new content."""
-    from rnn_jax import checkpoint
+    from rnn_jax.runs import checkpoints
 
     path, _ = _checkpoint(folder)
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
     contents = [file.read_bytes() for file in files]
-    digests = next(i for i, file in enumerate(files) if file.name == checkpoint.DIGESTS)
+    digests = next(i for i, file in enumerate(files) if file.name == checkpoints.DIGESTS)
 
     def read(raw: bytes) -> int:
         index = raw[0] % len(files) if raw else 0
         files[index].write_bytes(raw[1:])
         try:
-            problem = checkpoint.verify(path)
+            problem = checkpoints.verify(path)
         finally:
             files[index].write_bytes(contents[index])
         if problem:
@@ -269,21 +273,21 @@ def forged_checkpoints(folder: pathlib.Path):
     import jax
     import numpy as np
 
-    from rnn_jax import checkpoint
+    from rnn_jax.runs import checkpoints
 
     path, state = _checkpoint(folder)
     good = shutil.copytree(path, folder / "good")
     names = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file()]
-    names = [name for name in names if name.name != checkpoint.DIGESTS]
+    names = [name for name in names if name.name != checkpoints.DIGESTS]
 
     def read(raw: bytes) -> Any:
         shutil.rmtree(path)
         shutil.copytree(good, path)
         (path / names[raw[0] % len(names) if raw else 0]).write_bytes(raw[1:])
-        digests = json.dumps(checkpoint._digests(path))
-        (path / checkpoint.DIGESTS).write_text(digests)
-        found = checkpoint.newest(path.parent)
-        return checkpoint.restore(found.path, "state", state)
+        digests = json.dumps(checkpoints._digests(path))
+        (path / checkpoints.DIGESTS).write_text(digests)
+        found = checkpoints.newest(path.parent)
+        return checkpoints.restore(found.path, "state", state)
 
     def check(raw: bytes, value: Any) -> None:
         for one, other in zip(jax.tree.leaves(value), jax.tree.leaves(state), strict=True):
@@ -295,7 +299,7 @@ def forged_checkpoints(folder: pathlib.Path):
 def command_lines(folder: pathlib.Path):
     """Arguments, one a line."""
     import launch
-    from rnn_jax.config import Config
+    from rnn_jax import Config
 
     known = launch.experiments()
     launch.experiments = lambda: known  # reading the folder each time would be most of the work
@@ -303,7 +307,7 @@ def command_lines(folder: pathlib.Path):
 
     def read(raw: bytes) -> Config:
         arguments = raw.decode("utf-8", errors="surrogateescape").split("\n")
-        return launch.parse(["launch.py", *arguments])[1]
+        return launch.parse(["launch.py", *arguments]).config
 
     def check(raw: bytes, value: Config) -> None:
         assert value.experiment in {"", *known}
@@ -318,7 +322,8 @@ def command_lines(folder: pathlib.Path):
 
 
 def readers() -> list[Reader]:
-    from rnn_jax.config import Config, InputError, options
+    from rnn_jax import Config
+    from rnn_jax.config import InputError, options
 
     refused = (InputError,)
     names = [part for name, _, _ in options(Config()) for part in name.split(".")]
@@ -326,7 +331,8 @@ def readers() -> list[Reader]:
         Reader("vocabulary.json", 0.25, vocabulary, refused, ("tokens", "vocab_size", "words")),
         Reader(
             "config.json", 0.2, config, (ValueError,),
-            ("config", "classes", "environment", "data", "continued", "experiment", *names),
+            ("config", "facts", "classes", "task", "environment", "data", "continued",
+             "experiment", *names),
         ),
         Reader(
             "progress.json of a checkpoint", 0.25, progress, (ValueError,),

@@ -229,9 +229,9 @@ def _bits(folder: pathlib.Path) -> list[tuple[str, bytes]]:
     import numpy as np
     import orbax.checkpoint as ocp
 
-    from rnn_jax import checkpoint
+    from rnn_jax.runs import checkpoints
 
-    found = checkpoint.newest(folder / "checkpoints")
+    found = checkpoints.newest(folder / "checkpoints")
     if not found.progress.finished:
         raise Lost(f"{folder} is not finished")
     leaves = []
@@ -245,20 +245,20 @@ def _bits(folder: pathlib.Path) -> list[tuple[str, bytes]]:
 
 def _position(folder: pathlib.Path) -> tuple[int, int] | None:
     """Where the newest complete checkpoint stands; raises if one is damaged."""
-    from rnn_jax import checkpoint
+    from rnn_jax.runs import checkpoints
 
     for path in (folder / "checkpoints").glob("*"):
-        if path.suffix != ".part" and (problem := checkpoint.verify(path)):
+        if path.suffix != ".part" and (problem := checkpoints.verify(path)):
             raise Lost(f"{path} is damaged after a kill: {problem}")
-    found = checkpoint.newest(folder / "checkpoints")
+    found = checkpoints.newest(folder / "checkpoints")
     return found and (found.progress.epoch, found.progress.batch)
 
 
 def _finished(folder: pathlib.Path) -> bool:
     """Whether nothing is left to be done but what the report says."""
-    from rnn_jax import checkpoint
+    from rnn_jax.runs import checkpoints
 
-    found = checkpoint.newest(folder / "checkpoints")
+    found = checkpoints.newest(folder / "checkpoints")
     return found is not None and found.progress.finished
 
 

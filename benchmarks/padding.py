@@ -12,9 +12,9 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from rnn_jax.config import Config, DataConfig
+from rnn_jax import DataConfig
 from rnn_jax.data import batching
-from rnn_jax.preparation import prepare
+from rnn_jax.data.preparation import prepare
 
 POOLS = (1, 2, 4, 8, 16)
 
@@ -33,7 +33,7 @@ def main() -> None:
         field=arguments.field,
         max_length=arguments.max_length,
     )
-    lengths = prepare(Config(data=config)).train.lengths
+    lengths = prepare(config).train.lengths
     print(f"{config.source}, {config.field}, batches of {arguments.batch_size}\n")
     print("| batches | padded | how many of each rows x width |\n|---|---|---|")
     for packed, pool in [*((False, pool) for pool in POOLS), (True, 1)]:

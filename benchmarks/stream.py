@@ -158,13 +158,14 @@ def config_of(experiment: str, folder: pathlib.Path, field: str, streamed: bool)
 
 def work(arguments: argparse.Namespace) -> None:
     """What a process of its own does: prepare, or train in turns."""
-    from rnn_jax import preparation, train
+    from rnn_jax import train
+    from rnn_jax.data import preparation
 
     streamed = arguments.work != "memory"
     config = config_of(arguments.experiments[0], arguments.folder, arguments.field, streamed)
     if arguments.work == "prepare":
         began = time.perf_counter()
-        data = preparation.prepare(config)
+        data = preparation.prepare(config.data)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         answer = {"seconds": time.perf_counter() - began, "stories": len(data.train)}
         print(json.dumps(answer | {"resident": peak, "data": _mapped()}), flush=True)

@@ -25,7 +25,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from rnn_jax.config import DataConfig
+from rnn_jax import DataConfig
 from rnn_jax.data import batching, packing, sources
 from rnn_jax.data.stories import Splits
 from rnn_jax.data.text import fit_vectorizer

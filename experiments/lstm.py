@@ -11,7 +11,7 @@ gave test accuracy 0.8471 on the embedded BBC stories, in 13 s from Enter to the
 compiled before, on two cores (seed 0). AG News and more seeds: docs/results.md.
 """
 
-from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rnn_jax import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 
 
 def get_config() -> Config:

@@ -10,7 +10,7 @@ gave test accuracy 0.7859 on the embedded BBC stories, in 7 s from Enter to the 
 compiled before, on two cores (seed 0). AG News and more seeds: docs/results.md.
 """
 
-from rnn_jax.config import Config, DataConfig, ModelConfig, TrainConfig
+from rnn_jax import Config, DataConfig, ModelConfig, TrainConfig
 
 
 def get_config() -> Config:

@@ -1,7 +1,8 @@
 """An experiment's configuration: frozen dataclasses, one per concern.
 
 Every field carries its help text and its bounds, so that flags, checks and documentation are made
-from the same place: `Config` is all there is to say about a run, and `config.json` holds it whole.
+from the same place: a `Config` is all there is to say about a run, and `config.json` holds it
+whole. What every task has stands here; each task adds sections of its own.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterator
-from typing import Any
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
 
 
 class InputError(ValueError):
@@ -29,137 +31,28 @@ def option(
       default: the default value; its type (bool, int, float or str) is the field's type.
       meaning: one line for `--help`.
       minimum: the smallest legal number.
-      below: the number that every legal value is smaller than.
+      below: the number that every legal value is smaller than; for integers 2^31 if not given.
       choices: the legal strings.
       fixed: False for an option that changes no number of a run, or only its rounding, so that a
         run may go on with another value.
     """
+    if below is None and type(default) is int:
+        below = 2**31
     metadata = {
         "help": meaning, "minimum": minimum, "below": below, "choices": choices, "fixed": fixed,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What the model reads."""
+class Section:
+    """A group of options; a frozen dataclass whose fields are made by `option`."""
 
-    source: str = option(
-        "bbc_news",
-        "the data set: bbc_news comes with the installation, ag_news_subset from TensorFlow "
-        "Datasets, csv from a folder with train.csv and test.csv, array_record from one with "
-        "train*.array_record and test*.array_record",
-        choices=("bbc_news", "ag_news_subset", "csv", "array_record"),
-    )
-    data_dir: str = option(
-        "",
-        "folder of the data: for ag_news_subset TFDS' own (empty: its default), for csv and "
-        "array_record the folder with the files",
-        fixed=False,  # what is in it counts, and a run knows that by its digest
-    )
-    field: str = option(
-        "text",
-        "what of a story is read: title, or text (title + description)",
-        choices=("title", "text"),
-    )
-    tokens: str = option(
-        "words", "what a token is: words or characters", choices=("words", "characters")
-    )
-    vocab_size: int = option(
-        20_000,
-        "tokens in the vocabulary, the padding and unknown ones among them",
-        minimum=3,
-        below=2**24 + 1,
-    )
-    vocab_field: str = option(
-        "title",
-        "the field that the vocabulary is fitted on: title or text",
-        choices=("title", "text"),
-    )
-    vocab_texts: int = option(
-        2_000, "how many training texts the vocabulary is fitted on (0: all of them)", minimum=0
-    )
-    max_length: int = option(
-        200, "tokens of a text that are read; the rest is cut off", minimum=1, below=2**24
-    )
-    take: int = option(0, "stories of each split that are used (0: all of them)", minimum=0)
-    validation: str = option(
-        "split",
-        "what is validated on: split (a share cut from the training stories) or test (the test "
-        "stories themselves: optimistic, but how many tutorials report)",
-        choices=("split", "test"),
-    )
-    validation_share: float = option(
-        0.1,
-        "share of the training stories that --config.data.validation=split cuts off",
-        minimum=0.0,
-        below=1.0,
-    )
-    stream: bool = option(
-        False,
-        "leave the training stories (csv or array_record, of any number) on the disk and hold a "
-        "window of them in memory; they are vectorized once into data.cache_dir",
-    )
-    window: int = option(
-        16_384, "with data.stream: stories of a window; the next one is read meanwhile", minimum=1
-    )
-    cache_dir: str = option(
-        "",
-        "with data.stream: folder of the vectorized stories (empty: in the user's cache folder)",
-        fixed=False,
-    )
+    def check(self) -> None:
+        """Raises InputError where options of the section do not go together."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The network."""
-
-    cell: str = option("lstm", "the recurrent cell", choices=("simple_rnn", "lstm", "gru"))
-    hidden: int = option(64, "units of each layer and direction", minimum=1, below=2**20)
-    layers: int = option(1, "recurrent layers, one on the other", minimum=1, below=1000)
-    bidirectional: bool = option(False, "read each text in both directions")
-    embedding_size: int = option(
-        64,
-        "features of a token's learned vector (0: one-hot tokens go straight into the cell)",
-        minimum=0,
-        below=2**20,
-    )
-    masked: bool = option(True, "skip padding; otherwise the cell reads it like any token")
-    pooling: str = option(
-        "last",
-        "what the classifier sees of the steps' outputs: the last, their mean or their maximum",
-        choices=("last", "mean", "max"),
-    )
-    initializer: str = option(
-        "keras",
-        "how the cell's parameters start: keras (one orthogonal recurrent kernel for all gates), "
-        "gatewise (one for each, a larger start) or torch (all uniform)",
-        choices=("gatewise", "keras", "torch"),
-    )
-    kernel: str = option(
-        "auto",
-        "how the recurrence is computed: scan (the reference), fused (the same numbers within "
-        "rounding, with a gradient rule of its own), native (for LSTMs on CPUs, in C++; needs a "
-        "compiler) or auto (native where it can run, else fused)",
-        choices=("auto", "scan", "fused", "native"),
-        fixed=False,  # a run may go on where another one is there; its environment names it
-    )
-    dropout: float = option(
-        0.0,
-        "share of features dropped: of the tokens' vectors, between layers, before the classifier",
-        minimum=0.0,
-        below=1.0,
-    )
-    token_dropout: float = option(
-        0.0,
-        "share of tokens whose whole vector is dropped, each on its own",
-        minimum=0.0,
-        below=1.0,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(Section):
     """How parameters follow gradients."""
 
     learning_rate: float = option(1e-3, "Adam's step size", minimum=0.0)
@@ -189,24 +82,31 @@ class OptimizerConfig:
         minimum=0.0,
     )
 
+    def check(self) -> None:
+        if self.embedding_update != "delayed":
+            return
+        # What the closed form of delayed updates leaves out, and rounding, must stay small.
+        least = 1 - 0.11 * (1 - self.b1)
+        if self.weight_decay:
+            need = f"weight_decay=0, not {self.weight_decay!r}"
+        elif self.b1 > 0.999:
+            need = f"b1 of at most 0.999, not {self.b1!r}"
+        elif self.b2 < least:
+            need = f"b2 of at least {least:.6g} with b1={self.b1!r}, not {self.b2!r}"
+        else:
+            return
+        raise InputError(
+            f"--config.optimizer.embedding_update=delayed needs --config.optimizer.{need}; give "
+            "--config.optimizer.embedding_update=dense to keep it"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Section):
     """How long and in which steps."""
 
     epochs: int = option(10, "passes over the training stories, at most", minimum=1, below=2**31)
     batch_size: int = option(32, "stories in a step", minimum=1, below=2**20)
-    pool: int = option(
-        1,
-        "batches whose texts are sorted by length together: more leave less padding, but make "
-        "batches of texts that are alike",
-        minimum=1,
-    )
-    pack: bool = option(
-        False,
-        "put several short texts into one row of a batch, which leaves little padding (masked "
-        "models that pool the mean or max of their outputs)",
-    )
     steps_per_call: int = option(
         8,
         "steps that the device takes before it reports back (several cost one dispatch)",
@@ -245,25 +145,46 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One experiment, whole."""
+    """One experiment, whole; each kind of task has a subclass with the sections that it needs.
+
+    experiment: the name.
+    data, model: sections of the task's own.
+    optimizer, train: what every task has.
+    task: the name of the kind of task, a row of `rnn_jax.tasks.TASKS` or one that the experiment
+      brings with it.
+    moved: options of earlier versions and where they are now, so that old runs stay readable.
+    """
+
+    task: ClassVar[str] = ""
+    moved: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
 
     experiment: str = ""
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    data: Any = None
+    model: Any = None
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+
+    def check(self) -> None:
+        """Raises InputError where options of different sections do not go together."""
 
 
 def options(config: Config) -> Iterator[tuple[str, dataclasses.Field, Any]]:
     """Yields `("data.source", field, value)` for every option of `config`."""
-    for section in dataclasses.fields(config):
-        group = getattr(config, section.name)
-        if dataclasses.is_dataclass(group):
-            for field in dataclasses.fields(group):
-                yield f"{section.name}.{field.name}", field, getattr(group, field.name)
+    for name, group in sections(config).items():
+        for field in dataclasses.fields(group):
+            yield f"{name}.{field.name}", field, getattr(group, field.name)
 
 
-def replace(config: Config, changes: dict[str, Any]) -> Config:
+def sections(config: Config) -> dict[str, Any]:
+    """The sections of `config`, by name."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {name: group for name, group in values.items() if isinstance(group, Section)}
+
+
+C = TypeVar("C", bound=Config)
+
+
+def replace(config: C, changes: Mapping[str, Any]) -> C:
     """`config` with the dotted names in `changes` set anew, checked.
 
     Args:
@@ -294,7 +215,7 @@ def replace(config: Config, changes: dict[str, Any]) -> Config:
 def check(config: Config) -> None:
     """Raises InputError, naming the option, if a value has the wrong type or is out of bounds."""
     for name, field, value in options(config):
-        kind = type(field.default)
+        kind: type = type(field.default)
         if kind is float and type(value) is int:
             continue
         if type(value) is not kind:
@@ -311,35 +232,12 @@ def check(config: Config) -> None:
             raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r}")
         if bounds["below"] is not None and not value < bounds["below"]:
             raise InputError(f"--config.{name} must be below {bounds['below']}, not {value!r}")
-    if config.optimizer.embedding_update == "delayed":
-        _check_delayed(config.optimizer)
-    model = config.model
-    if config.train.pack and not (model.masked and model.pooling in ("mean", "max")):
-        raise InputError(
-            "--config.train.pack needs --config.model.masked and --config.model.pooling=mean or "
-            f"max, not {'masked' if model.masked else 'nomasked'} and {model.pooling}; give "
-            "--noconfig.train.pack to put each text into a row of its own"
-        )
+    for group in sections(config).values():
+        group.check()
+    config.check()
 
 
-def _check_delayed(optimizer: OptimizerConfig) -> None:
-    """What the closed form of `rnn_jax.delayed` leaves out, and rounding, must stay small."""
-    least = 1 - 0.11 * (1 - optimizer.b1)
-    if optimizer.weight_decay:
-        need = f"weight_decay=0, not {optimizer.weight_decay!r}"
-    elif optimizer.b1 > 0.999:
-        need = f"b1 of at most 0.999, not {optimizer.b1!r}"
-    elif optimizer.b2 < least:
-        need = f"b2 of at least {least:.6g} with b1={optimizer.b1!r}, not {optimizer.b2!r}"
-    else:
-        return
-    raise InputError(
-        f"--config.optimizer.embedding_update=delayed needs --config.optimizer.{need}; give "
-        "--config.optimizer.embedding_update=dense to keep it"
-    )
-
-
-def nearest(word: str, known) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the known word nearest to `word`, or nothing."""
     matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
@@ -347,28 +245,33 @@ def nearest(word: str, known) -> str:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The config as nested plain dictionaries, ready for JSON."""
-    return dataclasses.asdict(config)
+    return {"task": config.task, **dataclasses.asdict(config)}
 
 
-def from_dict(values: dict[str, Any]) -> Config:
+def from_dict(kind: type[C], values: Any) -> C:
     """The config that `to_dict` wrote.
+
+    Args:
+      kind: the class of the task that `values` names.
+      values: nested dictionaries.
 
     Raises:
       InputError: a section, option or type that this version does not know.
     """
     if not isinstance(values, dict) or not isinstance(values.get("experiment", ""), str):
         raise InputError("a config must be a JSON object with the experiment's name")
-    known = [field.name for field in dataclasses.fields(Config)]
-    changes = {}
+    config = kind(experiment=values.get("experiment", ""))
+    known = sections(config)
+    changes: dict[str, Any] = {}
     for section, group in values.items():
-        if section == "experiment":
+        if section in ("task", "experiment"):
             continue
         if section not in known:
             raise InputError(f"unknown config section {section!r}{nearest(section, known)}")
         if not isinstance(group, dict):
             raise InputError(f"config section {section!r} must be a JSON object")
         changes |= {f"{section}.{name}": value for name, value in group.items()}
-    return replace(Config(experiment=values.get("experiment", "")), changes)
+    return replace(config, {kind.moved.get(name, name): changes[name] for name in changes})
 
 
 def differences(one: Config, other: Config, fixed_only: bool = False) -> list[str]:

@@ -115,5 +115,7 @@ def learning_rate(numbers: Hyperparameters, count: Array) -> Array:
         rate = rate * ((jnp.minimum(count, rise - 1) + 1) / rise)
         count = jnp.maximum(count - rise, 0)
     if fall is not None:
-        rate = rate * (0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(count, fall) / fall)))
+        # Not divided by `fall`: XLA makes this product of a division by a constant, and a rate is
+        # to have the same bits either way.
+        rate = rate * (0.5 * (1 + jnp.cos(jnp.minimum(count, fall) * (jnp.pi * (1 / fall)))))
     return rate

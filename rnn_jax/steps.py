@@ -14,7 +14,7 @@ from rnn_jax import tables as tables_lib
 from rnn_jax.metrics import Sums
 from rnn_jax.optimizer import Hyperparameters
 from rnn_jax.tables import Learned, TableUpdate
-from rnn_jax.tasks import Task
+from rnn_jax.tasks.base import Task
 from rnn_jax.types import Array, Batch, Params, PRNGKey
 
 

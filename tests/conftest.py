@@ -48,7 +48,8 @@ def csv_folder(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def config(csv_folder):
     """A run that takes a second or two, with dropout and several batches in a call."""
-    from rnn_jax.config import Config, replace
+    from rnn_jax import Config
+    from rnn_jax.config import replace
 
     changes = {
         "data.source": "csv",

@@ -6,9 +6,9 @@ import shutil
 import faults
 import pytest
 
-from rnn_jax import preparation
-from rnn_jax.config import DataConfig, InputError, replace
-from rnn_jax.data import csv_folder, sources
+from rnn_jax import DataConfig
+from rnn_jax.config import InputError, replace
+from rnn_jax.data import csv_folder, preparation, sources
 
 
 def write_records(path, contents):
@@ -35,8 +35,8 @@ def test_array_record_gives_what_csv_gives(streamed, story_folder, tmp_path):
     changes = {"data.source": "array_record", "data.data_dir": str(tmp_path)}
     for stream in (False, True):
         options = replace(streamed, {"data.stream": stream})
-        found = preparation.prepare(replace(options, changes))
-        assert preparation.digest(found) == preparation.digest(preparation.prepare(options))
+        found = preparation.prepare(replace(options, changes).data)
+        assert preparation.digest(found) == preparation.digest(preparation.prepare(options.data))
     (tmp_path / "classes.txt").unlink()
     assert sources.classes(replace(options, changes).data) == ("1", "2")
 

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from rnn_jax import checkpoint
-from rnn_jax.checkpoint import CheckpointError, Checkpoints, Progress
 from rnn_jax.config import InputError
+from rnn_jax.runs import checkpoints
+from rnn_jax.runs.checkpoints import CheckpointError, Checkpoints, Progress
 
 RECORD = {"step": 3, "epoch": 1, "split": "train", "loss": 0.1 + 0.2, "skipped": 0}
 
@@ -53,13 +53,13 @@ def copy(two, tmp_path):
 
 
 def test_what_is_restored_is_what_was_saved(two):
-    found = checkpoint.newest(two)
+    found = checkpoints.newest(two)
     assert found.progress == Progress(epoch=2, history=(RECORD,))
-    assert_same_bits(checkpoint.restore(found.path, "state", arrays(0)), arrays(2))
-    best = checkpoint.restore(found.path, "best", arrays(0)["inner"])
+    assert_same_bits(checkpoints.restore(found.path, "state", arrays(0)), arrays(2))
+    best = checkpoints.restore(found.path, "best", arrays(0)["inner"])
     assert_same_bits(best, arrays(102)["inner"])
     assert (found.path / "config.json").read_text() == '{"a": 1}'
-    assert not checkpoint.holds(two / "000001", "best")
+    assert not checkpoints.holds(two / "000001", "best")
 
 
 class Without(NamedTuple):
@@ -79,15 +79,15 @@ def test_a_field_that_is_none_changes_no_checkpoint(tmp_path):
         written = Checkpoints(tmp_path / str(number))
         written.save(saved, None, Progress())
         written.wait()
-        path = checkpoint.newest(written.folder).path
-        assert_same_bits(checkpoint.restore(path, "state", like), like)
+        path = checkpoints.newest(written.folder).path
+        assert_same_bits(checkpoints.restore(path, "state", like), like)
 
 
 def test_the_last_few_stay_and_numbers_go_on(tmp_path):
     write(tmp_path, 1, 2, 3, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000002", "000003"]
     write(tmp_path, 4, keep=2)
-    assert checkpoint.newest(tmp_path).progress.epoch == 4
+    assert checkpoints.newest(tmp_path).progress.epoch == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000003", "000004"]
 
 
@@ -98,8 +98,8 @@ def test_saving_does_not_wait_for_the_training_loop_s_next_buffers(tmp_path):
     written.save(state, None, Progress())
     state["table"][:] = 7
     written.wait()
-    path = checkpoint.newest(tmp_path).path
-    assert_same_bits(checkpoint.restore(path, "state", state), arrays(1))
+    path = checkpoints.newest(tmp_path).path
+    assert_same_bits(checkpoints.restore(path, "state", state), arrays(1))
 
 
 DAMAGE = {
@@ -126,9 +126,9 @@ def test_any_damage_to_any_file_is_found(copy, damage):
         tried += 1
         damaged = DAMAGE[damage](raw)
         file.unlink() if damaged is None else file.write_bytes(damaged)
-        assert checkpoint.verify(path), f"{file} {damage}"
+        assert checkpoints.verify(path), f"{file} {damage}"
         file.write_bytes(raw)
-        assert not checkpoint.verify(path)
+        assert not checkpoints.verify(path)
     assert tried >= 6
 
 
@@ -142,24 +142,24 @@ def test_every_flipped_bit_is_found(copy):
         flipped = bytearray(raw)
         flipped[position // 8] ^= 1 << position % 8
         data.write_bytes(flipped)
-        assert "damaged files" in checkpoint.verify(path)
+        assert "damaged files" in checkpoints.verify(path)
 
 
 def test_a_file_too_many_or_a_link_is_found(copy):
     path = copy / "000002"
     (path / "state" / "more").write_text("")
-    assert "state/more" in checkpoint.verify(path)
+    assert "state/more" in checkpoints.verify(path)
     (path / "state" / "more").unlink()
     moved = (path / "progress.json").rename(copy / "elsewhere.json")
     (path / "progress.json").symlink_to(moved)
-    assert "link" in checkpoint.verify(path)
+    assert "link" in checkpoints.verify(path)
 
 
 def test_the_newest_good_one_is_used_and_the_damaged_one_is_kept(copy, caplog):
     (copy / "000002" / "progress.json").write_text("{}")
-    assert checkpoint.newest(copy).progress.epoch == 1
+    assert checkpoints.newest(copy).progress.epoch == 1
     assert (copy / "000002").is_dir()  # a reader changes nothing
-    assert checkpoint.newest(copy, set_aside=True).progress.epoch == 1
+    assert checkpoints.newest(copy, set_aside=True).progress.epoch == 1
     assert "000002 is not used: damaged files: progress.json" in caplog.text
     assert (copy / "000002.damaged" / "progress.json").read_text() == "{}"
     write(copy, 3, 4, 5, 6)
@@ -172,7 +172,7 @@ def test_without_digests_a_checkpoint_is_damaged_and_is_kept_too(copy):
     (copy / "000002" / "digests.json").unlink()
     write(copy, 3, 4, 5, 6)
     assert (copy / "000002" / "state").is_dir()
-    assert checkpoint.newest(copy).progress.epoch == 6
+    assert checkpoints.newest(copy).progress.epoch == 6
 
 
 def test_where_all_are_damaged_nothing_is_used_and_nothing_deleted(copy):
@@ -180,13 +180,13 @@ def test_where_all_are_damaged_nothing_is_used_and_nothing_deleted(copy):
         (copy / number / "digests.json").write_text("[]")
     for _ in range(2):  # set aside the first time, still there the second
         with pytest.raises(InputError, match=r"every checkpoint .* is damaged"):
-            checkpoint.newest(copy, set_aside=True)
+            checkpoints.newest(copy, set_aside=True)
     assert sorted(path.name for path in copy.iterdir()) == ["000001.damaged", "000002.damaged"]
 
 
 def resign(path):
     """Digests as whoever made the files on purpose would write them."""
-    (path / "digests.json").write_text(json.dumps(checkpoint._digests(path)))
+    (path / "digests.json").write_text(json.dumps(checkpoints._digests(path)))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_progress_of_another_version_or_hand_is_refused(copy, change):
     (path / "progress.json").write_text(json.dumps(fields | change))
     resign(path)
     with pytest.raises(InputError, match="000002 was not written by this version"):
-        checkpoint.newest(copy, set_aside=True)
+        checkpoints.newest(copy, set_aside=True)
     assert path.is_dir()
 
 
@@ -220,7 +220,7 @@ def test_other_shapes_types_or_names_are_refused(two):
         good | {"table": jax.ShapeDtypeStruct((2**40, 8), np.float32)},  # refused unallocated
     ):
         with pytest.raises(InputError, match="does not hold the arrays"):
-            checkpoint.restore(path, "state", bad)
+            checkpoints.restore(path, "state", bad)
 
 
 def test_a_kill_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
@@ -230,8 +230,8 @@ def test_a_kill_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(tmp_path)
 
     def look():
         whole = [path for path in folder.iterdir() if path.suffix != ".part"]
-        assert not any(map(checkpoint.verify, whole))  # not the newest alone
-        seen.append(checkpoint.newest(folder))
+        assert not any(map(checkpoints.verify, whole))  # not the newest alone
+        seen.append(checkpoints.newest(folder))
 
     with faults.at_every_moment(folder, look):
         write(folder, 3, keep=2)
@@ -243,10 +243,10 @@ def test_a_kill_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(tmp_path)
 
 def test_what_a_kill_left_is_cleared_away_and_never_taken_for_a_checkpoint(copy):
     shutil.copytree(copy / "000002", copy / "000003.part")
-    assert checkpoint.newest(copy).progress.epoch == 2
+    assert checkpoints.newest(copy).progress.epoch == 2
     write(copy, 4)
     assert sorted(path.name for path in copy.iterdir()) == ["000001", "000002", "000003"]
-    assert checkpoint.newest(copy).progress.epoch == 4
+    assert checkpoints.newest(copy).progress.epoch == 4
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax' event loop
@@ -254,6 +254,6 @@ def test_what_a_kill_left_is_cleared_away_and_never_taken_for_a_checkpoint(copy)
 def test_a_full_disk_costs_the_checkpoint_that_does_not_fit_and_no_other(copy, size):
     with faults.full_disk(size), pytest.raises(CheckpointError):
         write(copy, 3)
-    assert checkpoint.newest(copy).progress.epoch == 2
+    assert checkpoints.newest(copy).progress.epoch == 2
     write(copy, 4)
-    assert checkpoint.newest(copy).progress.epoch == 4
+    assert checkpoints.newest(copy).progress.epoch == 4

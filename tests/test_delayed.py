@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from classifiers import task_of
 
-from rnn_jax import delayed, optimizer, steps, tasks, updates
-from rnn_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
+from rnn_jax import Config, DataConfig, ModelConfig, delayed, optimizer, steps, updates
+from rnn_jax.config import OptimizerConfig
 from rnn_jax.tables import Learned
 from rnn_jax.types import Batch
 
@@ -108,7 +109,7 @@ def trained(embedding_update, schedule, masked):
             **SCHEDULES[schedule],
         ),
     )
-    task = tasks.classification(config, ("a", "b"))
+    task = task_of(config)
     update = updates.make(config.optimizer)
     numbers = updates.hyperparameters(config.optimizer, STEPS)
     step = steps.make_train_step(task, update)

@@ -27,7 +27,8 @@ def trained(launch, small):
 
 
 def test_help_shows_every_option_and_exits_with_0(launch):
-    from rnn_jax.config import Config, options
+    from rnn_jax import Config
+    from rnn_jax.config import options
 
     code, out, _ = launch("--experiment=bilstm", "--help")
     assert code == 0
@@ -119,7 +120,7 @@ def test_a_run_s_last_line_and_its_files(trained, tmp_path):
     assert all(record["gradient_norm"] > 0 for record in records if record["split"] == "train")
     content = json.loads((folder / "config.json").read_text())
     assert content["config"]["experiment"] == "masked_rnn"
-    assert content["classes"] == ["animals", "weather"]
+    assert content["facts"] == {"classes": ["animals", "weather"]}
     assert {"jax", "device", "threads"} <= set(content["environment"])
     assert "animals" in (folder / "report.html").read_text()
     assert list((folder / "tensorboard").iterdir())
@@ -204,10 +205,11 @@ def test_predict_answers_in_json(launch, trained, monkeypatch):
 def test_a_folder_without_a_trained_run_is_refused(launch, small, tmp_path, mode):
     flags = ["--experiment=masked_rnn", f"--mode={mode}", f"--workdir={tmp_path}"]
     assert_refused(launch(*flags), tmp_path, "no run")
-    from rnn_jax import workdir
-    from rnn_jax.config import Config
+    from rnn_jax import Config, tasks
+    from rnn_jax.runs import folder as folder_lib
 
-    with workdir.claim(tmp_path, Config(experiment="masked_rnn"), ("a", "b")):
+    config = Config(experiment="masked_rnn")
+    with folder_lib.claim(tmp_path, config, {"classes": ("a", "b")}, tasks.reader(), {}):
         pass
     assert_refused(launch(*flags), tmp_path, "no checkpoint")
 
@@ -269,7 +271,9 @@ def test_ctrl_c_speaks_of_saved_work_only_where_something_is_saved(launch, monke
 def test_running_out_of_memory_proposes_what_the_mode_allows(launch, small, trained, monkeypatch):
     import jax
 
-    from rnn_jax import evaluate, predict, train
+    from rnn_jax import train
+    from rnn_jax.tasks import predictor
+    from rnn_jax.train import evaluate
 
     _, workdir, _ = trained
 
@@ -283,7 +287,7 @@ def test_running_out_of_memory_proposes_what_the_mode_allows(launch, small, trai
         "launch.py: out of memory; try a smaller --config.train.batch_size, then "
         "--config.data.max_length or --config.data.vocab_size\n"
     )
-    monkeypatch.setattr(predict, "outputs_in_order", fail)
+    monkeypatch.setattr(predictor, "outputs_in_order", fail)
     monkeypatch.setattr(evaluate, "outputs_in_order", fail)
     for flags in (["--mode=predict", "--text=a"], ["--mode=evaluate"]):
         code, out, err = launch(*flags, workdir)

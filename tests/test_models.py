@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from classifiers import task_of
 from unrolls import compiled
 
-from rnn_jax import cells, initializers, layers, models, tasks
-from rnn_jax.config import Config, DataConfig, ModelConfig
+from rnn_jax import Config, DataConfig, ModelConfig, cells, initializers, layers, models
 from rnn_jax.data import batching, packing, text
 from rnn_jax.types import Batch
 
@@ -72,7 +72,7 @@ def test_a_text_s_prediction_does_not_depend_on_its_neighbours(masked):
         data=DataConfig(vocab_size=20, max_length=40),
         model=ModelConfig(cell="lstm", hidden=4, embedding_size=5, masked=masked),
     )
-    task = tasks.classification(config, ("a", "b"))
+    task = task_of(config)
     params = task.init(jax.random.key(1))
     rng = np.random.default_rng(2)
     rows = [rng.integers(1, 20, length) for length in (0, 3, 8, 9, 25, 40, 1, 3)]
@@ -123,7 +123,7 @@ def test_dropout_is_noise_for_training_alone(kind):
         data=DataConfig(vocab_size=20),
         model=ModelConfig(cell="gru", hidden=4, embedding_size=5, layers=2, **{kind: 0.5}),
     )
-    task = tasks.classification(config, ("a", "b"))
+    task = task_of(config)
     params = task.init(jax.random.key(0))
     batch = Batch(
         jnp.ones((2, 3), jnp.int32), jnp.array([3, 2]), jnp.array([0, 1]), jnp.ones(2)

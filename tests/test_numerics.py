@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from classifiers import task_of
 from unrolls import compiled
 
-from rnn_jax import numerics, tasks
-from rnn_jax.config import Config, DataConfig, ModelConfig, replace
+from rnn_jax import Config, DataConfig, ModelConfig
+from rnn_jax.config import replace
+from rnn_jax.train import numerics
 from rnn_jax.types import Batch
 
 CONFIG = Config(
@@ -31,7 +33,7 @@ KEY = jax.random.key(1)
 @functools.cache  # one compilation for all tests of a model
 def setup(**changes):
     config = replace(CONFIG, {f"model.{name}": value for name, value in changes.items()})
-    task = tasks.classification(config, ("a", "b"))
+    task = task_of(config)
     return task, jax.jit(task.init)(jax.random.key(0)), numerics.examiner(task)
 
 

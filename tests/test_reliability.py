@@ -16,10 +16,14 @@ import numpy as np
 import pytest
 
 import rnn_jax
-from rnn_jax import checkpoint, train, workdir
+from rnn_jax import tasks, train
 from rnn_jax.config import InputError, replace
 from rnn_jax.display import Display
-from rnn_jax.evaluate import evaluate_test, open_run
+from rnn_jax.runs import checkpoints
+from rnn_jax.runs import identity as identity_lib
+from rnn_jax.train import loop
+from rnn_jax.train.evaluate import evaluate_test
+from rnn_jax.train.opened import open_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -77,7 +81,7 @@ def bits(folder):
 
 
 def newest(folder):
-    return checkpoint.newest(folder / "checkpoints")
+    return checkpoints.newest(folder / "checkpoints")
 
 
 def damage(folder, keep=0):
@@ -95,14 +99,14 @@ def test_a_damaged_checkpoint_costs_the_time_since_the_one_before(
     damage(run, keep=1)
     # Meanwhile the data has moved, and the run goes on elsewhere: neither changes a number here.
     moved = shutil.copytree(csv_folder, tmp_path / "moved")
-    elsewhere = workdir.environment(config) | {"threads": 96}
-    monkeypatch.setattr(workdir, "environment", lambda config: elsewhere)
+    elsewhere = identity_lib.environment({"kernel": "fused"}) | {"threads": 96}
+    monkeypatch.setattr(loop, "environment", lambda chosen: elsewhere)
     display = Lines()
     train.run(replace(config, {"data.data_dir": str(moved)}), run, display=display)
     assert caplog.text.count("is not used: damaged files: state/") == 2
     assert "continuing the run" in display.lines[2]
     assert f"threads {len(os.sched_getaffinity(0))} -> 96" in display.lines[0]
-    (continued,) = workdir.read_identity(run).continued
+    (continued,) = identity_lib.read_identity(run, tasks.reader()).continued
     assert continued["environment"] == elsewhere
     assert records(run) == records(undisturbed)
     assert bits(run) == bits(undisturbed)
@@ -229,13 +233,13 @@ def test_a_step_that_is_not_finite_can_be_seen_again(config, tmp_path):
 
 
 def test_a_validation_loss_that_is_not_finite_stops_the_run(config, tmp_path, monkeypatch):
-    evaluate = train.evaluate_split
+    evaluate = loop.evaluate_split
 
     def overflow(*arguments, **options):
         figures, outputs = evaluate(*arguments, **options)
         return figures | {"loss": float("nan")}, outputs * [[1], [np.nan], [1], [1]]
 
-    monkeypatch.setattr(train, "evaluate_split", overflow)
+    monkeypatch.setattr(loop, "evaluate_split", overflow)
     with pytest.raises(train.RunError, match="validation loss of epoch 1 is not finite"):
         train.run(config, tmp_path)
     assert json.loads((tmp_path / "failure.json").read_text())["examples"] == [1]

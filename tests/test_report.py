@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnn_jax import report
-from rnn_jax.config import Config, replace, to_dict
+from rnn_jax import Config, report
+from rnn_jax.config import replace, to_dict
 from rnn_jax.report import charts, history
 from rnn_jax.report.page import cell
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from rnn_jax.config import DataConfig, InputError
+from rnn_jax import DataConfig
+from rnn_jax.config import InputError
 from rnn_jax.data import ag_news_subset, bbc_news, csv_folder, sources
 from rnn_jax.data.stories import Stories, cut
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from classifiers import task_of
 
-from rnn_jax import optimizer, steps, tasks, updates
-from rnn_jax.config import Config, DataConfig, ModelConfig, replace
+from rnn_jax import Config, DataConfig, ModelConfig, optimizer, steps, updates
+from rnn_jax.config import replace
 from rnn_jax.types import Batch
 
 VOCABULARY = 12
@@ -43,7 +44,7 @@ def make_step(task, config=CONFIG, *, embedding_update, **options):
 
 
 def setup(config=CONFIG, embedding_update="dense"):
-    task = tasks.classification(config, ("a", "b"))
+    task = task_of(config)
     return task, *make_step(task, config, embedding_update=embedding_update)
 
 
@@ -140,7 +141,7 @@ def poisoned(task):
 
 @pytest.mark.parametrize("embedding_update", ["dense", "touched", "delayed"])
 def test_a_step_that_is_not_finite_is_skipped_or_ends_all_further_steps(embedding_update):
-    task = poisoned(tasks.classification(CONFIG, ("a", "b")))
+    task = poisoned(task_of(CONFIG))
     # The bad batch, unlike the good one before it, reads a row that the first one read.
     good = BATCH._replace(labels=jnp.array([0, 1, 0], jnp.int32))
     other = good._replace(tokens=jnp.array([[9, 5, 8, 0], [8, 9, 0, 0], [0, 0, 0, 0]], jnp.int32))
@@ -170,9 +171,7 @@ def test_a_step_that_is_not_finite_is_skipped_or_ends_all_further_steps(embeddin
 
 def test_several_steps_in_one_call_are_the_same_steps():
     config = replace(CONFIG, {"model.dropout": 0.5})
-    step, state = make_step(
-        tasks.classification(config, ("a", "b")), config, embedding_update="dense"
-    )
+    step, state = make_step(task_of(config), config, embedding_update="dense")
     other = BATCH._replace(labels=jnp.array([0, 0, 0], jnp.int32))
     one_by_one = state
     for batch in (BATCH, other, BATCH):
@@ -189,9 +188,7 @@ def test_several_steps_in_one_call_are_the_same_steps():
 
 def test_all_seeds_share_a_compiled_step():
     config = replace(CONFIG, {"model.dropout": 0.5})
-    step, state = make_step(
-        tasks.classification(config, ("a", "b")), config, embedding_update="dense"
-    )
+    step, state = make_step(task_of(config), config, embedding_update="dense")
     one, other = (step(state, BATCH, key=steps.run_key(seed)) for seed in (1, 2))
     assert step.func._cache_size() == 1
     assert (table(one.params) != table(other.params)).any()  # and yet their noise differs

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 import rnn_jax
-from rnn_jax import checkpoint, preparation, train
+from rnn_jax import train
 from rnn_jax.config import InputError, replace
 from rnn_jax.data import csv_folder as csv_source
-from rnn_jax.data import labelled_folder, windows
+from rnn_jax.data import labelled_folder, preparation, windows
 from rnn_jax.data.csv_folder import records
-from rnn_jax.evaluate import evaluate_test, open_run
 from rnn_jax.interrupts import Interrupted, Request
+from rnn_jax.runs import checkpoints
+from rnn_jax.train.evaluate import evaluate_test
+from rnn_jax.train.opened import open_run
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def test_a_run_counts_every_story_once_an_epoch_and_is_used_like_any_other(
     streamed, undisturbed, tmp_path
 ):
     folder, result = undisturbed
-    data = preparation.prepare(streamed)
+    data = preparation.prepare(streamed.data)
     assert len(data.train) > 24  # several windows, the last one not full
     trained = [record for record in result.history if record["split"] == "train"]
     assert [record["examples"] for record in trained] == [len(data.train)] * 2
@@ -53,7 +55,7 @@ def test_a_streamed_run_that_is_interrupted_again_and_again_gives_the_same_bits(
         try:
             again = train.run(streamed, tmp_path / "run")
         except Interrupted:
-            stops.append(checkpoint.newest(tmp_path / "run/checkpoints").progress)
+            stops.append(checkpoints.newest(tmp_path / "run/checkpoints").progress)
     assert len({(stop.epoch, stop.batch) for stop in stops}) >= 5
     assert any(stop.batch % 3 for stop in stops)  # in the middle of a window
     assert without_times(tmp_path / "run") == without_times(folder)
@@ -63,7 +65,7 @@ def test_a_streamed_run_that_is_interrupted_again_and_again_gives_the_same_bits(
 def test_a_streamed_run_with_packed_batches_goes_on_in_the_middle_of_a_window(
     streamed, tmp_path, monkeypatch, without_times
 ):
-    changes = {"train.pack": True, "model.pooling": "mean", "data.window": 24, "train.epochs": 1}
+    changes = {"data.pack": True, "model.pooling": "mean", "data.window": 24, "train.epochs": 1}
     changes |= {"model.cell": "simple_rnn", "model.kernel": "scan"}  # the quickest to compile
     options = replace(streamed, changes)
     result = train.run(options, tmp_path / "whole")
@@ -86,7 +88,7 @@ def test_a_streamed_run_with_packed_batches_goes_on_in_the_middle_of_a_window(
         with pytest.raises(Interrupted) as stopped:
             train.run(options, tmp_path / "run")
         assert closed == [True], stopped  # nothing is read ahead of a run that has ended
-    progress = checkpoint.newest(tmp_path / "run/checkpoints").progress
+    progress = checkpoints.newest(tmp_path / "run/checkpoints").progress
     assert progress.epoch == 0
     assert 0 < progress.batch < 6
     again = train.run(options, tmp_path / "run")
@@ -114,7 +116,7 @@ def test_a_start_reads_the_training_file_once_for_the_names_of_the_classes(
     options = replace(
         streamed, {"data.data_dir": str(moved), "data.cache_dir": str(tmp_path / "c")}
     )
-    preparation.prepare(options)
+    preparation.prepare(options.data)
     read, form = [], csv_source.FORMAT
 
     def counted(path):
@@ -155,7 +157,7 @@ def test_a_failure_names_the_stories_by_their_place_in_the_split(streamed, tmp_p
     with pytest.raises(train.RunError, match=r"step \d+ has a loss or gradient"):
         train.run(replace(streamed, changes), tmp_path)
     found = json.loads((tmp_path / "failure.json").read_text())
-    data = preparation.prepare(streamed)
+    data = preparation.prepare(streamed.data)
     numbers = sorted(found["examples"])
     again = data.train.gather(np.array(numbers))
     words = [data.vectorizer.words[i] for i in again.tokens[0]]

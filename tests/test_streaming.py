@@ -8,9 +8,8 @@ import faults
 import numpy as np
 import pytest
 
-from rnn_jax import preparation
 from rnn_jax.config import InputError, replace
-from rnn_jax.data import sources, streaming
+from rnn_jax.data import preparation, sources, streaming
 
 
 def entries(folder):
@@ -23,11 +22,11 @@ def texts(data, examples):
 
 
 def test_streamed_stories_are_those_of_the_file_each_in_one_split(streamed, story_folder):
-    data = preparation.prepare(replace(streamed, {"data.vocab_texts": 0}))
+    data = preparation.prepare(replace(streamed, {"data.vocab_texts": 0}).data)
     trained = texts(data, data.train.gather(np.arange(len(data.train))))
     validated = texts(data, data.validation)
     alone = preparation.prepare(
-        replace(streamed, {"data.stream": False, "data.validation": "test"}), data.vectorizer
+        replace(streamed, {"data.stream": False, "data.validation": "test"}).data, data.vectorizer
     )
     assert data.classes == alone.classes
     assert set(validated).isdisjoint(trained)
@@ -41,8 +40,8 @@ def test_streamed_stories_are_those_of_the_file_each_in_one_split(streamed, stor
 def test_without_a_cut_the_vocabulary_and_the_stories_are_those_that_memory_would_hold(streamed):
     for changes in ({}, {"data.take": 7, "data.vocab_texts": 5}, {"data.field": "title"}):
         options = replace(streamed, {"data.validation": "test"} | changes)
-        prepared = preparation.prepare(options)
-        alone = preparation.prepare(replace(options, {"data.stream": False}))
+        prepared = preparation.prepare(options.data)
+        alone = preparation.prepare(replace(options, {"data.stream": False}).data)
         whole = prepared.train.gather(np.arange(len(prepared.train)))
         assert prepared.vectorizer == alone.vectorizer
         np.testing.assert_array_equal(whole.tokens.ids, alone.train.tokens.ids)
@@ -99,25 +98,25 @@ def test_preparing_reads_no_further_than_a_chunk_ahead(streamed, tmp_path, monke
 def test_a_second_preparation_finds_the_first_and_a_damaged_one_is_made_anew(streamed, tmp_path):
     options = replace(streamed, {"data.cache_dir": str(tmp_path / "cache")})
     said = []
-    first = preparation.digest(preparation.prepare(options, say=said.append))
+    first = preparation.digest(preparation.prepare(options.data, say=said.append))
     (folder,) = entries(tmp_path / "cache")
     assert len(said) == 2
     for name in ("train.tokens", "train.index", "validation.index", "meta.json", "vocabulary.json"):
         for damage in (faults.flip, lambda raw: raw[:-1], None):
             said.clear()
-            assert preparation.digest(preparation.prepare(options, say=said.append)) == first
+            assert preparation.digest(preparation.prepare(options.data, say=said.append)) == first
             assert said == []
             file = tmp_path / "cache" / folder / name
             if damage:
                 file.write_bytes(damage(file.read_bytes()))
             else:
                 file.unlink()
-            assert preparation.digest(preparation.prepare(options, say=said.append)) == first
+            assert preparation.digest(preparation.prepare(options.data, say=said.append)) == first
             assert "made anew" in said[0]
     # What a kill left behind is in nobody's way.
     shutil.rmtree(tmp_path / "cache" / folder)
     (tmp_path / "cache" / f"{folder}.part").mkdir()
-    assert preparation.digest(preparation.prepare(options)) == first
+    assert preparation.digest(preparation.prepare(options.data)) == first
     assert list(entries(tmp_path / "cache")) == [folder]
 
 
@@ -129,11 +128,11 @@ def test_other_options_or_stories_are_prepared_apart(streamed, tmp_path, story_f
     for count, changes in enumerate(
         ({}, {"data.max_length": 5}, {"data.field": "title"}, {"data.vocab_size": 9}), 1
     ):
-        preparation.prepare(replace(options, changes))
-        preparation.prepare(replace(options, changes | {"data.window": 8}))
+        preparation.prepare(replace(options, changes).data)
+        preparation.prepare(replace(options, changes | {"data.window": 8}).data)
         assert len(entries(tmp_path / "cache")) == count
     (moved / "train.csv").write_text((moved / "train.csv").read_text() + '1,"a","b"\n')
-    preparation.prepare(options)
+    preparation.prepare(options.data)
     assert len(entries(tmp_path / "cache")) == 5
 
 
@@ -160,7 +159,7 @@ def test_what_cannot_be_streamed_is_refused_in_one_line(
         monkeypatch.setattr(streaming, name, value)
     options = replace(streamed, {"data.cache_dir": str(tmp_path)} | changes)
     with pytest.raises(InputError, match=message) as error:
-        preparation.prepare(options)
+        preparation.prepare(options.data)
     assert "\n" not in str(error.value)
     assert entries(tmp_path) == {}  # nor is half of anything left
 
@@ -180,24 +179,24 @@ def test_a_training_file_that_is_missing_a_pipe_or_being_written(streamed, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(streaming, "file_digest", grow)
         with pytest.raises(InputError, match="changed while they were read"):
-            preparation.prepare(options)
+            preparation.prepare(options.data)
     assert entries(cache) == {}
-    preparation.prepare(options)
+    preparation.prepare(options.data)
     kept = entries(cache)
     with monkeypatch.context() as patch:  # what another run may be reading stays
         patch.setattr(streaming, "file_digest", grow)
         with pytest.raises(InputError, match="changed while they were read"):
-            preparation.prepare(replace(options, {"data.vocab_size": 50}))
+            preparation.prepare(replace(options, {"data.vocab_size": 50}).data)
         assert entries(cache) == kept
         patch.setattr(streaming, "file_digest", lambda path: path.unlink() or "gone")
         with pytest.raises(InputError, match=r"train\.csv is missing"):
-            preparation.prepare(options)
+            preparation.prepare(options.data)
     assert entries(cache) == kept
     with pytest.raises(InputError, match=r"train\.csv is missing"):
-        preparation.prepare(options)
+        preparation.prepare(options.data)
     os.mkfifo(data / "train.csv")
     with pytest.raises(InputError, match=r"train\.csv is no regular file"):
-        preparation.prepare(options)
+        preparation.prepare(options.data)
 
 
 def test_a_second_process_says_that_it_waits(tmp_path):

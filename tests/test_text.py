@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from rnn_jax.config import DataConfig, InputError
+from rnn_jax import DataConfig
+from rnn_jax.config import InputError
 from rnn_jax.data import text
 from rnn_jax.data.stories import Stories
 from rnn_jax.data.text import Vectorizer, fit_vectorizer, read_vectorizer

@@ -5,11 +5,17 @@ import json
 import jax
 import numpy as np
 import pytest
+from classifiers import task_of
 
 import rnn_jax
-from rnn_jax import checkpoint, numerics, tasks, train, workdir
+from rnn_jax import tasks, train
 from rnn_jax.config import InputError, replace
+from rnn_jax.data import epochs, preparation
 from rnn_jax.interrupts import Interrupted
+from rnn_jax.runs import checkpoints
+from rnn_jax.runs import folder as folder_lib
+from rnn_jax.train import numerics
+from rnn_jax.train.evaluate import evaluate_split
 
 
 def test_it_learns_and_counts_every_example_once(config, tmp_path):
@@ -30,7 +36,7 @@ def test_the_parameters_that_stay_are_those_of_the_lowest_validation_loss(config
     best = int(np.argmin(losses)) + 1
     assert len(losses) == best + 2 < 12
     assert result.history[-1]["epoch"] == best
-    found = checkpoint.newest(tmp_path / workdir.CHECKPOINTS)
+    found = checkpoints.newest(tmp_path / folder_lib.CHECKPOINTS)
     assert (found.progress.best_epoch, found.progress.finished) == (best, True)
     params = rnn_jax.load(tmp_path).run.params
     jax.tree.map(np.testing.assert_array_equal, params, result.params)
@@ -70,7 +76,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_recorded(config, tmp_pat
 
 def test_two_runs_cannot_share_a_folder(config, tmp_path):
     with (
-        workdir.claim(tmp_path, config, ("a", "b")),
+        folder_lib.claim(tmp_path, config, {"classes": ("a", "b")}, tasks.reader(), {}),
         pytest.raises(InputError, match="another process"),
     ):
         train.run(config, tmp_path)
@@ -82,11 +88,11 @@ def test_the_epoch_s_loss_is_the_mean_over_examples(config, tmp_path):
         config, {"optimizer.learning_rate": 0.0, "model.dropout": 0.0, "train.epochs": 1}
     )
     record = train.run(config, tmp_path).history[0]
-    data = train.prepare(config)
-    job = tasks.classification(config, data.classes)
+    data = preparation.prepare(config.data)
+    job = task_of(config, data.classes)
     params = job.init(jax.random.key(0))
-    together = replace(config, {"train.batch_size": 36})
-    alone, _ = train.evaluate_split(together, job, params, data.train)
+    split = epochs.single_pass(config.data, 36, data.train, data.vectorizer.words)
+    alone, _ = evaluate_split(job, params, split)
     assert record["loss"] == pytest.approx(alone["loss"], rel=1e-6)
     assert record["accuracy"] == alone["accuracy"]
 

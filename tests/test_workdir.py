@@ -9,17 +9,21 @@ import sys
 import faults
 import pytest
 
-from rnn_jax import files, workdir
-from rnn_jax.config import Config, InputError, replace
-from rnn_jax.workdir import Identity
+from rnn_jax import Config, files, tasks
+from rnn_jax.config import InputError, replace
+from rnn_jax.runs import folder as folder_lib
+from rnn_jax.runs import identity as identity_lib
+from rnn_jax.runs import records
+from rnn_jax.runs.identity import Identity
 
 CONFIG = replace(Config(experiment="test"), {"data.take": 7})
-CLASSES = ("a", "b")
+FACTS = {"classes": ("a", "b")}
+READER = tasks.reader()
 RECORD = {"step": 3, "epoch": 1, "split": "train", "loss": 0.5, "gradient_norm": 1.0, "skipped": 0}
 
 
 def claim(path, config=CONFIG, **options):
-    with workdir.claim(path, config, CLASSES, **options) as claimed:
+    with folder_lib.claim(path, config, FACTS, READER, {"kernel": "scan"}, **options) as claimed:
         return claimed
 
 
@@ -43,11 +47,11 @@ def run(tmp_path):
 
 def test_config_json_says_it_all(tmp_path):
     claim(tmp_path)
-    identity = workdir.read_identity(tmp_path)
-    assert (identity.config, identity.classes) == (CONFIG, CLASSES)
+    identity = identity_lib.read_identity(tmp_path, READER)
+    assert (identity.config, identity.facts) == (CONFIG, FACTS)
     assert identity.environment["threads"] == len(os.sched_getaffinity(0))
-    assert {"jax", "python", "device", "rnn_jax"} <= set(identity.environment)
-    assert Identity.from_json(identity.to_json()) == identity
+    assert {"jax", "python", "device", "rnn_jax", "kernel"} <= set(identity.environment)
+    assert Identity.from_json(identity.to_json(), READER) == identity
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,7 @@ def test_another_experiment_or_config_is_refused(run, other, words):
 def test_options_that_change_no_number_may_be_others(run):
     changes = {"train.checkpoint_steps": 5, "train.check_numerics": True, "data.data_dir": "/x"}
     claim(run, replace(CONFIG, changes))
-    assert workdir.read_identity(run).config.train.checkpoint_steps == 5
+    assert identity_lib.read_identity(run, READER).config.train.checkpoint_steps == 5
 
 
 def test_a_config_of_another_version_is_refused(run):
@@ -88,7 +92,7 @@ def test_half_a_config_without_checkpoints_is_refused_but_may_be_overwritten(run
 
 
 def test_a_pipe_or_a_giant_in_the_place_of_config_json_is_refused(run, monkeypatch):
-    monkeypatch.setattr(workdir, "MAX_CONFIG", 100)
+    monkeypatch.setattr(identity_lib, "MAX_CONFIG", 100)
     with pytest.raises(InputError, match=r"config\.json"):
         claim(run)
     (run / "config.json").unlink()
@@ -187,8 +191,8 @@ def test_a_read_only_folder_is_refused_in_one_line(run):
 
 def test_metrics_are_json_for_every_reader(tmp_path):
     history = [RECORD, RECORD | {"loss": float("nan"), "gradient_norm": float("inf")}]
-    workdir.write_history(tmp_path, history[:1])
-    workdir.append_record(tmp_path, history[1])
+    records.write_history(tmp_path, history[:1])
+    records.append_record(tmp_path, history[1])
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
 
     def refuse(word):
@@ -200,16 +204,16 @@ def test_metrics_are_json_for_every_reader(tmp_path):
 
 
 def test_a_half_written_line_is_gone_when_the_run_goes_on(tmp_path):
-    workdir.write_history(tmp_path, [RECORD])
+    records.write_history(tmp_path, [RECORD])
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 4, "ep')
-    workdir.write_history(tmp_path, [RECORD])
+    records.write_history(tmp_path, [RECORD])
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == RECORD
 
 
 def test_tensorboard_has_every_scalar_once(tmp_path):
     for _ in range(2):  # the second time in place of an interrupted run's
-        scalars = workdir.Scalars(tmp_path, [RECORD])
+        scalars = records.Scalars(tmp_path, [RECORD])
         scalars.add(RECORD | {"split": "validation", "step": 4})
         scalars.close()
     (file,) = (tmp_path / "tensorboard").iterdir()
@@ -218,13 +222,13 @@ def test_tensorboard_has_every_scalar_once(tmp_path):
 
 
 def test_a_full_disk_stops_tensorboard_s_scalars_with_an_error_and_no_hang(tmp_path):
-    scalars = workdir.Scalars(tmp_path, [])
+    scalars = records.Scalars(tmp_path, [])
     with faults.full_disk(100):
         with pytest.raises(OSError, match="File too large"):  # noqa: PT012
             for _ in range(30):
                 scalars.add(RECORD)
         with pytest.raises(OSError, match="File too large"):
-            workdir.write_history(tmp_path, [RECORD] * 5)
+            records.write_history(tmp_path, [RECORD] * 5)
     assert names(tmp_path) == ["tensorboard"]  # no half file is left to fill the disk
 
 

@@ -11,7 +11,8 @@ import importlib.util
 
 import numpy as np
 
-from rnn_jax.config import DataConfig, InputError
+from rnn_jax.config import InputError
+from rnn_jax.data.options import DataConfig
 from rnn_jax.data.stories import Stories, cut, digests
 
 CLASSES = ("business", "entertainment", "politics", "sports", "tech")

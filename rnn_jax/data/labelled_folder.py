@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_jax.config import DataConfig, InputError
+from rnn_jax.config import InputError
+from rnn_jax.data.options import DataConfig
 from rnn_jax.data.stories import Stories
 
 MAX_CLASSES = 1_000

@@ -1,30 +1,25 @@
 """Where stories come from: one module a source, each with the same two functions.
 
-`classes(config)` gives the classes' names; `read(config)` gives training and test stories. What
-holds for every source (validation, `take`) is done here, once. Sources that can be streamed have
-two more: `files(config, split)` and `stories(config, split, count)`, which yields one at a time.
+`classes(config)` gives the classes' names; `read(config)` gives training and test stories. Sources
+that can be streamed have two more: `files(config, split)` and `stories(config, split, count)`,
+which yields one at a time. What holds for every source (validation, `take`) is done here, once. A
+source is one such module and one row of `rnn_jax.data.options.SOURCES`.
 """
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 import types
 from collections.abc import Iterator
 
 import numpy as np
 
-from rnn_jax.config import DataConfig, InputError
-from rnn_jax.data import ag_news_subset, array_record_folder, bbc_news, csv_folder
+from rnn_jax.config import InputError
+from rnn_jax.data.options import SOURCES, DataConfig
 from rnn_jax.data.stories import Splits, Stories, cut
 
 __all__ = ["SOURCES", "Splits", "Stories", "classes", "files", "load", "stories"]
-
-SOURCES: dict[str, types.ModuleType] = {
-    "bbc_news": bbc_news,
-    "ag_news_subset": ag_news_subset,
-    "csv": csv_folder,
-    "array_record": array_record_folder,
-}
 
 
 def classes(config: DataConfig) -> tuple[str, ...]:
@@ -92,11 +87,15 @@ def stories(config: DataConfig, split: str, count: int) -> Iterator[tuple[str, s
 def _source(config: DataConfig) -> types.ModuleType:
     if config.source not in SOURCES:
         raise InputError(f"data.source must be one of {', '.join(SOURCES)}, not {config.source!r}")
-    source = SOURCES[config.source]
+    source = _module(config.source)
     if config.stream and not hasattr(source, "stories"):
-        able = [name for name, module in SOURCES.items() if hasattr(module, "stories")]
+        able = [name for name in SOURCES if hasattr(_module(name), "stories")]
         raise InputError(
             f"--config.data.stream needs --config.data.source={' or '.join(able)}, "
             f"not {config.source}"
         )
     return source
+
+
+def _module(name: str) -> types.ModuleType:
+    return importlib.import_module(SOURCES[name].module)

@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_jax import files
-from rnn_jax.config import DataConfig, InputError
+from rnn_jax.config import InputError
 from rnn_jax.data import sources, text
 from rnn_jax.data.batching import Examples
 from rnn_jax.data.flat import Flat, Writer, file_digest
 from rnn_jax.data.labelled_folder import check_file
+from rnn_jax.data.options import DataConfig
 from rnn_jax.data.stories import Stories, digests
 from rnn_jax.data.text import Vectorizer
 
@@ -41,7 +42,8 @@ OPENING = 8  # words by which versions of a story are known
 META, VOCABULARY = "meta.json", "vocabulary.json"
 MAX_META = 2**16
 Versions = list[tuple[pathlib.Path, int, int]]  # (file, bytes, time of its last change)
-_APART = ("data_dir", "cache_dir", "stream", "window")  # options that change nothing prepared
+# Options that change nothing that is prepared.
+_APART = ("data_dir", "cache_dir", "stream", "window", "pool", "pack")
 
 
 class Prepared(NamedTuple):

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from rnn_jax.config import DataConfig, InputError
+from rnn_jax.config import InputError
+from rnn_jax.data.options import DataConfig
 from rnn_jax.data.stories import Stories
 
 PADDING, UNKNOWN = 0, 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 import os
@@ -9,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnn_jax.config import Config, options
 from rnn_jax.files import write_atomically
 from rnn_jax.report import history as records
 from rnn_jax.report.charts import layout
@@ -30,6 +30,7 @@ def render(
     *,
     experiment: str,
     config: Mapping[str, Any],
+    options: Mapping[str, dataclasses.Field] | None = None,
     environment: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
     parameters: Sequence[tuple[str, Sequence[int], str, int]],
@@ -43,6 +44,7 @@ def render(
     Args:
       experiment: the experiment's name.
       config: what `config.to_dict` returns.
+      options: the field of each option, by its dotted name: for its meaning and default.
       environment: versions, device, threads and the like; a dictionary, which may be nested.
       history: the records of metrics.jsonl, of a finished or an interrupted run. Each figure of the
         validation records that is no book-keeping (steps, seconds, ...) gets a chart.
@@ -64,7 +66,7 @@ def render(
         *sections,
         Section("Epochs", [records.table(run)]),
         Section("Parameters", [_parameter_table(parameters)]),
-        Section("Configuration", [Prose(ON_DEFAULTS), _config_table(config)]),
+        Section("Configuration", [Prose(ON_DEFAULTS), _config_table(config, options or {})]),
         Section("Environment", [_environment_table(environment)]),
     ]
     templates = jinja2.Environment(
@@ -138,12 +140,11 @@ def _parameter_table(parameters: Sequence[tuple[str, Sequence[int], str, int]]) 
     return Table("", columns, rows, footer=["total", "", "", int(total), None])
 
 
-def _config_table(config: Mapping[str, Any]) -> Table:
+def _config_table(config: Mapping[str, Any], options: Mapping[str, dataclasses.Field]) -> Table:
     """Every option with its meaning, and its default where the run has another value."""
-    known = {name: field for name, field, _ in options(Config())}
     rows = []
     for name, value in _flat(config):
-        field = known.get(name)
+        field = options.get(name)
         differs = field is not None and value != field.default
         default = _shown(field.default) if differs else ""
         rows.append([name, _shown(value), default, field.metadata["help"] if field else ""])

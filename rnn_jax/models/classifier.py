@@ -1,18 +1,23 @@
-"""Whole networks, put together from layers."""
+"""A network that gives each sequence of tokens one of several labels."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rnn_jax import cells, kernels, layers, masking
-from rnn_jax.config import InputError, ModelConfig
+from rnn_jax import masking
+from rnn_jax.config import option
+from rnn_jax.models import recurrent
+from rnn_jax.models.recurrent import RecurrentConfig
 from rnn_jax.noise import dropout
 from rnn_jax.segments import boundaries, segment_max, segment_mean
 from rnn_jax.types import Array, Cell, PRNGKey
-
-CELLS = {"simple_rnn": cells.simple_rnn, "lstm": cells.lstm, "gru": cells.gru}
 
 # (recurrent layer, its final carry, outputs, mask) -> float[batch, features]
 POOLINGS = {
@@ -22,6 +27,30 @@ POOLINGS = {
 }
 # (outputs, segments, lengths) -> float[batch, features]
 SEGMENT_POOLINGS = {"mean": segment_mean, "max": segment_max}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(RecurrentConfig):
+    """A classifier of token sequences."""
+
+    embedding_size: int = option(
+        64,
+        "features of a token's learned vector (0: one-hot tokens go straight into the cell)",
+        minimum=0,
+        below=2**20,
+    )
+    masked: bool = option(True, "skip padding; otherwise the cell reads it like any token")
+    pooling: str = option(
+        "last",
+        "what the classifier sees of the steps' outputs: the last, their mean or their maximum",
+        choices=("last", "mean", "max"),
+    )
+    token_dropout: float = option(
+        0.0,
+        "share of tokens whose whole vector is dropped, each on its own",
+        minimum=0.0,
+        below=1.0,
+    )
 
 
 class SequenceClassifier(nn.Module):
@@ -162,22 +191,26 @@ def _keras_embedding_init(key: PRNGKey, shape: tuple[int, ...], dtype) -> Array:
 
 
 def classifier(
-    config: ModelConfig, vocab_size: int, classes: int, widths: tuple[int, ...] = ()
+    config: ModelConfig,
+    vocab_size: int,
+    classes: int,
+    widths: tuple[int, ...] = (),
+    cells: Mapping[str, Callable[[Any], Cell]] = MappingProxyType({}),
 ) -> SequenceClassifier:
-    """The classifier that a config describes; for `widths` see `SequenceClassifier`.
+    """The classifier that a config describes.
+
+    Args:
+      config: the options; the kernel is one that can run the cell.
+      vocab_size: as for `SequenceClassifier`.
+      classes: likewise.
+      widths: likewise.
+      cells: those of the experiment, beside `rnn_jax.models.CELLS`.
 
     Raises:
-      InputError: the config's kernel cannot run its cell on this machine.
+      InputError: there is no such cell.
     """
-    cell, (kernel, _) = _cell(config), choose_kernel(config)
-
-    def layer() -> nn.Module:
-        rnn = lambda: layers.RNN(cell, kernel=kernel)
-        return layers.Bidirectional(rnn(), rnn()) if config.bidirectional else rnn()
-
-    stack = layers.Stacked([layer() for _ in range(config.layers)], dropout=config.dropout)
     return SequenceClassifier(
-        recurrent=stack,
+        recurrent=recurrent.stack(config, cells),
         vocab_size=vocab_size,
         embedding_size=config.embedding_size,
         classes=classes,
@@ -187,27 +220,3 @@ def classifier(
         dropout=config.dropout,
         token_dropout=config.token_dropout,
     )
-
-
-def choose_kernel(config: ModelConfig) -> tuple[str, str]:
-    """The kernel that a config asks for.
-
-    Returns:
-      Its name, and if it was chosen here, why no faster one; see `kernels.quickest`.
-
-    Raises:
-      InputError: it cannot run the config's cell on this machine.
-    """
-    if config.kernel == "auto":
-        return kernels.quickest(_cell(config))
-    found = kernels.problem(config.kernel, _cell(config))
-    if found is not None:
-        raise InputError(
-            f"--config.model.kernel={config.kernel} {found}; give --config.model.kernel=auto to "
-            "take the fastest one that can run"
-        )
-    return config.kernel, ""
-
-
-def _cell(config: ModelConfig) -> Cell:
-    return CELLS[config.cell](config.hidden, initializer=config.initializer)

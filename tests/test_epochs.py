@@ -5,12 +5,13 @@ import pathlib
 import numpy as np
 import pytest
 
-from rnn_jax import job
-from rnn_jax.config import Config, replace
+from rnn_jax import Config
+from rnn_jax.config import replace
+from rnn_jax.data import epochs
 from rnn_jax.data.batching import Examples
+from rnn_jax.data.epochs import Dealing
 from rnn_jax.data.flat import Flat
 from rnn_jax.data.text import Ragged
-from rnn_jax.preparation import Data
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def lengths():
 
 def widths(train, **changes):
     config = replace(Config(), {"train.batch_size": 16} | changes)
-    data = Data(("a", "b"), None, train, None, None, [])
-    return [shape.width for shape in job.batch_shapes(config, data)]
+    dealing = Dealing(config.train.batch_size, config.train.steps_per_call, config.train.seed)
+    return [shape.width for shape in epochs.epochs(config.data, dealing, train, ()).shapes]
 
 
 def in_memory(lengths):
@@ -30,7 +31,7 @@ def in_memory(lengths):
 
 
 def test_batches_of_sorted_texts_have_narrower_shapes(lengths):
-    dealt, pooled = (widths(in_memory(lengths), **{"train.pool": pool}) for pool in (1, 16))
+    dealt, pooled = (widths(in_memory(lengths), **{"data.pool": pool}) for pool in (1, 16))
     assert pooled[0] < dealt[0]
     assert pooled[-1] == dealt[-1] == 96
 

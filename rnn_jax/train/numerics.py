@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rnn_jax.tasks import Task
+from rnn_jax.tasks.base import Task
 from rnn_jax.types import Array, Batch, Params, PRNGKey
 
 
@@ -41,7 +41,7 @@ class Examination(NamedTuple):
     parameters: the norm of each parameter, by its path.
     values: for each stage bool[batch, time] (or [batch, 1]), true where its values are not finite;
       packed sequences, too, have a row each here.
-    cotangents: the same of the loss' gradient by its values.
+    cotangents: the same of the loss' gradient with respect to its values.
     """
 
     loss: Array
@@ -56,8 +56,8 @@ class Wrong(NamedTuple):
     """The first place that is not finite.
 
     what: "values" or "gradient".
-    layer: the layer whose outputs (or the gradient by them) they are; "inputs" are the first
-      layer's.
+    layer: the layer whose outputs (or the gradient with respect to them) they are; "inputs" are
+      the first layer's.
     time_step: counted from 0, in the order in which that layer or gradient is computed; None
       without time.
     row: of the batch.
@@ -69,7 +69,9 @@ class Wrong(NamedTuple):
     row: int
 
 
-def examiner(task: Task) -> Callable[[Params, Batch, PRNGKey], tuple[list[Stage], Examination]]:
+def examiner(
+    task: Task,
+) -> Callable[[Params, Batch, PRNGKey], tuple[list[Stage], Examination]]:
     """Returns `(params, batch, key) -> (stages, examination)` for the loss of a task.
 
     The key is the step's. Rows of weight 0 are never found wrong.
@@ -134,10 +136,14 @@ def norms(examination: Examination) -> dict[str, Any]:
 
 
 def _walk(
-    task: Task, params: Params, batch: Batch, key: PRNGKey, probes: list[Array] | None = None
+    task: Task,
+    params: Params,
+    batch: Batch,
+    key: PRNGKey,
+    probes: list[Array] | None = None,
 ) -> tuple[Array, list[tuple[Stage, Array]]]:
     """The loss, and what each layer put out on the way; with `probes` (zeros) added to it, so that
-    the loss can be differentiated by it."""
+    the loss can be differentiated with respect to it."""
     seen: list[tuple[Stage, Array]] = []
 
     def note(name: str, values: Array, backwards: bool = False) -> Array:

@@ -1,4 +1,4 @@
-"""From a config to the data as the model reads it."""
+"""From options to the data as a classifier reads it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_jax.config import Config
 from rnn_jax.data import batching, sources, streaming, text
 from rnn_jax.data.flat import Flat
+from rnn_jax.data.options import DataConfig
 
 
-class Data(NamedTuple):
+class Vectorized(NamedTuple):
     """The splits as ids, and what they were made from.
 
-    `train` is in memory or, with `config.data.stream`, in files.
+    `train` is in memory or, with `stream`, in files.
     """
 
     classes: tuple[str, ...]
@@ -28,15 +28,15 @@ class Data(NamedTuple):
 
 
 def prepare(
-    config: Config,
+    config: DataConfig,
     vectorizer: text.Vectorizer | None = None,
     classes: tuple[str, ...] | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Data:
+) -> Vectorized:
     """Reads the stories, fits the vocabulary unless one is given, and turns texts into ids.
 
     Args:
-      config: the run's.
+      config: what to read, and how.
       vectorizer: of an earlier preparation; streamed stories are found together with theirs.
       classes: their names, where the caller knows them: otherwise they may cost a pass over the
         training files.
@@ -45,56 +45,58 @@ def prepare(
     Raises:
       InputError: the data cannot be had or used.
     """
-    if config.data.stream:
+    if config.stream:
         return _streamed(config, classes, say)
-    splits = sources.load(config.data, classes)
-    vectorizer = vectorizer or text.fit_vectorizer(splits.train, config.data)
-    return Data(
+    splits = sources.load(config, classes)
+    vectorizer = vectorizer or text.fit_vectorizer(splits.train, config)
+    return Vectorized(
         splits.classes,
         vectorizer,
         examples(splits.train, vectorizer, config),
         examples(splits.validation, vectorizer, config),
         examples(splits.test, vectorizer, config),
-        splits.test.text(config.data.field),
+        splits.test.text(config.field),
     )
 
 
 def examples(
-    stories: sources.Stories, vectorizer: text.Vectorizer, config: Config
+    stories: sources.Stories, vectorizer: text.Vectorizer, config: DataConfig
 ) -> batching.Examples:
     """Stories as ids."""
-    ids = vectorizer.encode(stories.text(config.data.field), config.data.max_length)
+    ids = vectorizer.encode(stories.text(config.field), config.max_length)
     return batching.Examples(ids, stories.labels)
 
 
-def test_stories(config: Config) -> tuple[tuple[str, ...], sources.Stories]:
+def test_stories(config: DataConfig) -> tuple[tuple[str, ...], sources.Stories]:
     """The classes and the test split, without the training stories where they are streamed.
 
     Raises:
       InputError: the data cannot be had or used.
     """
-    if config.data.stream:
-        classes = sources.classes(config.data)
-        return classes, streaming.held_test(config.data, classes)
-    splits = sources.load(config.data)
+    if config.stream:
+        classes = sources.classes(config)
+        return classes, streaming.held_test(config, classes)
+    splits = sources.load(config)
     return splits.classes, splits.test
 
 
-def _streamed(config: Config, classes: tuple[str, ...] | None, say: Callable[[str], None]) -> Data:
-    classes = classes or sources.classes(config.data)
-    tested = streaming.held_test(config.data, classes)
-    prepared = streaming.prepare(config.data, classes, say)
+def _streamed(
+    config: DataConfig, classes: tuple[str, ...] | None, say: Callable[[str], None]
+) -> Vectorized:
+    classes = classes or sources.classes(config)
+    tested = streaming.held_test(config, classes)
+    prepared = streaming.prepare(config, classes, say)
     test = examples(tested, prepared.vectorizer, config)
     validation = test
-    if config.data.validation == "split":
+    if config.validation == "split":
         validation = prepared.validation.gather(np.arange(len(prepared.validation)))
-    return Data(
+    return Vectorized(
         classes, prepared.vectorizer, prepared.train, validation, test,
-        tested.text(config.data.field),
+        tested.text(config.field),
     )  # fmt: skip
 
 
-def digest(data: Data) -> str:
+def digest(data: Vectorized) -> str:
     """SHA-256 of what a run's numbers depend on: classes, vocabulary, ids, lengths and labels."""
     found = hashlib.sha256()
     for part in ("\0".join(data.classes), data.vectorizer.to_json()):

@@ -28,7 +28,7 @@ import pathlib
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -251,6 +251,22 @@ def newest(folder: pathlib.Path, set_aside: bool = False) -> Found | None:
 def holds(path: pathlib.Path, name: str) -> bool:
     """Whether the checkpoint at `path` has a tree of this name."""
     return (path / name).is_dir()
+
+
+def companions(path: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
+    """Those of the named companion files that the checkpoint at `path` has, by name.
+
+    Raises:
+      InputError: one cannot be read.
+    """
+    try:
+        return {
+            name: (path / name).read_text(encoding="utf-8", errors="surrogatepass")
+            for name in names
+            if (path / name).is_file()
+        }
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
 
 
 def restore(path: pathlib.Path, name: str, like: Any) -> Any:

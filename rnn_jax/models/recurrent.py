@@ -1,0 +1,114 @@
+"""What models have in common: recurrent layers, and the options that describe them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from rnn_jax import cells, kernels, layers
+from rnn_jax.config import InputError, Section, nearest, option
+from rnn_jax.types import Cell
+
+# name -> (the config's model section) -> cell. A cell is one function and one row.
+CELLS: dict[str, Callable[[Any], Cell]] = {
+    "simple_rnn": lambda config: cells.simple_rnn(config.hidden, initializer=config.initializer),
+    "lstm": lambda config: cells.lstm(config.hidden, initializer=config.initializer),
+    "gru": lambda config: cells.gru(config.hidden, initializer=config.initializer),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RecurrentConfig(Section):
+    """A stack of recurrent layers."""
+
+    cell: str = option("lstm", f"the recurrent cell: {', '.join(CELLS)}, or the experiment's own")
+    hidden: int = option(64, "units of each layer and direction", minimum=1, below=2**20)
+    layers: int = option(1, "recurrent layers, one on the other", minimum=1, below=1000)
+    bidirectional: bool = option(False, "read each text in both directions")
+    initializer: str = option(
+        "keras",
+        "how the cell's parameters start: keras (one orthogonal recurrent kernel for all gates), "
+        "gatewise (one for each, a larger start) or torch (all uniform)",
+        choices=("gatewise", "keras", "torch"),
+    )
+    kernel: str = option(
+        "auto",
+        "how the recurrence is computed: scan (the reference), fused (the same numbers within "
+        "rounding, with a gradient rule of its own), native (for LSTMs on CPUs, in C++; needs a "
+        "compiler) or auto (native where it can run, else fused)",
+        choices=("auto", *kernels.KERNELS),
+        fixed=False,  # a run may go on where another one is there; its environment names it
+    )
+    dropout: float = option(
+        0.0,
+        "share of features dropped: of the tokens' vectors, between layers, before the head",
+        minimum=0.0,
+        below=1.0,
+    )
+
+
+def cell(config: RecurrentConfig, own: Mapping[str, Callable[[Any], Cell]]) -> Cell:
+    """The cell that a config names.
+
+    Args:
+      config: names it.
+      own: cells of the experiment, which count before those of the table.
+
+    Raises:
+      InputError: there is none of this name.
+    """
+    known = CELLS | dict(own)
+    if config.cell not in known:
+        raise InputError(
+            f"--config.model.cell must be one of {', '.join(known)}, not {config.cell!r}"
+            f"{nearest(config.cell, known)}"
+        )
+    return known[config.cell](config)
+
+
+def stack(config: RecurrentConfig, own: Mapping[str, Callable[[Any], Cell]]) -> layers.Stacked:
+    """The recurrent layers; `config.kernel` must be one that can run the cell."""
+    each = cell(config, own)
+
+    def layer() -> nn.Module:
+        rnn = lambda: layers.RNN(each, kernel=config.kernel)
+        return layers.Bidirectional(rnn(), rnn()) if config.bidirectional else rnn()
+
+    return layers.Stacked([layer() for _ in range(config.layers)], dropout=config.dropout)
+
+
+def choose_kernel(
+    config: RecurrentConfig,
+    own: Mapping[str, Callable[[Any], Cell]],
+    before: str | None = None,
+    strict: bool = True,
+) -> tuple[str, str]:
+    """The kernel that a config asks for.
+
+    Args:
+      config: asks for it.
+      own: as for `cell`.
+      before: what the run used so far; `auto` stays with it where it can run.
+      strict: refuse a kernel that cannot run here; otherwise it is `auto`'s turn.
+
+    Returns:
+      Its name, and if it was chosen here, why no faster one.
+
+    Raises:
+      InputError: it cannot run the config's cell on this machine.
+    """
+    made = cell(config, own)
+    found = None if config.kernel == "auto" else kernels.problem(config.kernel, made)
+    if config.kernel == "auto" or (found and not strict):
+        if before in kernels.KERNELS and kernels.problem(before, made) is None:
+            return before, ""
+        return kernels.quickest(made)
+    if found is not None:
+        raise InputError(
+            f"--config.model.kernel={config.kernel} {found}; give --config.model.kernel=auto to "
+            "take the fastest one that can run"
+        )
+    return config.kernel, ""

@@ -1,0 +1,183 @@
+"""A run's folder: its config, its records, and who may write there.
+
+The checkpoints are the truth. Every other file is made from them and from the data, and is made
+anew when a run continues. Of these `config.json` is the first to be written and the last to be
+removed, so that no kill leaves a folder of which nobody knows what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rnn_jax import config as config_lib
+from rnn_jax import files
+from rnn_jax.config import Config, InputError
+from rnn_jax.runs import checkpoints
+from rnn_jax.runs.checkpoints import Found
+from rnn_jax.runs.failure import FAILURE
+from rnn_jax.runs.identity import (
+    CONFIG,
+    MAX_CONFIG,
+    Identity,
+    Reader,
+    environment,
+    read_identity,
+)
+from rnn_jax.runs.records import METRICS, TENSORBOARD
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+REPORT = "report.html"
+OVERWRITTEN = ".overwritten"  # the checkpoints that --overwrite is about to remove
+
+
+class Claim(NamedTuple):
+    """A run folder that this process holds.
+
+    folder: where it is.
+    identity: what runs there.
+    found: the checkpoint to continue from, if there is one.
+    remembered: names of the files in which tasks keep what they need to know of the data.
+    """
+
+    folder: pathlib.Path
+    identity: Identity
+    found: Found | None
+    remembered: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def claim(
+    path: str | os.PathLike,
+    config: Config,
+    facts: Mapping[str, Any],
+    reader: Reader,
+    chosen: Mapping[str, Any],
+    overwrite: bool = False,
+) -> Iterator[Claim]:
+    """The folder of a training run, made or continued, and held against other processes.
+
+    Args:
+      path: the folder.
+      config: what is about to run there.
+      facts: what the task must know of the data, so that the folder alone is enough to use the run.
+      reader: for what stands there already.
+      chosen: what was chosen for this machine, a part of the environment of a run that begins.
+      overwrite: clear away an earlier run first, whatever its config.
+
+    Yields:
+      The folder, with `config.json` in it, and what was found there.
+
+    Raises:
+      InputError: the folder cannot be written, is in use, holds a run with another config or files
+        that no run wrote, or nothing undamaged to continue from.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = open(path / ".lock", "a")  # noqa: SIM115 (closed below; the lock ends with it)
+    except OSError as error:
+        raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"another process is training in {path}; wait for it, or choose another --workdir"
+            ) from error
+        try:
+            shutil.rmtree(path / OVERWRITTEN, ignore_errors=True)
+            if overwrite:
+                _clear(path, reader.remembered)
+            identity, found = _find(path, config, reader)
+            if found:  # options that change no number may be others now
+                identity = identity._replace(config=config)
+            else:
+                identity = Identity(config, facts, environment(chosen))
+            files.write_atomically(path / CONFIG, identity.to_json())
+        except OSError as error:
+            raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
+        yield Claim(path, identity, found, reader.remembered)
+
+
+def _find(
+    path: pathlib.Path, config: Config, reader: Reader
+) -> tuple[Identity | None, Found | None]:
+    """What a folder holds that `config` can go on with.
+
+    Raises:
+      InputError: it holds something else, or something damaged.
+    """
+    identity, problem = None, None
+    if (path / CONFIG).exists():
+        try:
+            identity = read_identity(path, reader)
+        except InputError as error:
+            problem = error
+        else:
+            _compare(path, identity.config, config)
+    found = checkpoints.newest(path / CHECKPOINTS, set_aside=True)
+    if found:  # the checkpoint's word counts, since it is protected by digests
+        identity = read_identity(found.path, reader)
+        _compare(path, identity.config, config)
+        if problem:
+            log.warning("%s; it is written anew from checkpoint %s", problem, found.path.name)
+    elif problem:
+        raise InputError(f"{problem}; choose another --workdir, or --overwrite") from problem
+    elif identity is None:
+        for name in (METRICS, *reader.remembered, REPORT, FAILURE, CHECKPOINTS, TENSORBOARD):
+            if (path / name).exists():
+                raise InputError(
+                    f"{path} holds {name} but no {CONFIG}, so no run wrote it; choose another "
+                    "--workdir"
+                )
+    return identity, found
+
+
+def _compare(path: pathlib.Path, other: Config, config: Config) -> None:
+    if other.experiment != config.experiment:
+        raise InputError(
+            f"{path} holds a run of experiment {other.experiment!r}, not {config.experiment!r}; "
+            "choose another --workdir, or --overwrite"
+        )
+    if different := config_lib.differences(other, config, fixed_only=True):
+        raise InputError(
+            f"{path} holds a run with another config ({'; '.join(different)}); "
+            "choose another --workdir, or --overwrite"
+        )
+
+
+def _clear(path: pathlib.Path, remembered: Sequence[str]) -> None:
+    """Removes what a run writes, and nothing else; a kill on the way leaves a run without
+    checkpoints.
+
+    Raises:
+      InputError: what is there was written by something else.
+    """
+    if not (path / CONFIG).exists():
+        return
+    try:
+        content = json.loads(files.read_bounded(path / CONFIG, MAX_CONFIG))
+    except (ValueError, RecursionError):
+        content = None  # half of one
+    if content is not None and not (isinstance(content, dict) and "config" in content):
+        raise InputError(
+            f"{path / CONFIG} was not written by a run, so --overwrite leaves this folder alone; "
+            "choose another --workdir"
+        )
+    if (path / CHECKPOINTS).exists():
+        (path / CHECKPOINTS).rename(path / OVERWRITTEN)
+    for name in (METRICS, *remembered, REPORT, FAILURE):
+        (path / name).unlink(missing_ok=True)
+    shutil.rmtree(path / TENSORBOARD, ignore_errors=True)
+    (path / CONFIG).unlink()
+    shutil.rmtree(path / OVERWRITTEN, ignore_errors=True)

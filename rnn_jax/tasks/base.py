@@ -1,0 +1,223 @@
+"""What a task is to the rest of the program: records of functions.
+
+A `Kind` is what can be said before any data is known; it is a row of `rnn_jax.tasks.TASKS`, or
+comes with an experiment. A `Task` is made of it from a config and the facts. The loop, the run's
+folder and the page know no more of a task than what stands here.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from rnn_jax.config import Config
+from rnn_jax.metrics import Sums
+from rnn_jax.tables import Tables
+from rnn_jax.types import Array, Batch, Carry, Cell, Params, PRNGKey
+
+Facts = Mapping[str, Any]  # what of the data a model must know, such as classes; plain JSON
+Record = Mapping[str, Any]  # a line of metrics.jsonl
+Say = Callable[[str], None]  # told in a line when something takes long
+Cells = Mapping[str, Callable[[Any], Cell]]  # name -> (the config's model section) -> cell
+
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+MODES = ("train", "summary", "evaluate", "predict")
+
+
+class Window(Protocol):
+    """A part of an epoch that is in memory, and the batches that are made of it."""
+
+    start: int  # batches of the epoch that come before it
+
+    def runs(self, position: int, longest: int) -> Iterator[Sequence[Any]]:
+        """From the epoch's batch number `position` on: entries of one shape, at most `longest`."""
+        ...
+
+    def assemble(self, entries: Sequence[Any]) -> Batch:
+        """The entries' batches, with an axis of `steps_per_call` in front."""
+        ...
+
+    def batch(self, position: int) -> Batch:
+        """The epoch's batch number `position`."""
+        ...
+
+    def shown(self, position: int) -> dict[str, Any]:
+        """That batch as people read it, for failure.json; "examples" are their numbers."""
+        ...
+
+
+class Epochs(Protocol):
+    """The training split, as batches, epoch after epoch; a pure function of its arguments."""
+
+    @property
+    def examples(self) -> int:
+        """Of an epoch."""
+        ...
+
+    @property
+    def batches(self) -> int:
+        """Of an epoch; a step each."""
+        ...
+
+    def windows(self, epoch: int, position: int) -> Iterator[Window]:
+        """An epoch's windows, from the one that holds its batch number `position` on."""
+        ...
+
+    def window_at(self, epoch: int, position: int) -> Window:
+        """The window that holds an epoch's batch number `position`, made anew."""
+        ...
+
+
+class Pass(Protocol):
+    """A split, read once from its beginning to its end."""
+
+    @property
+    def examples(self) -> int: ...
+
+    def batches(self) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Yields (batch, members): which examples it holds, int64[n]."""
+        ...
+
+    def shown(self, members: np.ndarray) -> dict[str, Any]:
+        """Some examples as people read them, for failure.json."""
+        ...
+
+
+class Data(NamedTuple):
+    """A task's data, ready to be trained on.
+
+    digest: SHA-256 of all that a run's numbers depend on.
+    remembered: file name -> text, what those who use the run need of it, such as the vocabulary; it
+      is kept in the run's folder and in every checkpoint.
+    """
+
+    digest: str
+    remembered: dict[str, str]
+    epochs: Epochs
+    validation: Pass
+    test: Pass
+
+
+class Resolved(NamedTuple):
+    """A config in which every choice is made that depends on this machine.
+
+    environment: what was chosen, by name; recorded with the run, which keeps to it.
+    said: a line for each choice.
+    """
+
+    config: Any
+    environment: dict[str, str]
+    said: tuple[str, ...] = ()
+
+
+class Trained(NamedTuple):
+    """A run's best parameters, and what is needed to use them.
+
+    remembered: as `Data.remembered`.
+    step, epoch: when the run was last saved, and in which epoch the parameters were found.
+    """
+
+    config: Any
+    task: Task
+    params: Params
+    remembered: dict[str, str]
+    step: int
+    epoch: int
+
+
+class Kind(NamedTuple):
+    """A kind of task.
+
+    config: the class of its configs, whose `task` is its name.
+    noun: what a run of it is, such as "a classifier".
+    facts: `(config) -> facts`, found without reading more of the data than necessary.
+    read_facts: `(what JSON gave) -> facts`; raises ValueError if they are no such facts.
+    resolve: `(config, cells, environment, strict) -> Resolved`; `rnn_jax.tasks.resolve` says what
+      they mean. Raises InputError for a config that cannot be run.
+    make: `(resolved config, facts, cells) -> Task`.
+    remembers: names of the files that `Data.remembered` may have.
+    modes: what the program can do with it.
+    """
+
+    config: type[Config]
+    noun: str
+    facts: Callable[[Any], Facts]
+    read_facts: Callable[[Any], Facts]
+    resolve: Callable[[Any, Cells, Mapping[str, Any], bool], Resolved]
+    make: Callable[[Any, Facts, Cells], Task]
+    remembers: tuple[str, ...] = ()
+    modes: tuple[str, ...] = MODES
+
+
+class Task(NamedTuple):
+    """A task, made.
+
+    key: equal for tasks whose functions compute the same of arrays of the same shapes, so that they
+      share compiled programs.
+    facts: those it was made from.
+    init: `(key) -> params`.
+    loss: `(params, batch, key) -> (loss, sums)`; the batch's mean loss, and what is measured on the
+      way.
+    evaluate: `(params, carry, batch) -> (carry, sums, outputs)`, without noise; outputs are arrays
+      [batch, ...].
+    initial_carry: `() -> carry`, what the first batch of an epoch or a pass starts from; None for
+      batches that do not depend on each other.
+    sums: names, shapes and dtypes of the sums.
+    means: `(sums) -> {"loss": ..., ...}`, the figures that metrics.jsonl and the log show.
+    counts: those sums that are shown as they are.
+    tables: parameters that may be given in part; None if there are none.
+    prepare: `(say, remembered) -> Data`; with what an earlier preparation remembered it need not be
+      found again. Raises InputError.
+    test: `(remembered) -> Pass`, the test split alone, as it is now. Raises InputError.
+    result: `(record) -> str`, the test's record as the program's last line.
+    sections: `(outputs, test) -> report sections`; outputs as `evaluate` gave them, in the order of
+      the split's examples.
+    predictor: `(trained) -> predictor`, what a notebook gets from `rnn_jax.load`.
+    answer: `(predictor, text) -> JSON`, what `--mode=predict` prints.
+    """
+
+    key: Hashable
+    facts: Facts
+    init: Callable[[PRNGKey], Params]
+    loss: Callable[[Params, Batch, PRNGKey], tuple[Array, Sums]]
+    evaluate: Callable[[Params, Carry, Batch], tuple[Carry, Sums, Array]]
+    initial_carry: Callable[[], Carry]
+    sums: Any
+    means: Callable[[dict[str, Any]], dict[str, float]]
+    counts: tuple[str, ...]
+    tables: Tables | None
+    prepare: Callable[[Say, Mapping[str, str] | None], Data]
+    test: Callable[[Mapping[str, str]], Pass]
+    result: Callable[[Record], str]
+    sections: Callable[[np.ndarray, Any], list[Any]]
+    predictor: Callable[[Trained], Any]
+    answer: Callable[[Any, str], dict[str, Any]]
+
+
+def outputs_in_order(
+    task: Task,
+    evaluate: Callable[[Params, Carry, Batch], tuple[Carry, Sums, Array]],
+    params: Params,
+    split: Pass,
+    after: Callable[[Sums, int], None] = lambda sums, examples: None,
+) -> list[np.ndarray]:
+    """What a model says of every example of a split, in the examples' order.
+
+    Args:
+      task: the task.
+      evaluate: the task's `evaluate`, compiled.
+      params: the parameters.
+      split: what to read.
+      after: called after each batch with its sums and how many examples it held; may raise.
+    """
+    outputs: list[Any] = [None] * split.examples
+    carry = task.initial_carry()
+    for batch, members in split.batches():
+        carry, sums, found = evaluate(params, carry, batch)
+        for member, output in zip(members, np.asarray(found), strict=False):
+            outputs[member] = output
+        after(sums, len(members))
+    return outputs

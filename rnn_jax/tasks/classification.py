@@ -1,0 +1,213 @@
+"""Text classification: one label for each text, learned with softmax cross-entropy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax import metrics, models, report
+from rnn_jax.config import Config, InputError
+from rnn_jax.data import epochs, packing, preparation, sources
+from rnn_jax.data.epochs import Pass
+from rnn_jax.data.options import DataConfig
+from rnn_jax.data.text import Vectorizer
+from rnn_jax.metrics import Sums
+from rnn_jax.models import ModelConfig, recurrent
+from rnn_jax.tables import Tables
+from rnn_jax.tasks.base import Cells, Data, Facts, Kind, Record, Resolved, Say, Task
+from rnn_jax.tasks.predictor import Predictor
+from rnn_jax.types import Array, Batch, Params, PRNGKey
+
+VOCABULARY = "vocabulary.json"
+
+# (model section, vocab_size, classes, widths, cells) -> a module like `models.SequenceClassifier`
+Network = Callable[..., nn.Module]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationConfig(Config):
+    """An experiment that classifies texts."""
+
+    task: ClassVar[str] = "classification"
+    moved: ClassVar[Mapping[str, str]] = {"train.pool": "data.pool", "train.pack": "data.pack"}
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+
+    def check(self) -> None:
+        model = self.model
+        if self.data.pack and not (model.masked and model.pooling in ("mean", "max")):
+            raise InputError(
+                "--config.data.pack needs --config.model.masked and --config.model.pooling=mean or "
+                f"max, not {'masked' if model.masked else 'nomasked'} and {model.pooling}; give "
+                "--noconfig.data.pack to put each text into a row of its own"
+            )
+
+
+def kind(
+    config: type[ClassificationConfig] = ClassificationConfig,
+    network: Network = models.classifier,
+) -> Kind:
+    """The kind of task that classifies texts, with this network.
+
+    Args:
+      config: the class of its configs; one with another `task` and `model` section for a network of
+        one's own.
+      network: `(model section, vocab_size, classes, widths, cells) -> module`; the module has the
+        methods `embed` and `classify` of `models.SequenceClassifier`, and its embedding, if it has
+        one, is the parameter "embedding".
+    """
+
+    def make(config: ClassificationConfig, facts: Facts, cells: Cells) -> Task:
+        return _task(config, facts, cells, network)
+
+    return Kind(
+        config=config,
+        noun="a classifier",
+        facts=_facts,
+        read_facts=_read_facts,
+        resolve=_resolve,
+        make=make,
+        remembers=(VOCABULARY,),
+    )
+
+
+def _facts(config: ClassificationConfig) -> Facts:
+    return {"classes": sources.classes(config.data)}
+
+
+def _read_facts(values: Any) -> Facts:
+    if not isinstance(values, dict) or set(values) != {"classes"}:
+        raise ValueError("expected a JSON object with classes")
+    names = values["classes"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("classes are no list of names")
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise ValueError("there must be two classes or more, all different")
+    return {"classes": tuple(names)}
+
+
+def _resolve(
+    config: ClassificationConfig, cells: Cells, environment: Mapping[str, Any], strict: bool
+) -> Resolved:
+    before = environment.get("kernel")
+    kernel, reason = recurrent.choose_kernel(config.model, cells, before, strict)
+    model = dataclasses.replace(config.model, kernel=kernel)
+    said = f"kernel: {kernel} ({reason})" if reason else f"kernel: {kernel}"
+    return Resolved(dataclasses.replace(config, model=model), {"kernel": kernel}, (said,))
+
+
+def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Network) -> Task:
+    classes = facts["classes"]
+    widths = packing.widths(config.data.max_length)
+    module = network(config.model, config.data.vocab_size, len(classes), widths, cells)
+    has_table = bool(config.model.embedding_size)
+
+    def init(key: PRNGKey) -> Params:
+        return module.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
+
+    def classify(params: Params, batch: Batch, **noise: Any) -> tuple[Array, Sums]:
+        if has_table:
+            # Not the module's own look-up, since the table may hold the batch's rows alone.
+            vectors = params["embedding"]["embedding"][batch.tokens]
+        else:
+            vectors = module.apply({"params": params}, batch.tokens, method="embed")
+        variables = {"params": params}
+        logits = module.apply(
+            variables, vectors, batch.lengths, segments=batch.segments, method="classify", **noise
+        )
+        return logits, metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
+
+    def loss(params: Params, batch: Batch, key: PRNGKey) -> tuple[Array, Sums]:
+        _, sums = classify(params, batch, deterministic=False, rngs={"dropout": key})
+        mean = sums["loss"] / jnp.maximum(sums["examples"], 1).astype(jnp.float32)
+        return mean, sums
+
+    def evaluate(params: Params, carry: None, batch: Batch) -> tuple[None, Sums, Array]:
+        logits, sums = classify(params, batch)
+        return carry, sums, jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+
+    def prepare(say: Say, remembered: Mapping[str, str] | None) -> Data:
+        vectorizer = _vectorizer(remembered) if remembered else None
+        found = preparation.prepare(config.data, vectorizer, classes, say)
+        words, size = found.vectorizer.words, config.train.batch_size
+        dealing = epochs.dealing(config.train)
+        return Data(
+            digest=preparation.digest(found),
+            remembered={VOCABULARY: found.vectorizer.to_json()},
+            epochs=epochs.epochs(config.data, dealing, found.train, words),
+            validation=epochs.single_pass(config.data, size, found.validation, words),
+            test=epochs.single_pass(config.data, size, found.test, words, found.test_texts),
+        )
+
+    def test(remembered: Mapping[str, str]) -> Pass:
+        now, stories = preparation.test_stories(config.data)
+        if now != classes:
+            raise InputError(
+                f"the data has the classes {', '.join(now)}, but the run was trained on "
+                f"{', '.join(classes)}; name data with the run's classes (--config.data.data_dir)"
+            )
+        vectorizer = _vectorizer(remembered)
+        examples = preparation.examples(stories, vectorizer, config.data)
+        size, texts = config.train.batch_size, stories.text(config.data.field)
+        return epochs.single_pass(config.data, size, examples, vectorizer.words, texts)
+
+    def result(record: Record) -> str:
+        return (
+            f"test accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  "
+            f"({config.data.source}, {record['examples']} examples)"
+        )
+
+    def sections(outputs: np.ndarray, test: Pass) -> list[Any]:
+        return report.classification_sections(test.stories.labels, outputs, test.texts, classes)
+
+    rows = jax.ShapeDtypeStruct((1,), jnp.int32)
+    logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
+    return Task(
+        key=(type(config), module),
+        facts=facts,
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        initial_carry=lambda: None,
+        sums=jax.eval_shape(metrics.classification, logits, rows, rows, rows),
+        means=metrics.classification_means,
+        counts=("examples", "tokens"),
+        tables=_tables(init, config.data.vocab_size) if has_table else None,
+        prepare=prepare,
+        test=test,
+        result=result,
+        sections=sections,
+        predictor=lambda trained: Predictor(trained, classes, _vectorizer(trained.remembered)),
+        answer=lambda predictor, text: predictor(text)._asdict(),
+    )
+
+
+def _tables(init: Callable[[PRNGKey], Params], rows: int) -> Tables:
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return Tables(
+        marks=jax.tree_util.tree_map_with_path(lambda path, _: path[0].key == "embedding", shapes),
+        rows=rows,
+        read=lambda batch: batch.tokens,
+        with_reads=lambda batch, tokens: batch._replace(tokens=tokens),
+    )
+
+
+def _vectorizer(remembered: Mapping[str, str]) -> Vectorizer:
+    """The vocabulary that a run remembers.
+
+    Raises:
+      InputError: there is none, or it is damaged.
+    """
+    if VOCABULARY not in remembered:
+        raise InputError(f"the run's {VOCABULARY} is missing")
+    try:
+        return Vectorizer.from_json(remembered[VOCABULARY])
+    except InputError as error:
+        raise InputError(f"the run's {VOCABULARY} cannot be used: {error}") from error

@@ -1,0 +1,68 @@
+"""Passes over a split with fixed parameters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from rnn_jax import metrics
+from rnn_jax.display import Display
+from rnn_jax.tasks.base import Pass, Task, Trained, outputs_in_order
+from rnn_jax.types import Params
+
+
+def evaluate_split(
+    task: Task,
+    params: Params,
+    split: Pass,
+    *,
+    title: str = "evaluation",
+    display: Display | None = None,
+    between: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Measures `params` on every example once.
+
+    Args:
+      task: what to measure.
+      params: the parameters.
+      split: what to read.
+      title: what the display calls the pass.
+      display: where to show progress.
+      between: called between two batches; may raise.
+
+    Returns:
+      The task's means with its counts and `seconds`, and the outputs [examples, ...] in the
+      examples' order.
+    """
+    sums, done = None, 0
+    began = time.perf_counter()
+    with (display or Display(quiet=True)).start(title, split.examples) as shown:
+
+        def after(more: metrics.Sums, examples: int) -> None:
+            nonlocal sums, done
+            sums = more if sums is None else metrics.add(sums, more)
+            done += examples
+            if shown.due():
+                shown.show(done, task.means(jax.device_get(sums)))
+            between()
+
+        outputs = outputs_in_order(task, jax.jit(task.evaluate), params, split, after)
+    found = jax.device_get(metrics.zeros_like(task.sums) if sums is None else sums)
+    counts = {name: int(found[name]) for name in task.counts}
+    seconds = time.perf_counter() - began
+    return task.means(found) | counts | {"seconds": seconds}, np.stack(outputs)
+
+
+def evaluate_test(run: Trained) -> dict[str, Any]:
+    """The record of a pass of a trained run over its data's test split.
+
+    Raises:
+      InputError: the data cannot be had, or is not the run's.
+    """
+    split = run.task.test(run.remembered)
+    figures, _ = evaluate_split(run.task, run.params, split, title="test")
+    return {"step": run.step, "epoch": run.epoch, "split": "test"} | figures

@@ -1,0 +1,57 @@
+"""A trained run, opened."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import jax
+
+from rnn_jax import config as config_lib
+from rnn_jax import tasks
+from rnn_jax.config import InputError
+from rnn_jax.runs import checkpoints, folder, identity
+from rnn_jax.tasks import NO_EXTRAS, Extras
+from rnn_jax.tasks.base import Trained
+
+
+def open_run(path: str | os.PathLike, extras: Extras = NO_EXTRAS) -> Trained:
+    """Opens a run's folder at its best parameters so far.
+
+    Args:
+      path: the folder.
+      extras: cells and tasks that the run's experiment brought with it.
+
+    Raises:
+      InputError: the folder holds no run, no checkpoint, something damaged, or a run with a cell or
+        task that is not known here.
+    """
+    path = pathlib.Path(path)
+    reader = tasks.reader(extras)
+    found = checkpoints.newest(path / folder.CHECKPOINTS)
+    if found is None or not checkpoints.holds(found.path, "best"):
+        identity.read_identity(path, reader)  # if there is no run at all, it says so
+        raise InputError(
+            f"{path} has no checkpoint of a finished epoch yet; train there first (--mode=train)"
+        )
+    # The checkpoint's own copies: they are protected by digests.
+    said = identity.read_identity(found.path, reader)
+    remembered = checkpoints.companions(found.path, reader.remembered)
+    resolved = tasks.resolve(said.config, extras, said.last_environment, strict=False)
+    task = tasks.make(resolved.config, said.facts, extras)
+    params = checkpoints.restore(
+        found.path, "best", jax.eval_shape(task.init, jax.random.key(said.config.train.seed))
+    )
+    step, epoch = found.progress.history[-1]["step"], found.progress.best_epoch
+    return Trained(said.config, task, params, remembered, step, epoch)
+
+
+def moved(run: Trained, changes: dict[str, object], extras: Extras = NO_EXTRAS) -> Trained:
+    """The same run with other options that change none of its numbers, such as where its data is.
+
+    Raises:
+      InputError: an option that cannot be set.
+    """
+    config = config_lib.replace(run.config, changes)
+    resolved = tasks.resolve(config, extras, strict=False)
+    return run._replace(config=config, task=tasks.make(resolved.config, run.task.facts, extras))

@@ -1,0 +1,79 @@
+"""What a finished run leaves for its readers: the report, and its TensorBoard scalars."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from rnn_jax import config as config_lib
+from rnn_jax import files, report, summary
+from rnn_jax.config import Config, InputError
+from rnn_jax.display import Display
+from rnn_jax.runs import checkpoints, records
+from rnn_jax.runs.checkpoints import Progress
+from rnn_jax.runs.folder import REPORT, Claim
+from rnn_jax.tasks.base import Pass, Task
+from rnn_jax.train.evaluate import evaluate_split
+from rnn_jax.types import Params
+
+
+def write_report(
+    config: Config,
+    folder: pathlib.Path,
+    environment: dict[str, Any],
+    task: Task,
+    test: Pass,
+    progress: Progress,
+    outputs: np.ndarray,
+) -> None:
+    """Writes report.html.
+
+    Args:
+      config: the run's.
+      folder: the run's.
+      environment: where its last steps were taken.
+      task: what it learned.
+      test: the test split.
+      progress: where it ended.
+      outputs: [examples, ...], what the best parameters say of the test split.
+    """
+    params = jax.eval_shape(task.init, jax.random.key(0))
+    report.write(
+        folder / REPORT,
+        experiment=config.experiment,
+        config=config_lib.to_dict(config),
+        options={name: field for name, field, _ in config_lib.options(config)},
+        environment=environment,
+        history=progress.history,
+        parameters=summary.rows(params),
+        sections=task.sections(outputs, test),
+        best_epoch=progress.best_epoch or None,
+        stopped_early=progress.epoch < config.train.epochs,
+    )
+
+
+def complete(config: Config, claimed: Claim, task: Task, best: Params, display: Display) -> None:
+    """Makes anew what is missing of a finished run's files."""
+    folder, identity, found = claimed.folder, claimed.identity, claimed.found
+    assert found is not None
+    remembered = checkpoints.companions(found.path, claimed.remembered)
+    for name, text in remembered.items():
+        files.write_atomically(folder / name, text)
+    if not (folder / records.TENSORBOARD).is_dir():
+        records.Scalars(folder, found.progress.history).close()
+    if (folder / REPORT).is_file():
+        return
+    try:
+        data = task.prepare(lambda line: None, remembered)
+        if data.digest != identity.data:
+            raise InputError("the data is no longer what the run was trained on")
+    except InputError as error:
+        display.line(f"{REPORT} is missing and cannot be made anew: {error}")
+        return
+    _, outputs = evaluate_split(task, best, data.test, title="test", display=display)
+    write_report(
+        config, folder, identity.last_environment, task, data.test, found.progress, outputs
+    )

@@ -1,0 +1,108 @@
+"""What stays the same while a run goes on, what it holds open, and where it stands."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from rnn_jax import steps, updates
+from rnn_jax.config import Config, TrainConfig
+from rnn_jax.display import Display
+from rnn_jax.interrupts import Request
+from rnn_jax.optimizer import Hyperparameters
+from rnn_jax.runs.checkpoints import Checkpoints, Progress
+from rnn_jax.runs.records import Scalars
+from rnn_jax.steps import TrainState
+from rnn_jax.tasks.base import Data, Task
+from rnn_jax.train import numerics
+from rnn_jax.train.numerics import Examination, Stage
+from rnn_jax.types import Batch, Params, PRNGKey
+
+
+class Plan(NamedTuple):
+    """What stays the same while a run goes on; nothing of it changes, and nothing is open.
+
+    config: how long, and in which steps.
+    task: what is learned.
+    data: from what.
+    numbers: the hyperparameters that the steps follow.
+    key: of all noise.
+    init_state: the state before the first step.
+    train_steps: several steps in one call.
+    settle: brings all rows of tables up to date.
+    examine: lays a step open.
+    """
+
+    config: TrainConfig
+    task: Task
+    data: Data
+    numbers: Hyperparameters
+    key: PRNGKey
+    init_state: Callable[[], TrainState]
+    train_steps: steps.TrainSteps
+    settle: Callable[[TrainState, Hyperparameters], TrainState]
+    examine: Callable[[TrainState, Batch, PRNGKey], tuple[list[Stage], Examination]]
+
+    def steps_done(self, progress: Progress) -> int:
+        """Batches that lie behind `progress`, skipped ones among them."""
+        return progress.epoch * self.data.epochs.batches + progress.batch
+
+
+class Session(NamedTuple):
+    """What a process holds open while it trains.
+
+    folder: the run's.
+    checkpoints: how it is saved.
+    scalars: where its records go.
+    display: where progress is shown.
+    request: whether somebody asks it to stop.
+    """
+
+    folder: pathlib.Path
+    checkpoints: Checkpoints
+    scalars: Scalars
+    display: Display
+    request: Request
+
+
+class Standing(NamedTuple):
+    """Where a run stands.
+
+    state: all that a step changes.
+    best: the parameters with the lowest validation loss so far, None before there are any.
+    progress: the same place in plain numbers.
+    """
+
+    state: TrainState
+    best: Params | None
+    progress: Progress
+
+
+def make(config: Config, task: Task, data: Data) -> Plan:
+    """Puts the parts of a run together.
+
+    Args:
+      config: the run's.
+      task: made from it.
+      data: what the task has prepared.
+    """
+    train = config.train
+    update = updates.make(config.optimizer)
+    numbers = updates.hyperparameters(config.optimizer, train.epochs * data.epochs.batches)
+    train_step = steps.make_train_step(task, update, stop_at_non_finite=train.non_finite == "stop")
+    settle = jax.jit(steps.make_settle(task, update))
+    examine = numerics.examiner(task)
+    return Plan(
+        config=train,
+        task=task,
+        data=data,
+        numbers=numbers,
+        key=steps.run_key(train.seed),
+        init_state=lambda: steps.init_state(task, update, numbers, train.seed),
+        train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
+        settle=settle,
+        examine=lambda state, *step: examine(settle(state, numbers).params, *step),
+    )
