@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rnn_jax import kernels
-from rnn_jax.noise import dropout
+from rnn_jax.noise import dropout, module_rate
 from rnn_jax.types import Array, Carry, Cell, Direction, Params
 from rnn_jax.unrolling import unroll_directions
 
@@ -184,7 +184,8 @@ class Stacked(nn.Module):
     residual: each layer but the first adds its inputs to its outputs (the widths must agree).
     skip: each layer but the first reads the stack's inputs beside the outputs below, and the
       outputs of all layers together are the stack's (Graves 2013, https://arxiv.org/abs/1308.0850).
-    dropout: share of the features dropped between layers, each step by itself.
+    dropout: share of the features dropped between layers, each step by itself. The collection
+      "rates" may have another in its place (`rnn_jax.noise.module_rate`).
 
     >>> import jax
     >>> from rnn_jax.cells import lstm
@@ -265,9 +266,8 @@ class Stacked(nn.Module):
         return jnp.concatenate(outputs, axis=-1) if self.skip else outputs[-1]
 
     def _dropped(self, values: Array, deterministic: bool) -> Array:
-        if deterministic or not self.dropout:
-            return values
-        return dropout(self.make_rng("dropout"), values, self.dropout)
+        rate = None if deterministic else module_rate(self, "dropout")
+        return values if rate is None else dropout(self.make_rng("dropout"), values, rate)
 
 
 def _entries(name: str, carry: Any, count: int) -> Sequence[Any]:

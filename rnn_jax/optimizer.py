@@ -35,6 +35,7 @@ class Hyperparameters:
     weight_decay: float32[], decoupled.
     warmup_steps: int32[], steps over which the learning rate rises to its value.
     decay_steps: int32[], steps over which it then falls to 0, along a cosine.
+    rates: of the noise; the task's, see `rnn_jax.tasks.Task`.
     missed: what a table's update makes of the above, see `rnn_jax.tables.TableUpdate`.
     b1, b2: Adam's decays, constants of the compiled step: optax computes 1 - b2 in float64 and
       rounds it then. In float32 it would be off by 1e-5 of itself.
@@ -46,17 +47,21 @@ class Hyperparameters:
     weight_decay: Array | None = None
     warmup_steps: Array | None = None
     decay_steps: Array | None = None
+    rates: Any = None
     missed: Any = None
     b1: float = dataclasses.field(metadata={"static": True})
     b2: float = dataclasses.field(metadata={"static": True})
 
 
-def hyperparameters(config: OptimizerConfig, total_steps: int) -> Hyperparameters:
+def hyperparameters(
+    config: OptimizerConfig, total_steps: int, rates: Any = None
+) -> Hyperparameters:
     """The numbers of a run, apart from those of its tables' update.
 
     Args:
       config: the run's; what is 0 there is off.
       total_steps: steps of the whole run; where a decaying schedule ends.
+      rates: the task's.
     """
     some = lambda value: np.float32(value) if value else None
     warmup = min(config.warmup_steps, total_steps)
@@ -68,6 +73,7 @@ def hyperparameters(config: OptimizerConfig, total_steps: int) -> Hyperparameter
         weight_decay=some(config.weight_decay),
         warmup_steps=np.int32(min(warmup, _LONGEST)) if warmup else None,
         decay_steps=None if decay is None else np.int32(min(decay, _LONGEST)),
+        rates=rates,
         b1=config.b1,
         b2=config.b2,
     )

@@ -29,6 +29,7 @@ class TrainState(NamedTuple):
     sums: what the task measured since the epoch began, with `gradient_norm` and `updates` (the
       sum of the norms before clipping and their number) and `skipped` (steps whose numbers were
       not finite).
+    carry: what the next batch begins with, for a task that has such.
     """
 
     step: Array
@@ -36,6 +37,7 @@ class TrainState(NamedTuple):
     opt_state: Any
     settled: Array | None
     sums: Sums
+    carry: Any = None
 
 
 # (state, batch, the run's key, numbers) -> state
@@ -56,7 +58,14 @@ def init_state(task: Task, update: TableUpdate, numbers: Hyperparameters, seed: 
     params = task.init(jax.random.key(seed))
     opt_state = optimizer.make(numbers).init(params)
     settled = None if task.tables is None else update.init(task.tables)
-    return TrainState(jnp.int32(0), params, opt_state, settled, zero_sums(task))
+    return TrainState(
+        jnp.int32(0), params, opt_state, settled, zero_sums(task), task.initial_carry()
+    )
+
+
+def begin_epoch(task: Task, state: TrainState) -> TrainState:
+    """The state before an epoch's first batch, from that after the last one's."""
+    return state._replace(sums=zero_sums(task), carry=task.initial_carry())
 
 
 def zero_sums(task: Task) -> Sums:
@@ -87,9 +96,9 @@ def make_train_step(
     mean loss.
 
     The key is the run's. It and the numbers are arguments, so that runs that differ in nothing else
-    share a compiled step.
+    share a compiled step. What a task carries from batch to batch is a constant for the gradient.
 
-    A step whose loss or gradient is not finite changes nothing but `sums["skipped"]`. With
+    A step whose loss, gradient or carry is not finite changes nothing but `sums["skipped"]`. With
     `stop_at_non_finite` every later step changes nothing either, so that the caller, who looks at
     the sums only now and then, finds the state just as it was before the first bad step.
 
@@ -111,7 +120,9 @@ def make_train_step(
         rows, stored, batch = update.read(task.tables, marks, whole, batch)
         params, opt_state, settled = update.catch_up(numbers, marks, stored)
 
-        (loss, sums), grads = jax.value_and_grad(task.loss, has_aux=True)(params, batch, key)
+        (loss, (carry, sums)), grads = jax.value_and_grad(task.loss, has_aux=True)(
+            params, jax.lax.stop_gradient(state.carry), batch, key, numbers.rates
+        )
         grads = update.gradient(task.tables, rows, grads)
         norm = optax.tree.norm(grads)
         updates, opt_state = transformation.update(grads, opt_state, params)
@@ -120,10 +131,15 @@ def make_train_step(
 
         halted = (state.sums["skipped"] > 0) & stop_at_non_finite
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        for leaf in jax.tree.leaves(carry):  # the next step could not go on with it
+            finite &= jnp.isfinite(leaf).all()
         good, bad = finite & ~halted, ~finite & ~halted
         # A select rides on the update's own pass over memory; a branch around it would copy tables.
         new = jax.tree.map(lambda after, before: jnp.where(good, after, before), new, stored)
         new = update.write(marks, rows, whole, new)
+        carry = jax.tree.map(
+            lambda after, before: jnp.where(good, after, before), carry, state.carry
+        )
         measured = sums | {"gradient_norm": norm, "updates": jnp.int32(1), "skipped": jnp.int32(0)}
         total = jax.tree.map(
             lambda before, more: before + jnp.where(good, more, 0).astype(before.dtype),
@@ -132,7 +148,7 @@ def make_train_step(
         )
         total["skipped"] += bad.astype(jnp.int32)
         forward = good if stop_at_non_finite else good | bad
-        return TrainState(state.step + forward.astype(jnp.int32), *new, total)
+        return TrainState(state.step + forward.astype(jnp.int32), *new, total, carry)
 
     return train_step
 

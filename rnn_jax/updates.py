@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 
 from rnn_jax import optimizer
@@ -20,12 +22,15 @@ def make(config: OptimizerConfig) -> TableUpdate:
     return UPDATES[config.embedding_update]()
 
 
-def hyperparameters(config: OptimizerConfig, total_steps: int) -> Hyperparameters:
+def hyperparameters(
+    config: OptimizerConfig, total_steps: int, rates: Any = None
+) -> Hyperparameters:
     """All numbers that a run's steps follow, on the device.
 
     Args:
       config: the run's.
       total_steps: steps of the whole run.
+      rates: the task's.
     """
-    numbers = optimizer.hyperparameters(config, total_steps)
+    numbers = optimizer.hyperparameters(config, total_steps, rates)
     return jax.device_put(make(config).prepare(numbers, total_steps))

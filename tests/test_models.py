@@ -128,7 +128,8 @@ def test_dropout_is_noise_for_training_alone(kind):
     batch = Batch(
         jnp.ones((2, 3), jnp.int32), jnp.array([3, 2]), jnp.array([0, 1]), jnp.ones(2)
     )  # fmt: skip
-    losses = [float(task.loss(params, batch, jax.random.key(seed))[0]) for seed in (0, 0, 1)]
+    loss = lambda seed: task.loss(params, None, batch, jax.random.key(seed), task.rates)[0]
+    losses = [float(loss(seed)) for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
     once, again = (task.evaluate(params, batch)[1] for _ in range(2))
     np.testing.assert_array_equal(once, again)
@@ -236,6 +237,33 @@ def test_packed_sequences_need_a_mask_and_a_pooling_over_steps(wrong):
     segments = jnp.array([[1, 1, 2, 0]])
     with pytest.raises(ValueError, match="segments need masked=True and a pooling of mean or max"):
         model.apply(variables, segments, jnp.array([2, 1]), segments=segments)
+
+
+def test_rates_given_as_arrays_drop_what_the_module_s_own_drop():
+    names = {"dropout": 0.3, "token_dropout": 0.6, "layers": 2, "pooling": "mean"}
+    noisy, variables = model_and_variables(**names)
+    quiet, _ = model_and_variables(**names | {"dropout": 0.0, "token_dropout": 0.0})
+    tokens, lengths = jnp.arange(40).reshape(4, 10) % 20, jnp.array([10, 7, 3, 9])
+
+    @jax.jit
+    def logits(rates):
+        given = variables | {"rates": rates}
+        noise = {"dropout": jax.random.key(5)}
+        return quiet.apply(given, tokens, lengths, deterministic=False, rngs=noise)
+
+    own = lambda model: model.apply(
+        variables, tokens, lengths, deterministic=False, rngs={"dropout": jax.random.key(5)}
+    )
+    config = ModelConfig(dropout=0.3, token_dropout=0.6)
+    np.testing.assert_allclose(logits(models.classifier_rates(config)), own(noisy), atol=1e-6)
+    other = ModelConfig(dropout=0.5, token_dropout=0.1)
+    assert (logits(models.classifier_rates(other)) != own(noisy)).any()
+    assert logits._cache_size() == 1
+    off = models.classifier_rates(ModelConfig())
+    np.testing.assert_allclose(logits(off), own(quiet), atol=1e-6)
+    # An array of 0 drops nothing either; a member of a population may have it.
+    zeros = jax.tree.map(jnp.zeros_like, models.classifier_rates(config))
+    np.testing.assert_allclose(logits(zeros), own(quiet), atol=1e-6)
 
 
 def test_token_dropout_leaves_out_whole_tokens():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax.noise import dropout
+from rnn_jax.noise import dropout, rate_array
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.3, 0.5, 0.95])
@@ -42,3 +42,26 @@ def test_keys_differ_no_rate_changes_nothing_and_the_type_stays():
     for rate in (-0.1, 1.0):
         with pytest.raises(ValueError, match="rate must be a number in"):
             dropout(jax.random.key(0), values, rate)
+
+
+def test_a_traced_rate_decides_as_a_known_one():
+    traced = jax.jit(dropout, static_argnames="axes")
+    for rate in [0.0001, 0.05, 0.3, 0.5, 0.7, 0.9999, *np.arange(1, 512) / 512]:
+        array = rate_array(float(rate))
+        assert 0 < array < 1
+        values = jnp.arange(1.0, 61.0).reshape(6, 10)
+        known = dropout(jax.random.key(2), values, float(rate), 1)
+        np.testing.assert_array_equal(traced(jax.random.key(2), values, array, 1), known)
+        np.testing.assert_array_equal(dropout(jax.random.key(2), values, array, 1), known)
+    assert traced._cache_size() == 1
+    assert rate_array(0.0) is None
+    np.testing.assert_array_equal(traced(jax.random.key(2), values, np.float32(0), 1), values)
+
+
+def test_members_of_a_population_have_rates_of_their_own():
+    values, keys = jnp.ones((3, 4000), jnp.bfloat16), jax.random.split(jax.random.key(0), 3)
+    rates = jnp.array([0.0, 0.25, 0.75])
+    together = jax.vmap(dropout)(keys, values, rates)
+    assert together.dtype == jnp.bfloat16
+    for row, key, rate in zip(together, keys, rates.tolist(), strict=True):
+        np.testing.assert_array_equal(row, dropout(key, values[0], rate))

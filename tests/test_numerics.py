@@ -34,7 +34,9 @@ KEY = jax.random.key(1)
 def setup(**changes):
     config = replace(CONFIG, {f"model.{name}": value for name, value in changes.items()})
     task = task_of(config)
-    return task, jax.jit(task.init)(jax.random.key(0)), numerics.examiner(task)
+    examine = numerics.examiner(task)
+    params = jax.jit(task.init)(jax.random.key(0))
+    return task, params, lambda params, *step: examine(params, None, *step, task.rates)
 
 
 def test_a_finite_step_has_nothing_wrong_and_the_loss_and_norms_of_the_step_itself():
@@ -47,7 +49,9 @@ def test_a_finite_step_has_nothing_wrong_and_the_loss_and_norms_of_the_step_itse
         "recurrent/layers_1 (forward)",
     ]  # fmt: skip
     assert names[-1] == "head"
-    (loss, _), grads = jax.jit(jax.value_and_grad(task.loss, has_aux=True))(params, BATCH, KEY)
+    (loss, _), grads = jax.jit(jax.value_and_grad(task.loss, has_aux=True))(
+        params, None, BATCH, KEY, task.rates
+    )
     np.testing.assert_allclose(found.loss, loss, rtol=1e-6)
     np.testing.assert_allclose(
         found.gradients["head/kernel"], jnp.linalg.norm(grads["head"]["kernel"]), rtol=1e-5

@@ -13,7 +13,9 @@ from classifiers import task_of
 
 from rnn_jax import Config, DataConfig, ModelConfig, optimizer, steps, updates
 from rnn_jax.config import replace
-from rnn_jax.types import Batch
+from rnn_jax.runs import checkpoints
+from rnn_jax.tasks.base import Task
+from rnn_jax.types import Batch, LSTMState
 
 VOCABULARY = 12
 CONFIG = Config(
@@ -37,7 +39,7 @@ def make_step(task, config=CONFIG, *, embedding_update, **options):
     """A step of that task, and the state before it."""
     config = replace(config, {"optimizer.embedding_update": embedding_update})
     update = updates.make(config.optimizer)
-    numbers = updates.hyperparameters(config.optimizer, total_steps=10)
+    numbers = updates.hyperparameters(config.optimizer, total_steps=10, rates=task.rates)
     step = steps.make_train_step(task, update, **options)
     state = steps.init_state(task, update, numbers, seed=0)
     return functools.partial(jax.jit(step), key=steps.run_key(0), numbers=numbers), state
@@ -55,7 +57,8 @@ def table(params):
 def reference_touched(task, config, state, batch):
     """The rule of `rnn_jax.touched`, on whole arrays: the dense gradient without the padding row,
     the dense optimizer, then every row that no token reads put back, running means too."""
-    grads = jax.grad(lambda params: task.loss(params, batch, jax.random.key(0))[0])(state.params)
+    loss = lambda params: task.loss(params, None, batch, jax.random.key(0), None)[0]
+    grads = jax.grad(loss)(state.params)
     grads["embedding"]["embedding"] = grads["embedding"]["embedding"].at[0].set(0)
     numbers = optimizer.hyperparameters(config.optimizer, total_steps=10)
     changes, opt_state = optimizer.make(numbers).update(grads, state.opt_state, state.params)
@@ -132,9 +135,9 @@ def test_rows_of_weight_zero_change_nothing(embedding_update):
 def poisoned(task):
     """The task, with a loss that is NaN for batches whose first label is 1."""
 
-    def loss(params, batch, key):
-        value, sums = task.loss(params, batch, key)
-        return jnp.where(batch.labels[0] == 1, jnp.nan, value), sums
+    def loss(params, carry, batch, key, rates):
+        value, more = task.loss(params, carry, batch, key, rates)
+        return jnp.where(batch.labels[0] == 1, jnp.nan, value), more
 
     return task._replace(loss=loss)
 
@@ -192,3 +195,72 @@ def test_all_seeds_share_a_compiled_step():
     one, other = (step(state, BATCH, key=steps.run_key(seed)) for seed in (1, 2))
     assert step.func._cache_size() == 1
     assert (table(one.params) != table(other.params)).any()  # and yet their noise differs
+
+
+def running_mean():
+    """A task with a carry: h <- w h + x over the batches' one number x, whose loss is h^2 / 2."""
+
+    def loss(params, carry, batch, key, rates):
+        hidden = params["w"] * carry.hidden + batch.weights[0]
+        value = 0.5 * hidden**2
+        return value, (LSTMState(hidden, carry.cell + 1), {"loss": value})
+
+    unused = dict.fromkeys(
+        ("evaluate", "means", "prepare", "test", "result", "predictor", "answer")
+    )
+    return Task(
+        key="running mean",
+        init=lambda key: {"w": jnp.float32(0.5)},
+        initial_carry=lambda: LSTMState(jnp.float32(2), jnp.float32(0)),
+        loss=loss,
+        sums={"loss": jnp.float32(0)},
+        **unused,
+    )
+
+
+def test_a_carry_travels_from_batch_to_batch_and_no_gradient_goes_back_through_it():
+    config = replace(CONFIG, {"optimizer.learning_rate": 0.0, "optimizer.clip_norm": 0.0})
+    task = running_mean()
+    step, state = make_step(task, config, embedding_update="touched")
+    after = step(step(state, BATCH), BATCH)
+    # By hand, w = 0.5: h is 2, then 2, then 2. With the carry a constant, dL/dw = h_t h_{t-1} = 4
+    # each time; through the first batch the second would be h (h + w h) = 6.
+    np.testing.assert_allclose(after.carry, (2, 2))
+    np.testing.assert_allclose(after.sums["gradient_norm"], 4 + 4)
+    np.testing.assert_allclose(after.sums["loss"], 2 + 2)
+
+    def weight(carry):
+        return step.func(state._replace(carry=carry), BATCH, **step.keywords).sums["gradient_norm"]
+
+    np.testing.assert_array_equal(jax.grad(weight)(state.carry), (0, 0))
+    begun = steps.begin_epoch(task, after)
+    np.testing.assert_array_equal(begun.carry, (2, 0))
+    assert begun.sums["loss"] == 0
+    assert begun.step == 2
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_step_that_is_not_finite_leaves_the_carry(stops):
+    step, state = make_step(running_mean(), embedding_update="dense", stop_at_non_finite=stops)
+    good, bad = (BATCH._replace(weights=jnp.full(1, x)) for x in (1.0, jnp.nan))
+    once = step(state, good)
+    after = step(once, bad)
+    jax.tree.map(np.testing.assert_array_equal, after.carry, once.carry)
+    assert after.sums["skipped"] == 1
+    again = step(after, good)
+    assert int(again.carry.cell) == (1 if stops else 2)
+
+
+def test_a_carry_is_in_the_checkpoint_and_none_is_no_part_of_it(tmp_path):
+    step, state = make_step(running_mean(), embedding_update="dense")
+    after = step(state, BATCH)
+    _, plain = setup()[1:]
+    for name, saved in (("carry", after), ("none", plain)):
+        written = checkpoints.Checkpoints(tmp_path / name)
+        written.save(saved, None, checkpoints.Progress())
+        written.wait()
+        path = checkpoints.newest(tmp_path / name).path
+        like = jax.tree.map(jnp.zeros_like, saved)
+        restored = checkpoints.restore(path, "state", like)
+        jax.tree.map(np.testing.assert_array_equal, restored, saved)
+        assert ("carry" in (path / "state" / "_METADATA").read_text()) == (name == "carry")

@@ -15,7 +15,7 @@ from rnn_jax import masking
 from rnn_jax.config import option
 from rnn_jax.models import recurrent
 from rnn_jax.models.recurrent import RecurrentConfig
-from rnn_jax.noise import dropout
+from rnn_jax.noise import dropout, module_rate, rate_array
 from rnn_jax.segments import boundaries, segment_max, segment_mean
 from rnn_jax.types import Array, Cell, PRNGKey
 
@@ -69,7 +69,8 @@ class SequenceClassifier(nn.Module):
       pooling: "last", "mean" or "max" over each row's steps.
       dropout: share of features that training drops from the tokens' vectors and from what is
         pooled.
-      token_dropout: share of tokens whose whole vector training drops, each on its own.
+      token_dropout: share of tokens whose whole vector training drops, each on its own. For this
+        and `dropout` the collection "rates" may have others (`rnn_jax.noise.module_rate`).
 
     Raises:
       ValueError: an attribute out of its bounds.
@@ -143,13 +144,13 @@ class SequenceClassifier(nn.Module):
         """float32[batch, time, features] -> float32[batch, classes]; apart from `embed`, so that
         a loss can be differentiated by the vectors alone."""
         if not deterministic:
-            vectors = self._dropped(vectors, self.token_dropout, axes=2)
-            vectors = self._dropped(vectors, self.dropout)
+            vectors = self._dropped(vectors, "token_dropout", axes=2)
+            vectors = self._dropped(vectors, "dropout")
         if segments is None:
             features = self._pooled(vectors, lengths, deterministic)
         else:
             features = self._pooled_segments(vectors, lengths, segments, deterministic)
-        return self.head(features if deterministic else self._dropped(features, self.dropout))
+        return self.head(features if deterministic else self._dropped(features, "dropout"))
 
     def _pooled(self, vectors: Array, lengths: Array, deterministic: bool) -> Array:
         read = self._read(lengths, vectors.shape[1])
@@ -171,8 +172,9 @@ class SequenceClassifier(nn.Module):
         )
         return SEGMENT_POOLINGS[self.pooling](outputs, segments, lengths)
 
-    def _dropped(self, values: Array, rate: float, axes: int | None = None) -> Array:
-        return dropout(self.make_rng("dropout"), values, rate, axes) if rate else values
+    def _dropped(self, values: Array, name: str, axes: int | None = None) -> Array:
+        rate = module_rate(self, name)
+        return values if rate is None else dropout(self.make_rng("dropout"), values, rate, axes)
 
     def _read(self, lengths: Array, time: int) -> Array | None:
         """How many steps of each row are read: int32[batch], or None for all."""
@@ -220,3 +222,17 @@ def classifier(
         dropout=config.dropout,
         token_dropout=config.token_dropout,
     )
+
+
+def classifier_rates(config: ModelConfig) -> dict[str, Any]:
+    """The rates of a config's classifier as arrays, None where they are 0: its collection "rates".
+
+    A classifier that is given them does not look at its own, so that classifiers that differ only
+    in rates can share a compiled program.
+    """
+    features = rate_array(config.dropout)
+    return {
+        "dropout": features,
+        "token_dropout": rate_array(config.token_dropout),
+        "recurrent": {"dropout": features},
+    }

@@ -157,44 +157,48 @@ class Task(NamedTuple):
 
     key: equal for tasks whose functions compute the same of arrays of the same shapes, so that they
       share compiled programs.
-    facts: those it was made from.
     init: `(key) -> params`.
-    loss: `(params, batch, key) -> (loss, sums)`; the batch's mean loss, and what is measured on the
-      way.
+    loss: `(params, carry, batch, key, rates) -> (loss, (carry, sums))`; the batch's mean loss, what
+      the next batch begins with (of the same structure and shapes), and what is measured on the
+      way. No gradient goes back into the batch before.
     evaluate: `(params, carry, batch) -> (carry, sums, outputs)`, without noise; outputs are arrays
       [batch, ...].
-    initial_carry: `() -> carry`, what the first batch of an epoch or a pass starts from; None for
-      batches that do not depend on each other.
     sums: names, shapes and dtypes of the sums.
     means: `(sums) -> {"loss": ..., ...}`, the figures that metrics.jsonl and the log show.
-    counts: those sums that are shown as they are.
-    tables: parameters that may be given in part; None if there are none.
     prepare: `(say, remembered) -> Data`; with what an earlier preparation remembered it need not be
       found again. Raises InputError.
     test: `(remembered) -> Pass`, the test split alone, as it is now. Raises InputError.
     result: `(record) -> str`, the test's record as the program's last line.
-    sections: `(outputs, test) -> report sections`; outputs as `evaluate` gave them, in the order of
-      the split's examples.
     predictor: `(trained) -> predictor`, what a notebook gets from `rnn_jax.load`.
     answer: `(predictor, text) -> JSON`, what `--mode=predict` prints.
+    facts: those it was made from.
+    initial_carry: `() -> carry`, what the first batch of an epoch or a pass begins with; a pytree
+      of arrays, or None for batches that know nothing of each other.
+    rates: of the loss' noise, a pytree of arrays (None: off) that the loop hands to `loss`; so they
+      are no constants of a compiled program.
+    tables: parameters that may be given in part; None if there are none.
+    counts: those sums that are shown as they are; "examples" is one of them.
+    sections: `(outputs, test) -> report sections`; outputs as `evaluate` gave them, in the order of
+      the split's examples.
     """
 
     key: Hashable
-    facts: Facts
     init: Callable[[PRNGKey], Params]
-    loss: Callable[[Params, Batch, PRNGKey], tuple[Array, Sums]]
-    evaluate: Callable[[Params, Carry, Batch], tuple[Carry, Sums, Array]]
-    initial_carry: Callable[[], Carry]
+    loss: Callable[[Params, Carry, Any, PRNGKey, Any], tuple[Array, tuple[Carry, Sums]]]
+    evaluate: Callable[[Params, Carry, Any], tuple[Carry, Sums, Array]]
     sums: Any
     means: Callable[[dict[str, Any]], dict[str, float]]
-    counts: tuple[str, ...]
-    tables: Tables | None
     prepare: Callable[[Say, Mapping[str, str] | None], Data]
     test: Callable[[Mapping[str, str]], Pass]
     result: Callable[[Record], str]
-    sections: Callable[[np.ndarray, Any], list[Any]]
     predictor: Callable[[Trained], Any]
     answer: Callable[[Any, str], dict[str, Any]]
+    facts: Facts = NOTHING
+    initial_carry: Callable[[], Carry] = lambda: None
+    rates: Any = None
+    tables: Tables | None = None
+    counts: tuple[str, ...] = ("examples",)
+    sections: Callable[[np.ndarray, Any], list[Any]] = lambda outputs, test: []
 
 
 def outputs_in_order(

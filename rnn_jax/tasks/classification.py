@@ -112,22 +112,26 @@ def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Net
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
 
-    def classify(params: Params, batch: Batch, **noise: Any) -> tuple[Array, Sums]:
+    def classify(
+        params: Params, batch: Batch, rates: Any = None, **noise: Any
+    ) -> tuple[Array, Sums]:
         if has_table:
             # Not the module's own look-up, since the table may hold the batch's rows alone.
             vectors = params["embedding"]["embedding"][batch.tokens]
         else:
             vectors = module.apply({"params": params}, batch.tokens, method="embed")
-        variables = {"params": params}
+        variables = {"params": params} if rates is None else {"params": params, "rates": rates}
         logits = module.apply(
             variables, vectors, batch.lengths, segments=batch.segments, method="classify", **noise
         )
         return logits, metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
 
-    def loss(params: Params, batch: Batch, key: PRNGKey) -> tuple[Array, Sums]:
-        _, sums = classify(params, batch, deterministic=False, rngs={"dropout": key})
+    def loss(
+        params: Params, carry: None, batch: Batch, key: PRNGKey, rates: Any
+    ) -> tuple[Array, tuple[None, Sums]]:
+        _, sums = classify(params, batch, rates, deterministic=False, rngs={"dropout": key})
         mean = sums["loss"] / jnp.maximum(sums["examples"], 1).astype(jnp.float32)
-        return mean, sums
+        return mean, (carry, sums)
 
     def evaluate(params: Params, carry: None, batch: Batch) -> tuple[None, Sums, Array]:
         logits, sums = classify(params, batch)
@@ -175,7 +179,7 @@ def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Net
         init=init,
         loss=loss,
         evaluate=evaluate,
-        initial_carry=lambda: None,
+        rates=models.classifier_rates(config.model),
         sums=jax.eval_shape(metrics.classification, logits, rows, rows, rows),
         means=metrics.classification_means,
         counts=("examples", "tokens"),

@@ -211,7 +211,7 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
             )
         standing = _recorded(session, _recorded(session, standing, trained), validated)
         standing = _with_progress(standing, epoch=standing.progress.epoch + 1, batch=0, seconds=0.0)
-        standing = standing._replace(state=standing.state._replace(sums=steps.zero_sums(plan.task)))
+        standing = standing._replace(state=steps.begin_epoch(plan.task, standing.state))
         if session.checkpoints.affordable(SHARE):
             _save(plan, session, standing)
         session.display.line(_epoch_line(config.epochs, trained, validated, better))

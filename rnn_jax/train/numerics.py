@@ -7,6 +7,7 @@ went wrong, or at every step with `--config.train.check_numerics`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -71,21 +72,22 @@ class Wrong(NamedTuple):
 
 def examiner(
     task: Task,
-) -> Callable[[Params, Batch, PRNGKey], tuple[list[Stage], Examination]]:
-    """Returns `(params, batch, key) -> (stages, examination)` for the loss of a task.
+) -> Callable[[Params, Any, Batch, PRNGKey, Any], tuple[list[Stage], Examination]]:
+    """Returns `(params, carry, batch, key, rates) -> (stages, examination)` for a task's loss.
 
-    The key is the step's. Rows of weight 0 are never found wrong.
+    The arguments are the loss', the key is the step's. Rows of weight 0 are never found wrong.
     """
     stages: dict[Any, list[Stage]] = {}
 
-    def run(params: Params, batch: Batch, key: PRNGKey) -> Examination:
+    def run(params: Params, carry: Any, batch: Batch, key: PRNGKey, rates: Any) -> Examination:
+        walk = functools.partial(_walk, task, carry=carry, batch=batch, key=key, rates=rates)
         seen: list[tuple[Stage, Array]] = []
-        jax.eval_shape(lambda: seen.extend(_walk(task, params, batch, key)[1]) or 0)
+        jax.eval_shape(lambda: seen.extend(walk(params)[1]) or 0)
         probes = [jnp.zeros(values.shape, values.dtype) for _, values in seen]
         stages[batch.tokens.shape] = [stage for stage, _ in seen]
 
         def loss(params: Params, probes: list[Array]) -> tuple[Array, list[Array]]:
-            value, seen = _walk(task, params, batch, key, probes)
+            value, seen = walk(params, probes)
             return value, [values for _, values in seen]
 
         (value, values), (grads, cotangents) = jax.value_and_grad(
@@ -102,8 +104,10 @@ def examiner(
 
     compiled = jax.jit(run)
 
-    def examine(params: Params, batch: Batch, key: PRNGKey) -> tuple[list[Stage], Examination]:
-        found = jax.device_get(compiled(params, batch, key))
+    def examine(
+        params: Params, carry: Any, batch: Batch, key: PRNGKey, rates: Any
+    ) -> tuple[list[Stage], Examination]:
+        found = jax.device_get(compiled(params, carry, batch, key, rates))
         if batch.segments is not None:
             found = found._replace(
                 values=[_by_sequence(flags, batch.segments) for flags in found.values],
@@ -136,14 +140,11 @@ def norms(examination: Examination) -> dict[str, Any]:
 
 
 def _walk(
-    task: Task,
-    params: Params,
-    batch: Batch,
-    key: PRNGKey,
-    probes: list[Array] | None = None,
+    task: Task, params: Params, probes: list[Array] | None = None, **arguments: Any
 ) -> tuple[Array, list[tuple[Stage, Array]]]:
-    """The loss, and what each layer put out on the way; with `probes` (zeros) added to it, so that
-    the loss can be differentiated with respect to it."""
+    """The loss of these arguments, and what each layer put out on the way; with `probes` (zeros)
+    added to it, so that the loss can be differentiated with
+    respect to it."""
     seen: list[tuple[Stage, Array]] = []
 
     def note(name: str, values: Array, backwards: bool = False) -> Array:
@@ -170,7 +171,7 @@ def _walk(
         return carry, note(name, outputs, backwards=getattr(module, "reverse", False))
 
     with nn.intercept_methods(intercept):
-        loss, _ = task.loss(params, batch, key)
+        loss, _ = task.loss(params, **arguments)
     return loss, seen
 
 

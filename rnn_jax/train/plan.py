@@ -91,7 +91,8 @@ def make(config: Config, task: Task, data: Data) -> Plan:
     """
     train = config.train
     update = updates.make(config.optimizer)
-    numbers = updates.hyperparameters(config.optimizer, train.epochs * data.epochs.batches)
+    total = train.epochs * data.epochs.batches
+    numbers = updates.hyperparameters(config.optimizer, total, task.rates)
     train_step = steps.make_train_step(task, update, stop_at_non_finite=train.non_finite == "stop")
     settle = jax.jit(steps.make_settle(task, update))
     examine = numerics.examiner(task)
@@ -104,5 +105,7 @@ def make(config: Config, task: Task, data: Data) -> Plan:
         init_state=lambda: steps.init_state(task, update, numbers, train.seed),
         train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
         settle=settle,
-        examine=lambda state, *step: examine(settle(state, numbers).params, *step),
+        examine=lambda state, batch, key: examine(
+            settle(state, numbers).params, state.carry, batch, key, numbers.rates
+        ),
     )
