@@ -10,6 +10,9 @@ with the arguments of `rnn_jax.unrolling.unroll`; with `deterministic=False` noi
 flax rng collection "dropout". The carries: RNN, its cell's; Bidirectional, (forward, backward);
 Stacked, a tuple with one entry for each layer. `layer.final_output(carry)` turns a final carry into
 the features at the end of each row: float[batch, features].
+
+What a kernel tells of its work (`unroll(..., report=True)`) stands in the collection "reports" of
+`layer.apply(..., mutable="reports")`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rnn_jax import kernels
+from rnn_jax.kernels import Kernel
 from rnn_jax.noise import dropout, module_rate
 from rnn_jax.types import Array, Carry, Cell, Direction, Params
 from rnn_jax.unrolling import unroll_directions
@@ -38,8 +42,9 @@ class RNN(nn.Module):
 
     cell: the cell; the layer owns its parameters, under the names that `cell.init` gives them.
     reverse: whether it walks time backwards.
-    kernel: how it is computed, a name in `rnn_jax.kernels.KERNELS`.
-    remat_chunk: see `unroll`.
+    kernel: how it is computed: a name in `rnn_jax.kernels.KERNELS`, a record such as
+      `rnn_jax.kernels.scan(remat_chunk=128)`, or "auto" for the fastest that can run the cell here.
+    remat_chunk: short for `kernel=rnn_jax.kernels.scan(remat_chunk)`.
 
     >>> import jax
     >>> from rnn_jax.cells import lstm
@@ -52,13 +57,13 @@ class RNN(nn.Module):
 
     cell: Cell
     reverse: bool = False
-    kernel: str = "scan"
+    kernel: str | Kernel = "scan"
     remat_chunk: int | None = None
 
     def __post_init__(self):
         if not isinstance(self.cell, Cell):
             raise ValueError(f"cell must be a Cell, got {self.cell!r}")
-        kernels.get(self.kernel)
+        self.chosen_kernel()
         super().__post_init__()
 
     def __call__(
@@ -71,10 +76,12 @@ class RNN(nn.Module):
         deterministic: bool = True,
     ) -> tuple[Carry, Array]:
         direction = Direction(self.cell, self.parameters(inputs.shape[-1]), self.reverse, initial)
-        return unroll_directions(
-            [direction], inputs, lengths, mask, resets, self.remat_chunk,
-            keys=[self.noise_key(deterministic)], kernel=self.kernel,
-        )[0]  # fmt: skip
+        (result,), report = unroll_directions(
+            [direction], inputs, lengths, mask, resets,
+            keys=[self.noise_key(deterministic)], kernel=self.chosen_kernel(), report=True,
+        )  # fmt: skip
+        _keep_report(self, report)
+        return result
 
     @nn.compact
     def parameters(self, in_features: int) -> Params:
@@ -94,6 +101,11 @@ class RNN(nn.Module):
         if deterministic or self.cell.noise is None:
             return None
         return self.make_rng("dropout")
+
+    @nn.nowrap
+    def chosen_kernel(self) -> str | Kernel:
+        """The record that `kernel` and `remat_chunk` name, or "auto"."""
+        return kernels.named(self.kernel, self.remat_chunk) or kernels.AUTO
 
     @nn.nowrap
     def final_output(self, carry: Carry) -> Array:
@@ -131,12 +143,9 @@ class Bidirectional(nn.Module):
                 raise ValueError(f"{name} must be an RNN, got {getattr(self, name)!r}")
         if self.forward.reverse:
             raise ValueError("forward must have reverse=False, got reverse=True")
-        for name in ("kernel", "remat_chunk"):
-            one, other = getattr(self.forward, name), getattr(self.backward, name)
-            if one != other:
-                raise ValueError(
-                    f"{name} must be the same in both directions, got {one!r} and {other!r}"
-                )
+        one, other = self.forward.chosen_kernel(), self.backward.chosen_kernel()
+        if one != other:
+            raise ValueError(f"kernel must be the same in both directions, got {one} and {other}")
         if self.merge not in MERGES:
             raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {self.merge!r}")
         _check_distinct("Bidirectional", [self.forward, self.backward])
@@ -157,10 +166,12 @@ class Bidirectional(nn.Module):
             Direction(layer.cell, layer.parameters(inputs.shape[-1]), reverse, carry)
             for layer, reverse, carry in zip(layers, (False, True), carries, strict=True)
         ]
-        (forward, ahead), (backward, behind) = unroll_directions(
-            directions, inputs, lengths, mask, resets, self.forward.remat_chunk,
-            keys=[layer.noise_key(deterministic) for layer in layers], kernel=self.forward.kernel,
+        ((forward, ahead), (backward, behind)), report = unroll_directions(
+            directions, inputs, lengths, mask, resets,
+            keys=[layer.noise_key(deterministic) for layer in layers],
+            kernel=self.forward.chosen_kernel(), report=True,
         )  # fmt: skip
+        _keep_report(self, report)
         return (forward, backward), MERGES[self.merge](ahead, behind)
 
     @nn.nowrap
@@ -268,6 +279,12 @@ class Stacked(nn.Module):
     def _dropped(self, values: Array, deterministic: bool) -> Array:
         rate = None if deterministic else module_rate(self, "dropout")
         return values if rate is None else dropout(self.make_rng("dropout"), values, rate)
+
+
+def _keep_report(layer: nn.Module, report: Any) -> None:
+    """Leaves a kernel's report in the collection "reports", for who makes that mutable."""
+    if report is not None and not layer.is_initializing():
+        layer.sow("reports", "kernel", report)
 
 
 def _entries(name: str, carry: Any, count: int) -> Sequence[Any]:

@@ -24,7 +24,7 @@ from unrolls import (
 )
 
 from rnn_jax.cells import gru, lstm, simple_rnn
-from rnn_jax.kernels import KERNELS, fused
+from rnn_jax.kernels import KERNELS, fused_kernel
 from rnn_jax.kernels.products import outer, step_product
 from rnn_jax.layers import RNN, Bidirectional
 from rnn_jax.types import Direction
@@ -61,7 +61,7 @@ def set_chunks(monkeypatch):
 
     def set_to(large, steps):
         for name, value in {"_LARGE": large, "_CHUNK_ROWS": 0, "_CHUNK_STEPS": steps}.items():
-            monkeypatch.setattr(fused, name, value)
+            monkeypatch.setattr(fused_kernel, name, value)
         jax.clear_caches()
 
     yield set_to
@@ -118,7 +118,7 @@ def test_chunks_of_any_number_of_steps_in_bfloat16(set_chunks):
 
 def test_a_large_input_is_walked_through_in_chunks_which_takes_less_memory(set_chunks):
     cell, time = lstm(64), 41
-    batch = fused._LARGE // (time * 4 * 64 * 4) + 1
+    batch = fused_kernel._LARGE // (time * 4 * 64 * 4) + 1
     inputs = jax.ShapeDtypeStruct((batch, time, FEATURES), jnp.float32)
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), FEATURES))
 
@@ -453,5 +453,7 @@ def test_fused_names_what_it_does_not_support(cell, options, named):
 def test_an_unknown_kernel_is_named():
     cell = lstm(HIDDEN)
     ((params, _),), inputs = arguments([cell])
-    with pytest.raises(ValueError, match=f"kernel must be one of {', '.join(sorted(KERNELS))}"):
+    with pytest.raises(
+        ValueError, match=f"kernel must be one of {', '.join(sorted(['auto', *KERNELS]))}"
+    ):
         unroll(cell, params, inputs, kernel="fast")

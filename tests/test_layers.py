@@ -240,7 +240,7 @@ SHARED = RNN(gru(3))
         (lambda: Bidirectional(RNN(gru(3), reverse=True), RNN(gru(3))), "must have reverse=False"),
         (
             lambda: Bidirectional(RNN(gru(3), remat_chunk=2), RNN(gru(3))),
-            "remat_chunk must be the same in both directions, got 2 and None",
+            r"kernel must be the same in both directions, got scan\(remat_chunk=2\) and scan\(\)",
         ),
         (lambda: Bidirectional(gru(3), RNN(gru(3))), "forward must be an RNN"),
         (lambda: Stacked([]), "layers must hold at least one layer"),

@@ -31,7 +31,7 @@ from unrolls import (
 
 from rnn_jax import kernels, machine
 from rnn_jax.cells import gru, lstm
-from rnn_jax.kernels import native, native_library
+from rnn_jax.kernels import native_kernel, native_library
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll, unroll_directions
 from rnn_jax.wrappers import zoneout
@@ -76,14 +76,14 @@ def test_it_is_scan_at_the_edges_of_rows_and_chunks(shape):
 )
 def test_rows_are_divided_among_cores(cores, directions, parts, monkeypatch):
     monkeypatch.setattr(machine, "threads", lambda: cores)
-    monkeypatch.setattr(native, "_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(native_kernel, "_MULTIPLICATIONS", 0)
     jax.clear_caches()
     cells = [lstm(HIDDEN)] * directions
     given = arguments(cells, batch=30, time=9)
-    layer = native._layer(
+    layer = native_kernel._layer(
         Direction(cells[0], given[0][0][0], False, given[0][0][1]), given[1], None, None
     )
-    assert native._parts((layer,) * directions) == parts
+    assert native_kernel._parts((layer,) * directions) == parts
     check(cells, given, tolerance=5e-6)
     jax.clear_caches()
 
@@ -179,7 +179,7 @@ def test_tanh_and_sigmoid_over_their_whole_range():
 def test_the_same_bits_every_time(monkeypatch):
     """However the cores come to share the work, and whatever a thread's memory held before."""
     monkeypatch.setattr(machine, "threads", lambda: 8)
-    monkeypatch.setattr(native, "_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(native_kernel, "_MULTIPLICATIONS", 0)
     jax.clear_caches()
     cells = [lstm(20), lstm(20)]
     given = arguments(cells, batch=32, time=40)
@@ -270,13 +270,29 @@ def test_it_refuses_shards_that_jax_checks():
 
 @compiled
 def test_auto_takes_the_fastest_kernel_that_can_run():
-    assert kernels.quickest(lstm(4)) == ("native", "")
-    assert kernels.quickest(gru(4)) == ("fused", "native supports the cells lstm, got gru")
-    name, reason = kernels.quickest(lstm(4, dtype=jnp.bfloat16))
-    assert (name, reason) == ("fused", "native supports dtype=float32, got bfloat16")
-    name, reason = kernels.quickest(lstm(4, layer_norm=True))
-    assert name == "scan"
+    resolve = lambda *cells: tuple(kernels.resolve("auto", cells))
+    assert resolve(lstm(4)) == (kernels.native(), "")
+    assert resolve(gru(4)) == (kernels.fused(), "native supports the cells lstm, got gru")
+    assert resolve(lstm(4), gru(4)) == resolve(gru(4))
+    found = resolve(lstm(4, dtype=jnp.bfloat16))
+    assert found == (kernels.fused(), "native supports dtype=float32, got bfloat16")
+    kernel, reason = resolve(lstm(4, layer_norm=True))
+    assert kernel == kernels.scan()
     assert reason.count("layer_norm") == 2
+
+
+@compiled
+def test_auto_is_bit_for_bit_the_kernel_that_it_takes():
+    cells = [lstm(HIDDEN), lstm(HIDDEN)]
+    given = arguments(cells)
+    auto, native = (results(cells, given, kernel) for kernel in ("auto", "native"))
+    jax.tree.map(np.testing.assert_array_equal, auto, native)
+    # Parameters of another type than the cell would make decide, too.
+    (params, _), inputs = given[0][0], given[1]
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    _, outputs = unroll(cells[0], half, inputs, kernel="auto")
+    assert outputs.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(outputs, unroll(cells[0], half, inputs, kernel="fused")[1])
 
 
 PROGRAM = """
@@ -284,7 +300,8 @@ import sys
 sys.path.insert(0, {root!r})
 from rnn_jax import kernels
 from rnn_jax.cells import lstm
-print(kernels.quickest(lstm(4)))
+found = kernels.resolve("auto", [lstm(4)])
+print((found.kernel.name, found.reason))
 """
 
 
@@ -392,4 +409,4 @@ def test_both_directions_are_one_call_each_way():
 
 def test_the_flags_are_those_of_the_source():
     source = "".join(path.read_text() for path in native_library.sources())
-    assert f"kValid = {native._VALID}, kRestart = {native._RESTART}" in source
+    assert f"kValid = {native_kernel._VALID}, kRestart = {native_kernel._RESTART}" in source

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rnn_jax.cells import gru, lstm
-from rnn_jax.kernels import native
+from rnn_jax.kernels import native_kernel
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll_directions
 
@@ -19,7 +19,7 @@ RESETS = jnp.array([[0, 0, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]],
 
 # Where there is a compiler, source that it does not take must fail.
 compiled = pytest.mark.skipif(
-    jax.default_backend() != "cpu" or "needs a C++ compiler" in (native.missing() or ""),
+    jax.default_backend() != "cpu" or "needs a C++ compiler" in (native_kernel.missing() or ""),
     reason="needs a C++ compiler and a CPU",
 )
 # Each kernel, with a cell that it can run.

@@ -14,7 +14,6 @@ import layer_timing
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import rnn_jax
-from rnn_jax import kernels
 
 OURS = {"simple_rnn": rnn_jax.simple_rnn, "lstm": rnn_jax.lstm, "gru": rnn_jax.gru}
 FLAX = {"simple_rnn": nn.SimpleCell, "lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
@@ -49,7 +48,7 @@ def _layer(entrant: str, cell: str, hidden: int):
     if entrant == "flax":
         return nn.RNN(FLAX[cell](hidden)), lambda outputs: outputs
     ours = OURS[cell](hidden)
-    kernel = entrant.removeprefix("rnn_jax").strip() or kernels.quickest(ours)[0]
+    kernel = entrant.removeprefix("rnn_jax").strip() or "auto"
     return rnn_jax.RNN(ours, kernel=kernel), lambda result: result[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,7 +40,7 @@ class RecurrentConfig(Section):
         "how the recurrence is computed: scan (the reference), fused (the same numbers within "
         "rounding, with a gradient rule of its own), native (for LSTMs on CPUs, in C++; needs a "
         "compiler) or auto (native where it can run, else fused)",
-        choices=("auto", *kernels.KERNELS),
+        choices=(kernels.AUTO, *kernels.KERNELS),
         fixed=False,  # a run may go on where another one is there; its environment names it
     )
     dropout: float = option(
@@ -85,8 +86,8 @@ def choose_kernel(
     own: Mapping[str, Callable[[Any], Cell]],
     before: str | None = None,
     strict: bool = True,
-) -> tuple[str, str]:
-    """The kernel that a config asks for.
+) -> kernels.Resolved:
+    """The kernel that a config asks for, or the fastest; see `kernels.resolve`.
 
     Args:
       config: asks for it.
@@ -94,21 +95,19 @@ def choose_kernel(
       before: what the run used so far; `auto` stays with it where it can run.
       strict: refuse a kernel that cannot run here; otherwise it is `auto`'s turn.
 
-    Returns:
-      Its name, and if it was chosen here, why no faster one.
-
     Raises:
       InputError: it cannot run the config's cell on this machine.
     """
-    made = cell(config, own)
-    found = None if config.kernel == "auto" else kernels.problem(config.kernel, made)
-    if config.kernel == "auto" or (found and not strict):
-        if before in kernels.KERNELS and kernels.problem(before, made) is None:
-            return before, ""
-        return kernels.quickest(made)
-    if found is not None:
+    made, choice = [cell(config, own)], config.kernel
+    if choice == kernels.AUTO and before in kernels.KERNELS:
+        with contextlib.suppress(ValueError):
+            return kernels.resolve(before, made)
+    try:
+        return kernels.resolve(choice, made)
+    except ValueError as error:
+        if not strict:
+            return kernels.resolve(kernels.AUTO, made)
         raise InputError(
-            f"--config.model.kernel={config.kernel} {found}; give --config.model.kernel=auto to "
-            "take the fastest one that can run"
-        )
-    return config.kernel, ""
+            f"--config.model.kernel={choice}: {error}, or give --config.model.kernel=auto to take "
+            "the fastest one that can run"
+        ) from error

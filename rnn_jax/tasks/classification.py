@@ -98,9 +98,9 @@ def _resolve(
 ) -> Resolved:
     before = environment.get("kernel")
     kernel, reason = recurrent.choose_kernel(config.model, cells, before, strict)
-    model = dataclasses.replace(config.model, kernel=kernel)
-    said = f"kernel: {kernel} ({reason})" if reason else f"kernel: {kernel}"
-    return Resolved(dataclasses.replace(config, model=model), {"kernel": kernel}, (said,))
+    model = dataclasses.replace(config.model, kernel=kernel.name)
+    said = f"kernel: {kernel.name} ({reason})" if reason else f"kernel: {kernel.name}"
+    return Resolved(dataclasses.replace(config, model=model), {"kernel": kernel.name}, (said,))
 
 
 def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Network) -> Task:

@@ -19,8 +19,9 @@ import numpy as np
 
 from rnn_jax import machine
 from rnn_jax.affine import compute_dtype, drop
-from rnn_jax.kernels import fused, native_library, support
+from rnn_jax.kernels import native_library, support
 from rnn_jax.kernels.fused_rule import GATED
+from rnn_jax.kernels.kernel import Kernel, Unrolled
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, LSTMState, Params
 
@@ -82,46 +83,44 @@ class Record(NamedTuple):
     gates: Array
 
 
-def unroll(
+def native() -> Kernel:
+    """The kernel in C++, for LSTMs in float32 on CPUs; it needs a C++ compiler the first time.
+
+    It can be differentiated backwards, and only once.
+    """
+    return Kernel("native", _unroll, problem, forward_mode=False)
+
+
+def _unroll(
     directions: tuple[Direction, ...],
     inputs: Array,
     *,
     lengths: Array | None,
     mask: Array | None,
     resets: Array | None,
-    remat_chunk: int | None,
-) -> tuple[tuple[Carry, Array], ...]:
-    """Runs all directions at once; `rnn_jax.kernels` has the contract.
+) -> Unrolled:
+    """Runs all directions at once.
 
     Raises:
-      ValueError: remat_chunk is given, or a cell, one of its options, its type, the machine or the
-        kind of tracing is not supported.
+      ValueError: the kind of tracing is not supported.
     """
     del lengths  # `mask` says the same
-    if remat_chunk is not None:
-        raise ValueError(
-            f"kernel 'native' does not support remat_chunk, got {remat_chunk}: use kernel 'scan'"
-        )
-    for direction in directions:
-        found = problem(direction.cell, direction.params)
-        if found is not None:
-            instead = "scan" if fused.problem(direction.cell) else "fused"
-            raise ValueError(f"kernel 'native' {found}: use kernel '{instead}'")
-    _check_tracing(directions, inputs, mask, resets)
+    arrays = [(each.params, each.initial, each.noise) for each in directions]
+    found = _tracing_problem((arrays, inputs, mask, resets))
+    if found is not None:
+        raise ValueError(f"kernel 'native' {found}: use kernel 'scan'")
     if inputs.shape[1] == 0:
-        return tuple(support.no_steps(direction, inputs.shape[0]) for direction in directions)
+        batch = inputs.shape[0]
+        return Unrolled(tuple(support.no_steps(direction, batch) for direction in directions))
     layers = tuple(_layer(direction, inputs, mask, resets) for direction in directions)
     jobs = Jobs(tuple(direction.reverse for direction in directions), _parts(layers))
-    return tuple((carry, zero_masked(hidden, mask)) for carry, hidden in _recurrences(jobs, layers))
+    results = _recurrences(jobs, layers)
+    return Unrolled(tuple((carry, zero_masked(hidden, mask)) for carry, hidden in results))
 
 
-def problem(cell: Cell, params: Params | None = None) -> str | None:
-    """Why this kernel cannot run a cell on this machine; None if it can.
-
-    Args:
-      cell: the cell.
-      params: its parameters, if they are known; otherwise those that the cell would make.
-    """
+def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> str | None:
+    """`Kernel.problem`: of the cell's options, its type (that of the parameters, or of those that
+    the cell would make), the kind of tracing, and the machine."""
     spec = support.spec_of(cell)
     found = support.problem(spec, _SUPPORTED)
     if found is not None:
@@ -129,7 +128,7 @@ def problem(cell: Cell, params: Params | None = None) -> str | None:
     dtype = compute_dtype(spec, params) if params else spec.dtype or spec.param_dtype
     if dtype != jnp.float32:
         return f"supports dtype=float32, got {dtype}"
-    return missing()
+    return _tracing_problem((params, inputs)) or missing()
 
 
 def missing() -> str | None:
@@ -138,22 +137,16 @@ def missing() -> str | None:
     return f"runs on CPUs, got {backend}" if backend != "cpu" else native_library.missing()
 
 
-def _check_tracing(directions: tuple[Direction, ...], inputs: Array, *flags: Array | None) -> None:
-    """Raises ValueError where JAX would not see what a foreign call does."""
-    arrays = [(each.params, each.initial, each.noise) for each in directions]
-    if not all(isinstance(size, int) for size in inputs.shape):
-        raise ValueError(
-            f"kernel 'native' does not support symbolic shapes, got {inputs.shape}: use kernel "
-            "'scan'"
-        )
-    for leaf in jax.tree.leaves((arrays, inputs, flags)):
-        # JAX takes the results for the same on all devices, and would leave out sums over them.
+def _tracing_problem(arrays: Any) -> str | None:
+    """Where JAX would not see what a foreign call does."""
+    for leaf in jax.tree.leaves(arrays):
         kind = jax.typeof(leaf)  # says over which axes of a mesh a value varies: `vma`, later `mat`
+        if not all(isinstance(size, int) for size in kind.shape):
+            return f"does not support symbolic shapes, got {kind.shape}"
+        # JAX takes the results for the same on all devices, and would leave out sums over them.
         if getattr(kind, "vma", None) or getattr(getattr(kind, "mat", None), "varying", None):
-            raise ValueError(
-                "kernel 'native' does not support shard_map with check_vma=True: give "
-                "check_vma=False, or use kernel 'scan'"
-            )
+            return "does not support shard_map with check_vma=True (or give check_vma=False)"
+    return None
 
 
 def _layer(direction: Direction, inputs: Array, mask: Array | None, resets: Array | None) -> Layer:

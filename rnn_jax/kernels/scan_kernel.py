@@ -7,12 +7,33 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from rnn_jax.kernels.kernel import Kernel, Unrolled
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Direction
 
 
-def unroll(
+def scan(remat_chunk: int | None = None) -> Kernel:
+    """The reference kernel: it runs every cell, and every other kernel is tested against it.
+
+    Args:
+      remat_chunk: save the carry for the backward pass only every so many steps, and compute the
+        rest anew: memory beyond inputs and outputs grows with time / remat_chunk + remat_chunk.
+
+    Raises:
+      ValueError: remat_chunk is neither None nor an int of at least 1.
+    """
+    if remat_chunk is not None:
+        whole = isinstance(remat_chunk, int | np.integer) and not isinstance(remat_chunk, bool)
+        if not whole or remat_chunk < 1:
+            expected = "remat_chunk must be None or an int of at least 1"
+            raise ValueError(f"{expected}, got {remat_chunk!r}")
+        remat_chunk = int(remat_chunk)
+    return Kernel("scan", _unroll, options=(("remat_chunk", remat_chunk),))
+
+
+def _unroll(
     directions: tuple[Direction, ...],
     inputs: Array,
     *,
@@ -20,10 +41,10 @@ def unroll(
     mask: Array | None,
     resets: Array | None,
     remat_chunk: int | None,
-) -> tuple[tuple[Carry, Array], ...]:
-    """Runs each direction, one after the other; `rnn_jax.kernels` has the contract."""
+) -> Unrolled:
+    """Runs each direction, one after the other."""
     del lengths  # the mask says the same
-    return tuple(_unroll_one(d, inputs, mask, resets, remat_chunk) for d in directions)
+    return Unrolled(tuple(_unroll_one(d, inputs, mask, resets, remat_chunk) for d in directions))
 
 
 def _unroll_one(direction: Direction, inputs, mask, resets, remat_chunk) -> tuple[Carry, Array]:

@@ -19,11 +19,12 @@ from rnn_jax.affine import compute_dtype, drop, state_dtype
 from rnn_jax.kernels import chunked, recurrence, support
 from rnn_jax.kernels.chunked import Source
 from rnn_jax.kernels.fused_rule import Weights
+from rnn_jax.kernels.kernel import Kernel, Unrolled
 from rnn_jax.kernels.products import project, sums_dtype
 from rnn_jax.kernels.recurrence import RULES, Operands, Steps, Walk
 from rnn_jax.kernels.support import spec_of
 from rnn_jax.masking import starts, zero_masked
-from rnn_jax.types import Array, Carry, Cell, Direction
+from rnn_jax.types import Array, Carry, Cell, Direction, Params
 
 # From so many bytes of projected inputs on, time is walked through in chunks of about so many rows
 # (steps times batch), but at least so many steps. What a gradient keeps and computes at all steps
@@ -37,30 +38,26 @@ _CHUNK_STEPS = 4
 _BY_GATE = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")  # in their last axis
 
 
-def unroll(
+def fused() -> Kernel:
+    """The kernel with a gradient rule of its own, for the options of cells that it has rules for.
+
+    It cannot be differentiated forwards (`jax.jvp`, `jacfwd`, `hessian`, `linearize`).
+    """
+    return Kernel("fused", _unroll, problem, forward_mode=False)
+
+
+def _unroll(
     directions: tuple[Direction, ...],
     inputs: Array,
     *,
     lengths: Array | None,
     mask: Array | None,
     resets: Array | None,
-    remat_chunk: int | None,
-) -> tuple[tuple[Carry, Array], ...]:
-    """Runs all directions in one loop; `rnn_jax.kernels` has the contract.
-
-    Raises:
-      ValueError: remat_chunk is given, or a cell or one of its options has no rule here.
-    """
-    if remat_chunk is not None:
-        raise ValueError(
-            f"kernel 'fused' does not support remat_chunk, got {remat_chunk}: use kernel 'scan'"
-        )
-    for direction in directions:
-        found = problem(direction.cell)
-        if found is not None:
-            raise ValueError(f"kernel 'fused' {found}: use kernel 'scan'")
+) -> Unrolled:
+    """Runs all directions in one loop."""
     if inputs.shape[1] == 0:
-        return tuple(support.no_steps(direction, inputs.shape[0]) for direction in directions)
+        batch = inputs.shape[0]
+        return Unrolled(tuple(support.no_steps(direction, batch) for direction in directions))
     sources, steps = [], []
     for direction in directions:
         sources.append(_source(direction, inputs, resets is not None))
@@ -75,11 +72,12 @@ def unroll(
     ):
         outputs = hidden.astype(compute_dtype(spec_of(direction.cell), direction.params))
         results.append((carry, zero_masked(outputs, mask)))
-    return tuple(results)
+    return Unrolled(tuple(results))
 
 
-def problem(cell: Cell) -> str | None:
-    """Why this kernel cannot run that cell; None if it can."""
+def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> str | None:
+    """`Kernel.problem`: which of the cell's options has no rule here."""
+    del params, inputs
     supported = {kind: lambda spec: recurrence.rule_of(spec).options for kind in RULES}
     return support.problem(spec_of(cell), supported)
 
