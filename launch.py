@@ -135,7 +135,8 @@ def parse(argv: list[str]) -> Command:
     """
     from rnn_jax import config as config_lib
     from rnn_jax.config import InputError, nearest
-    from rnn_jax.tasks import ClassificationConfig
+    from rnn_jax.system.messages import one_line
+    from rnn_jax.tasks import DEFAULT, kind_of
 
     for before, argument in itertools.pairwise(argv):
         name = argument.partition("=")[0]
@@ -146,8 +147,8 @@ def parse(argv: list[str]) -> Command:
     try:
         values(argv, known_only=True)
     except flags.Error as error:
-        raise InputError(_one_line(error)) from error
-    experiment, config = None, ClassificationConfig()
+        raise InputError(one_line(error)) from error
+    experiment, config = None, kind_of(DEFAULT).config()
     name = values.experiment
     if name is None and values.workdir and values.mode in ("evaluate", "predict"):
         name = _experiment_in(values.workdir)
@@ -163,7 +164,7 @@ def parse(argv: list[str]) -> Command:
             f"unknown flag --{error.flagname}{nearest(error.flagname, values)}"
         ) from error
     except flags.Error as error:
-        raise InputError(_one_line(error)) from error
+        raise InputError(one_line(error)) from error
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}; options are given as --flag=value")
     given = {
@@ -280,7 +281,7 @@ def run(command: Command) -> int:
     workdir = values.workdir or str(pathlib.Path("runs") / values.experiment)
     if values.mode == "summary":
         return _summary(command)
-    from rnn_jax import compilation
+    from rnn_jax.system import compilation
 
     compilation.use_cache()
     compilation.return_memory()
@@ -290,7 +291,8 @@ def run(command: Command) -> int:
 def _summary(command: Command) -> int:
     import jax
 
-    from rnn_jax import summary, tasks
+    from rnn_jax import tasks
+    from rnn_jax.report import summary
 
     extras = extras_of(command.experiment)
     resolved = tasks.resolve(command.config, extras, strict=False)
@@ -302,8 +304,8 @@ def _summary(command: Command) -> int:
 
 def _train(command: Command, workdir: str) -> int:
     from rnn_jax import train
-    from rnn_jax.display import Display
-    from rnn_jax.interrupts import Interrupted
+    from rnn_jax.system.display import Display
+    from rnn_jax.system.interrupts import Interrupted
 
     extras, overwrite = extras_of(command.experiment), command.values.overwrite
     try:
@@ -371,10 +373,6 @@ def _use(command: Command, workdir: str) -> int:
         answered = answer(predictor, text) if text else {"error": "empty line"}
         print(json.dumps(answered, ensure_ascii=False), flush=True)
     return 0
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _fail(message: str, code: int) -> int:

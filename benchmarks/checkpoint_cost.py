@@ -26,8 +26,10 @@ def measure(experiment: str) -> tuple[float, float, float, float]:
 
     import jax
 
-    from rnn_jax import steps, tasks, updates
+    from rnn_jax import tasks
+    from rnn_jax.optim import updates
     from rnn_jax.runs.checkpoints import Checkpoints, Progress
+    from rnn_jax.train import steps
 
     config = importlib.import_module(f"experiments.{experiment}").get_config()
     task = tasks.make(tasks.resolve(config).config, {"classes": ("a", "b", "c", "d", "e")})

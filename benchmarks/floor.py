@@ -25,9 +25,10 @@ import jax.numpy as jnp
 import tables
 from epoch import EXPERIMENTS, experiment_config
 
-from rnn_jax import Config, compilation, tasks, train
+from rnn_jax import Config, tasks, train
 from rnn_jax.data import epochs, preparation
-from rnn_jax.display import Display
+from rnn_jax.system import compilation
+from rnn_jax.system.display import Display
 
 SIDE = 2048
 CALLS = 15

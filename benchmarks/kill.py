@@ -90,7 +90,7 @@ def work(pipe: int, arguments: list[str]) -> int:
     logger.propagate = False
     logger.handlers[:] = [Compilations()]
 
-    from rnn_jax import display
+    from rnn_jax.system import display
 
     class Announcing(display.Display):
         @contextlib.contextmanager

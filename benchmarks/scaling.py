@@ -21,7 +21,7 @@ import tables
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from rnn_jax.cells import lstm
-from rnn_jax.kernels.native_kernel import missing
+from rnn_jax.kernels.native.kernel import missing
 from rnn_jax.unrolling import unroll
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -5,10 +5,9 @@ What a notebook needs is re-exported here; each name's module says more.
 
 from rnn_jax import interop, train
 from rnn_jax.cells import gru, lstm, simple_rnn
+from rnn_jax.cells.wrappers import learnable_initial, zoneout
 from rnn_jax.config import InputError, OptimizerConfig, TrainConfig, replace
 from rnn_jax.data.options import DataConfig
-from rnn_jax.heads import Head
-from rnn_jax.layers import RNN, Bidirectional, Stacked
 from rnn_jax.masking import (
     last_valid,
     lengths_to_mask,
@@ -17,12 +16,13 @@ from rnn_jax.masking import (
     masked_mean,
 )
 from rnn_jax.models import ModelConfig, SequenceClassifier
+from rnn_jax.nn.heads import Head
+from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.predict import Prediction, Predictor, load
 from rnn_jax.tasks.classification import ClassificationConfig as Config
 from rnn_jax.types import Batch, Cell, LSTMState
 from rnn_jax.unrolling import step, unroll
 from rnn_jax.version import __version__
-from rnn_jax.wrappers import learnable_initial, zoneout
 
 __all__ = [
     "RNN",

@@ -113,7 +113,7 @@ def launch(capsys, monkeypatch):
     """`launch(*arguments) -> (exit code, standard output, standard error)`, in this process."""
     monkeypatch.chdir(ROOT)
     import launch as program
-    from rnn_jax import compilation
+    from rnn_jax.system import compilation
 
     for name in ("use_cache", "return_memory"):  # settings of the whole process
         monkeypatch.setattr(compilation, name, lambda: None)
@@ -150,7 +150,7 @@ def float64(strict_promotion):
 def signal_at(monkeypatch):
     """`signal_at(number)`: the loop's question "was there a signal?", counted from now on, is
     answered with yes from that time on."""
-    from rnn_jax.interrupts import Request
+    from rnn_jax.system.interrupts import Request
 
     def arrange(number: int) -> None:
         asked = 0

@@ -7,7 +7,7 @@ import pytest
 from references.stored import assert_agree
 
 from rnn_jax import cells
-from rnn_jax.layers import RNN, Bidirectional
+from rnn_jax.nn.layers import RNN, Bidirectional
 from rnn_jax.types import LSTMState
 
 BATCH, TIME, IN, HIDDEN = 4, 7, 3, 5

@@ -6,7 +6,7 @@ import pytest
 from references.stored import Case, names
 
 from rnn_jax import interop
-from rnn_jax.layers import Bidirectional
+from rnn_jax.nn.layers import Bidirectional
 from rnn_jax.types import LSTMState
 
 # float64 shows that the equations agree; float32 adds rounding, which is worst in the deepest.

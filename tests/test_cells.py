@@ -7,9 +7,9 @@ import numpy_cells
 import pytest
 
 from rnn_jax.cells import gru, lstm, simple_rnn
+from rnn_jax.cells.wrappers import learnable_initial, zoneout
 from rnn_jax.types import Cell, LSTMState
 from rnn_jax.unrolling import unroll
-from rnn_jax.wrappers import learnable_initial, zoneout
 
 KEY = jax.random.key(7)
 

@@ -5,7 +5,7 @@ import ctypes
 import jax
 import pytest
 
-from rnn_jax import compilation
+from rnn_jax.system import compilation
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 
 from rnn_jax import Config, ModelConfig
 from rnn_jax import config as config_lib
+from rnn_jax.cells.initializers import INITIALIZERS
 from rnn_jax.config import InputError, replace
-from rnn_jax.initializers import INITIALIZERS
 
 
 def test_every_option_has_help_and_a_legal_default():

@@ -7,9 +7,11 @@ import optax
 import pytest
 from classifiers import task_of
 
-from rnn_jax import Config, DataConfig, ModelConfig, delayed, optimizer, steps, updates
+from rnn_jax import Config, DataConfig, ModelConfig
 from rnn_jax.config import OptimizerConfig
-from rnn_jax.tables import Learned
+from rnn_jax.optim import delayed, optimizer, updates
+from rnn_jax.optim.tables import Learned
+from rnn_jax.train import steps
 from rnn_jax.types import Batch
 
 ROWS, STEPS = 60, 120

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from rnn_jax.display import Display
+from rnn_jax.system.display import Display
 
 
 class Gone(io.StringIO):

@@ -8,7 +8,7 @@ from references.stored import Case, assert_agree, names
 
 from rnn_jax import interop
 from rnn_jax.cells import gru, lstm, simple_rnn
-from rnn_jax.layers import RNN, Bidirectional, Stacked
+from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.types import LSTMState
 
 

@@ -10,11 +10,11 @@ from unrolls import FEATURES, HIDDEN, HOLES, RESETS, arguments, assert_close
 
 from rnn_jax import kernels, unrolling
 from rnn_jax.cells import gru, lstm, simple_rnn
+from rnn_jax.cells.wrappers import zoneout
 from rnn_jax.kernels import KERNELS, Kernel, Unrolled, fused, native, resolve, scan
-from rnn_jax.layers import RNN, Bidirectional, Stacked
 from rnn_jax.masking import zero_masked
+from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.unrolling import step, unroll
-from rnn_jax.wrappers import zoneout
 
 KEY = jax.random.key(0)
 

@@ -24,12 +24,13 @@ from unrolls import (
 )
 
 from rnn_jax.cells import gru, lstm, simple_rnn
-from rnn_jax.kernels import KERNELS, fused_kernel
-from rnn_jax.kernels.products import outer, step_product
-from rnn_jax.layers import RNN, Bidirectional
+from rnn_jax.cells.wrappers import learnable_initial, zoneout
+from rnn_jax.kernels import KERNELS
+from rnn_jax.kernels.fused import kernel as fused_kernel
+from rnn_jax.kernels.fused.products import outer, step_product
+from rnn_jax.nn.layers import RNN, Bidirectional
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll, unroll_directions
-from rnn_jax.wrappers import learnable_initial, zoneout
 
 LARGE = 40  # a step's product is a routine's work; at HIDDEN it is written out
 

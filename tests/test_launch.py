@@ -156,7 +156,7 @@ def test_another_config_or_experiment_is_refused_and_overwrite_begins_anew(
 @pytest.mark.parametrize("mode", ["train", "evaluate", "summary"])
 def test_the_process_is_set_up_wherever_something_is_compiled_at_length(launch, monkeypatch, mode):
     import launch as program
-    from rnn_jax import compilation
+    from rnn_jax.system import compilation
 
     done = []
     for name in ("use_cache", "return_memory"):

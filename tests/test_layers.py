@@ -7,11 +7,11 @@ import pytest
 
 from rnn_jax import masking
 from rnn_jax.cells import gru, lstm, simple_rnn
-from rnn_jax.heads import Head
-from rnn_jax.layers import MERGES, RNN, Bidirectional, Stacked
+from rnn_jax.cells.wrappers import learnable_initial, zoneout
+from rnn_jax.nn.heads import Head
+from rnn_jax.nn.layers import MERGES, RNN, Bidirectional, Stacked
 from rnn_jax.types import LSTMState
 from rnn_jax.unrolling import unroll
-from rnn_jax.wrappers import learnable_initial, zoneout
 
 KEY = jax.random.key(11)
 RNG = np.random.default_rng(11)

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax import metrics
+from rnn_jax.tasks import metrics
 
 
 def test_sums_of_parts_divide_to_the_mean_of_the_whole():

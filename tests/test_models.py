@@ -7,8 +7,10 @@ import pytest
 from classifiers import task_of
 from unrolls import compiled
 
-from rnn_jax import Config, DataConfig, ModelConfig, cells, initializers, layers, models
+from rnn_jax import Config, DataConfig, ModelConfig, cells, models
+from rnn_jax.cells import initializers
 from rnn_jax.data import batching, packing, text
+from rnn_jax.nn import layers
 from rnn_jax.types import Batch
 
 POOLINGS = ("last", "mean", "max")

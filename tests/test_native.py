@@ -29,12 +29,14 @@ from unrolls import (
     results,
 )
 
-from rnn_jax import kernels, machine
+from rnn_jax import kernels
 from rnn_jax.cells import gru, lstm
-from rnn_jax.kernels import native_kernel, native_library
+from rnn_jax.cells.wrappers import zoneout
+from rnn_jax.kernels.native import kernel as native_kernel
+from rnn_jax.kernels.native import library as native_library
+from rnn_jax.system import machine
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll, unroll_directions
-from rnn_jax.wrappers import zoneout
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax import optimizer
 from rnn_jax.config import OptimizerConfig
+from rnn_jax.optim import optimizer
 
 
 def one_step(config, params, grads, state=None):

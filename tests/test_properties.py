@@ -19,10 +19,10 @@ from unrolls import KERNELS_AND_CELLS, compiled
 
 from rnn_jax import masking
 from rnn_jax.cells import gru, lstm, simple_rnn
-from rnn_jax.layers import RNN, Bidirectional, Stacked
+from rnn_jax.cells.wrappers import learnable_initial, zoneout
+from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll, unroll_directions
-from rnn_jax.wrappers import learnable_initial, zoneout
 
 BATCH, TIME, IN, MORE = 3, 6, 2, 3
 CASES = {  # cell, kernel, type of everything but a bfloat16 cell's products and outputs

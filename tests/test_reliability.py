@@ -18,9 +18,9 @@ import pytest
 import rnn_jax
 from rnn_jax import tasks, train
 from rnn_jax.config import InputError, replace
-from rnn_jax.display import Display
 from rnn_jax.runs import checkpoints
 from rnn_jax.runs import identity as identity_lib
+from rnn_jax.system.display import Display
 from rnn_jax.train import loop
 from rnn_jax.train.evaluate import evaluate_test
 from rnn_jax.train.opened import open_run

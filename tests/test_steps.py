@@ -11,10 +11,12 @@ import optax
 import pytest
 from classifiers import task_of
 
-from rnn_jax import Config, DataConfig, ModelConfig, optimizer, steps, updates
+from rnn_jax import Config, DataConfig, ModelConfig
 from rnn_jax.config import replace
+from rnn_jax.optim import optimizer, updates
 from rnn_jax.runs import checkpoints
 from rnn_jax.tasks.base import Task
+from rnn_jax.train import steps
 from rnn_jax.types import Batch, LSTMState
 
 VOCABULARY = 12
@@ -55,8 +57,8 @@ def table(params):
 
 
 def reference_touched(task, config, state, batch):
-    """The rule of `rnn_jax.touched`, on whole arrays: the dense gradient without the padding row,
-    the dense optimizer, then every row that no token reads put back, running means too."""
+    """The rule of `rnn_jax.optim.touched`, on whole arrays: the dense gradient without the padding
+    row, the dense optimizer, then every row that no token reads put back, running means too."""
     loss = lambda params: task.loss(params, None, batch, jax.random.key(0), None)[0]
     grads = jax.grad(loss)(state.params)
     grads["embedding"]["embedding"] = grads["embedding"]["embedding"].at[0].set(0)

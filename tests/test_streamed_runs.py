@@ -14,8 +14,8 @@ from rnn_jax.config import InputError, replace
 from rnn_jax.data import csv_folder as csv_source
 from rnn_jax.data import labelled_folder, preparation, windows
 from rnn_jax.data.csv_folder import records
-from rnn_jax.interrupts import Interrupted, Request
 from rnn_jax.runs import checkpoints
+from rnn_jax.system.interrupts import Interrupted, Request
 from rnn_jax.train.evaluate import evaluate_test
 from rnn_jax.train.opened import open_run
 

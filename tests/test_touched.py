@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax.touched import PADDING, gather, reads, scatter
+from rnn_jax.optim.touched import PADDING, gather, reads, scatter
 
 ROWS = 9
 

@@ -11,9 +11,9 @@ import rnn_jax
 from rnn_jax import tasks, train
 from rnn_jax.config import InputError, replace
 from rnn_jax.data import epochs, preparation
-from rnn_jax.interrupts import Interrupted
 from rnn_jax.runs import checkpoints
 from rnn_jax.runs import folder as folder_lib
+from rnn_jax.system.interrupts import Interrupted
 from rnn_jax.train import numerics
 from rnn_jax.train.evaluate import evaluate_split
 

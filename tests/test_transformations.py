@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 from unrolls import KERNELS_AND_CELLS
 
 from rnn_jax.cells import gru, lstm
-from rnn_jax.layers import RNN, Bidirectional
+from rnn_jax.nn.layers import RNN, Bidirectional
 from rnn_jax.unrolling import unroll
 
 BATCH, TIME, IN, HIDDEN = 4, 5, 2, 3

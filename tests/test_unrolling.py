@@ -10,9 +10,9 @@ import numpy_cells
 import pytest
 
 from rnn_jax.cells import gru, lstm, simple_rnn
+from rnn_jax.cells.wrappers import learnable_initial, zoneout
 from rnn_jax.types import Direction, LSTMState
 from rnn_jax.unrolling import step, unroll, unroll_directions
-from rnn_jax.wrappers import learnable_initial, zoneout
 
 KEY = jax.random.key(3)
 BATCH, TIME, IN = 4, 7, 3

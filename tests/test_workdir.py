@@ -9,12 +9,13 @@ import sys
 import faults
 import pytest
 
-from rnn_jax import Config, files, tasks
+from rnn_jax import Config, tasks
 from rnn_jax.config import InputError, replace
 from rnn_jax.runs import folder as folder_lib
 from rnn_jax.runs import identity as identity_lib
 from rnn_jax.runs import records
 from rnn_jax.runs.identity import Identity
+from rnn_jax.system import files
 
 CONFIG = replace(Config(experiment="test"), {"data.take": 7})
 FACTS = {"classes": ("a", "b")}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rnn_jax.cells import gru, lstm
-from rnn_jax.kernels import native_kernel
+from rnn_jax.kernels.native import kernel as native_kernel
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll_directions
 

@@ -14,9 +14,10 @@ import tempfile
 
 import serving
 
-from rnn_jax import compilation, train
 from rnn_jax import config as config_lib
-from rnn_jax.display import Display
+from rnn_jax import train
+from rnn_jax.system import compilation
+from rnn_jax.system.display import Display
 
 
 class Turns(Display):

@@ -18,6 +18,7 @@ import numpy as np
 from rnn_jax.config import InputError
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.stories import Stories
+from rnn_jax.system.messages import first_line
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 URL = "https://drive.google.com/uc?export=download&id=0Bz8a_Dbh9QhbUDNpeUdjb0wxRms"
@@ -67,7 +68,7 @@ def _prepared(data_dir: str) -> Any:
             return builder
     except Exception as error:  # TFDS raises whatever its layers raise
         raise InputError(
-            f"ag_news_subset in {data_dir or 'the folder of TFDS'}: {_first_line(error)} "
+            f"ag_news_subset in {data_dir or 'the folder of TFDS'}: {first_line(error)} "
             "(another --config.data.data_dir gets a fresh copy)"
         ) from error
     # Only now, since without network TFDS would retry for more than three minutes.
@@ -82,7 +83,7 @@ def _prepared(data_dir: str) -> Any:
             download_config=tfds.download.DownloadConfig(try_download_gcs=False)
         )
     except Exception as error:
-        raise InputError(f"ag_news_subset cannot be downloaded: {_first_line(error)}") from error
+        raise InputError(f"ag_news_subset cannot be downloaded: {first_line(error)}") from error
     return builder
 
 
@@ -119,7 +120,7 @@ def _stories(builder: Any, split: str) -> Stories:
         labels = np.array([example["label"] for example in examples], np.int64)
     except Exception as error:
         raise InputError(
-            f"cannot read ag_news_subset in {builder.data_dir}: {_first_line(error)}"
+            f"cannot read ag_news_subset in {builder.data_dir}: {first_line(error)}"
         ) from error
     if not len(labels):
         raise InputError(f"ag_news_subset in {builder.data_dir} has no {split} stories")
@@ -128,7 +129,3 @@ def _stories(builder: Any, split: str) -> Stories:
             f"ag_news_subset in {builder.data_dir}: the {split} split has a label out of range"
         )
     return Stories(titles, descriptions, labels.astype(np.int32))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

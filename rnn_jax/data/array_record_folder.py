@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from rnn_jax.config import InputError
 from rnn_jax.data import labelled_folder
 from rnn_jax.data.labelled_folder import MAX_LINE, Format, Record, check_file, check_label
+from rnn_jax.system.messages import first_line
 
 __all__ = ["classes", "files", "read", "records", "stories"]
 
@@ -47,7 +48,7 @@ def records(path: pathlib.Path) -> Iterator[Record]:
         reader = ArrayRecordReader(str(path), _OPTIONS)
         count = reader.num_records() if reader.ok() else 0
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
     if not count:
         raise InputError(f"{path} has no stories, or is no array_record file")
     if count > _MAX_RECORDS:
@@ -61,7 +62,7 @@ def records(path: pathlib.Path) -> Iterator[Record]:
     except InputError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
-        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
 
 
 def _record(path: pathlib.Path, number: int, raw: bytes) -> tuple[int, str, str]:
@@ -109,10 +110,6 @@ def _files(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
     if not shards:
         raise InputError(f"{folder} has no {split}*.array_record")
     return [path for path, match in found.items() if match]
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 FORMAT = Format("array_record", "train*.array_record and test*.array_record", _files, records)

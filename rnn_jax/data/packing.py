@@ -1,8 +1,8 @@
 """Which shape a batch gets, and where each text stands in it.
 
 A shape with as many rows as a batch has texts is padded: each text has a row of its own. One with
-fewer rows is packed: several texts stand one after the other in each row (`rnn_jax.segments` says
-how a network tells them apart). Texts are placed by best fit, longest first.
+fewer rows is packed: several texts stand one after the other in each row (`rnn_jax.nn.segments`
+says how a network tells them apart). Texts are placed by best fit, longest first.
 """
 
 from __future__ import annotations

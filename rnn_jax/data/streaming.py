@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_jax import files
 from rnn_jax.config import InputError
 from rnn_jax.data import sources, text
 from rnn_jax.data.batching import Examples
@@ -30,6 +29,7 @@ from rnn_jax.data.labelled_folder import check_file
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.stories import Stories, digests
 from rnn_jax.data.text import Vectorizer
+from rnn_jax.system import files
 
 FORMAT = 2  # of the cache; another number means another version's
 CHUNK_STORIES = 4_096

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from rnn_jax.layers import RNN, Bidirectional, Stacked
+from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.types import Cell
 
 Module = RNN | Bidirectional | Stacked

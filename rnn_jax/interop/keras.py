@@ -24,7 +24,7 @@ from rnn_jax.interop.arrays import (
     layers_of,
     require,
 )
-from rnn_jax.layers import MERGES, Stacked
+from rnn_jax.nn.layers import MERGES, Stacked
 from rnn_jax.types import Cell
 
 GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3}

@@ -28,7 +28,7 @@ from rnn_jax.interop.arrays import (
     layers_of,
     require,
 )
-from rnn_jax.layers import Bidirectional, Stacked
+from rnn_jax.nn.layers import Bidirectional, Stacked
 from rnn_jax.types import Array, Carry, LSTMState
 
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}

@@ -24,10 +24,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rnn_jax.kernels.fused_kernel import fused
-from rnn_jax.kernels.kernel import Kernel, Unrolled
-from rnn_jax.kernels.native_kernel import native
-from rnn_jax.kernels.scan_kernel import scan
+from rnn_jax.kernels.base import Kernel, Unrolled
+from rnn_jax.kernels.fused.kernel import fused
+from rnn_jax.kernels.native.kernel import native
+from rnn_jax.kernels.scan import scan
 from rnn_jax.types import Array, Cell, Params
 
 __all__ = [

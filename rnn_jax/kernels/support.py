@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.affine import compute_dtype
+from rnn_jax.cells.affine import compute_dtype
 from rnn_jax.types import Array, Carry, Cell, Direction
 
 Options = dict[str, tuple]  # the values that a kernel needs a cell's options to have

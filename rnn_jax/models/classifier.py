@@ -15,8 +15,8 @@ from rnn_jax import masking
 from rnn_jax.config import option
 from rnn_jax.models import recurrent
 from rnn_jax.models.recurrent import RecurrentConfig
-from rnn_jax.noise import dropout, module_rate, rate_array
-from rnn_jax.segments import boundaries, segment_max, segment_mean
+from rnn_jax.nn.noise import dropout, module_rate, rate_array
+from rnn_jax.nn.segments import boundaries, segment_max, segment_mean
 from rnn_jax.types import Array, Cell, PRNGKey
 
 # (recurrent layer, its final carry, outputs, mask) -> float[batch, features]
@@ -70,7 +70,7 @@ class SequenceClassifier(nn.Module):
       dropout: share of features that training drops from the tokens' vectors and from what is
         pooled.
       token_dropout: share of tokens whose whole vector training drops, each on its own. For this
-        and `dropout` the collection "rates" may have others (`rnn_jax.noise.module_rate`).
+        and `dropout` the collection "rates" may have others (`rnn_jax.nn.noise.module_rate`).
 
     Raises:
       ValueError: an attribute out of its bounds.
@@ -118,7 +118,7 @@ class SequenceClassifier(nn.Module):
           tokens: int32[batch, time], or int32[rows, time] packed.
           lengths: int32[batch]; padded, tokens beyond them are padding.
           deterministic: no dropout; otherwise needs the random stream "dropout".
-          segments: of packed sequences, int32[rows, time], as in `rnn_jax.segments`.
+          segments: of packed sequences, int32[rows, time], as in `rnn_jax.nn.segments`.
 
         Returns:
           float32[batch, classes].

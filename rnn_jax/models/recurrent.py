@@ -9,8 +9,9 @@ from typing import Any
 
 import flax.linen as nn
 
-from rnn_jax import cells, kernels, layers
+from rnn_jax import cells, kernels
 from rnn_jax.config import InputError, Section, nearest, option
+from rnn_jax.nn import layers
 from rnn_jax.types import Cell
 
 # name -> (the config's model section) -> cell. A cell is one function and one row.

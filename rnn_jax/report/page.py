@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnn_jax.files import write_atomically
 from rnn_jax.report import history as records
 from rnn_jax.report.charts import layout
 from rnn_jax.report.pieces import Prose, Seconds, Section, Share, Table
+from rnn_jax.system.files import write_atomically
 
 ON_DEFAULTS = "Where an option differs from its default, the default stands beside it."
 

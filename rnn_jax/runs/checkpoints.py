@@ -34,8 +34,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rnn_jax import files
 from rnn_jax.config import InputError
+from rnn_jax.system import files
+from rnn_jax.system.messages import first_line
 from rnn_jax.types import Params
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,7 @@ def companions(path: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
             if (path / name).is_file()
         }
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
 
 
 def restore(path: pathlib.Path, name: str, like: Any) -> Any:
@@ -292,7 +293,7 @@ def restore(path: pathlib.Path, name: str, like: Any) -> Any:
     except Exception as error:  # orbax raises whatever its layers raise
         raise InputError(
             f"checkpoint {path} does not hold the arrays that this config and this version of "
-            f"rnn_jax expect ({_first_line(error)}); choose another --workdir"
+            f"rnn_jax expect ({first_line(error)}); choose another --workdir"
         ) from error
     arrays = jax.tree.map(jax.numpy.asarray, arrays)
     return like._replace(**arrays) if hasattr(like, "_asdict") else arrays
@@ -316,13 +317,13 @@ def verify(path: pathlib.Path) -> str:
     except FileNotFoundError:
         return f"it has no {DIGESTS}"
     except (OSError, ValueError, RecursionError) as error:
-        return f"its {DIGESTS} cannot be read ({_first_line(error)})"
+        return f"its {DIGESTS} cannot be read ({first_line(error)})"
     if not isinstance(expected, dict):
         return f"its {DIGESTS} is no JSON object"
     try:
         found = _digests(path)
     except (OSError, ValueError) as error:
-        return _first_line(error)
+        return first_line(error)
     if expected != found:
         names = {name for name in {*found, *expected} if expected.get(name) != found.get(name)}
         return f"damaged files: {', '.join(sorted(names)[:5])}"
@@ -395,9 +396,4 @@ def _is_record(record: Any) -> bool:
 def _reason(error: BaseException) -> str:
     """Why something could not be written, in a few words."""
     words = (os.strerror(number) for number in WRITE_ERRORS)
-    return next((word for word in words if word in str(error)), _first_line(error)[:200])
-
-
-def _first_line(error: BaseException) -> str:
-    strerror = getattr(error, "strerror", None)
-    return strerror or next(iter(str(error).splitlines()), "") or type(error).__name__
+    return next((word for word in words if word in str(error)), first_line(error)[:200])

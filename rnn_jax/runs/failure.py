@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from rnn_jax import files
+from rnn_jax.system import files
 
 FAILURE = "failure.json"
 

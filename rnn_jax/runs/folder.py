@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rnn_jax import config as config_lib
-from rnn_jax import files
 from rnn_jax.config import Config, InputError
 from rnn_jax.runs import checkpoints
 from rnn_jax.runs.checkpoints import Found
@@ -32,6 +31,7 @@ from rnn_jax.runs.identity import (
     read_identity,
 )
 from rnn_jax.runs.records import METRICS, TENSORBOARD
+from rnn_jax.system import files
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rnn_jax import config as config_lib
-from rnn_jax import files, machine
 from rnn_jax.config import Config, InputError
+from rnn_jax.system import files, machine
 from rnn_jax.version import __version__
 
 CONFIG = "config.json"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rnn_jax import files
+from rnn_jax.system import files
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"

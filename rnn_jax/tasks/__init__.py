@@ -13,15 +13,16 @@ from rnn_jax import config as config_lib
 from rnn_jax.config import Config, InputError, nearest
 from rnn_jax.runs.identity import Reader
 from rnn_jax.tasks import classification
-from rnn_jax.tasks.base import NOTHING, Cells, Data, Facts, Kind, Resolved, Tables, Task, Trained
+from rnn_jax.tasks.base import NOTHING, Cells, Data, Facts, Kind, Resolved, Task, Trained
 from rnn_jax.tasks.classification import ClassificationConfig
 
 __all__ = [
-    "TASKS", "ClassificationConfig", "Data", "Extras", "Facts", "Kind", "Resolved", "Tables",
-    "Task", "Trained", "check", "kind_of", "make", "reader", "resolve",
+    "DEFAULT", "NO_EXTRAS", "TASKS", "ClassificationConfig", "Data", "Extras", "Facts", "Kind",
+    "Resolved", "Task", "Trained", "kind_of", "make", "reader", "resolve",
 ]  # fmt: skip
 
 TASKS: dict[str, Kind] = {"classification": classification.kind()}
+DEFAULT = "classification"  # the task of configs that do not name one: those of 0.1
 
 
 class Extras(NamedTuple):
@@ -94,8 +95,7 @@ def reader(extras: Extras = NO_EXTRAS) -> Reader:
     """
 
     def read(values: Any, facts: Any) -> tuple[Config, Facts]:
-        # Before there were other tasks, a config did not name its own.
-        name = values.get("task", "classification") if isinstance(values, dict) else None
+        name = values.get("task", DEFAULT) if isinstance(values, dict) else None
         if not isinstance(name, str):
             raise InputError("a config must be a JSON object with the name of its task")
         kind = kind_of(name, extras)

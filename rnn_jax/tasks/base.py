@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from rnn_jax.config import Config
-from rnn_jax.metrics import Sums
-from rnn_jax.tables import Tables
+from rnn_jax.optim.tables import Tables
+from rnn_jax.tasks.metrics import Sums
 from rnn_jax.types import Array, Batch, Carry, Cell, Params, PRNGKey
 
 Facts = Mapping[str, Any]  # what of the data a model must know, such as classes; plain JSON

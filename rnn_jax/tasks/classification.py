@@ -11,16 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax import metrics, models, report
+from rnn_jax import models, report
 from rnn_jax.config import Config, InputError
 from rnn_jax.data import epochs, packing, preparation, sources
 from rnn_jax.data.epochs import Pass
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.text import Vectorizer
-from rnn_jax.metrics import Sums
 from rnn_jax.models import ModelConfig, recurrent
-from rnn_jax.tables import Tables
+from rnn_jax.optim.tables import Tables
+from rnn_jax.tasks import metrics
 from rnn_jax.tasks.base import Cells, Data, Facts, Kind, Record, Resolved, Say, Task
+from rnn_jax.tasks.metrics import Sums
 from rnn_jax.tasks.predictor import Predictor
 from rnn_jax.types import Array, Batch, Params, PRNGKey
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from rnn_jax import metrics
-from rnn_jax.display import Display
+from rnn_jax.system.display import Display
+from rnn_jax.tasks import metrics
 from rnn_jax.tasks.base import Pass, Task, Trained, outputs_in_order
 from rnn_jax.types import Params
 

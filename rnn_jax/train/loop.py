@@ -18,20 +18,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax import files, interrupts, steps
 from rnn_jax import tasks as tasks_lib
 from rnn_jax.config import Config, InputError
-from rnn_jax.display import Display
-from rnn_jax.interrupts import Interrupted
 from rnn_jax.runs import checkpoints, records
 from rnn_jax.runs import folder as folder_lib
 from rnn_jax.runs.checkpoints import Checkpoints, Progress
 from rnn_jax.runs.failure import RunError, writing
 from rnn_jax.runs.folder import Claim
 from rnn_jax.runs.identity import CONFIG, Identity, environment
+from rnn_jax.system import files, interrupts
+from rnn_jax.system.display import Display
+from rnn_jax.system.interrupts import Interrupted
 from rnn_jax.tasks import Extras, Kind
 from rnn_jax.tasks.base import NOTHING, Cells, Task, Window
-from rnn_jax.train import failures, numerics, outcome
+from rnn_jax.train import failures, numerics, outcome, steps
 from rnn_jax.train import plan as plan_lib
 from rnn_jax.train.evaluate import evaluate_split
 from rnn_jax.train.plan import Plan, Session, Standing

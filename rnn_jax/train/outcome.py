@@ -9,12 +9,14 @@ import jax
 import numpy as np
 
 from rnn_jax import config as config_lib
-from rnn_jax import files, report, summary
+from rnn_jax import report
 from rnn_jax.config import Config, InputError
-from rnn_jax.display import Display
+from rnn_jax.report import summary
 from rnn_jax.runs import checkpoints, records
 from rnn_jax.runs.checkpoints import Progress
 from rnn_jax.runs.folder import REPORT, Claim
+from rnn_jax.system import files
+from rnn_jax.system.display import Display
 from rnn_jax.tasks.base import Pass, Task
 from rnn_jax.train.evaluate import evaluate_split
 from rnn_jax.types import Params

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import jax
 
-from rnn_jax import steps, updates
 from rnn_jax.config import Config, TrainConfig
-from rnn_jax.display import Display
-from rnn_jax.interrupts import Request
-from rnn_jax.optimizer import Hyperparameters
+from rnn_jax.optim import updates
+from rnn_jax.optim.optimizer import Hyperparameters
 from rnn_jax.runs.checkpoints import Checkpoints, Progress
 from rnn_jax.runs.records import Scalars
-from rnn_jax.steps import TrainState
+from rnn_jax.system.display import Display
+from rnn_jax.system.interrupts import Request
 from rnn_jax.tasks.base import Data, Task
-from rnn_jax.train import numerics
+from rnn_jax.train import numerics, steps
 from rnn_jax.train.numerics import Examination, Stage
+from rnn_jax.train.steps import TrainState
 from rnn_jax.types import Batch, Params, PRNGKey
 
 

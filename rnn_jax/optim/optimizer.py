@@ -36,7 +36,7 @@ class Hyperparameters:
     warmup_steps: int32[], steps over which the learning rate rises to its value.
     decay_steps: int32[], steps over which it then falls to 0, along a cosine.
     rates: of the noise; the task's, see `rnn_jax.tasks.Task`.
-    missed: what a table's update makes of the above, see `rnn_jax.tables.TableUpdate`.
+    missed: what a table's update makes of the above, see `rnn_jax.optim.tables.TableUpdate`.
     b1, b2: Adam's decays, constants of the compiled step: optax computes 1 - b2 in float64 and
       rounds it then. In float32 it would be off by 1e-5 of itself.
     """

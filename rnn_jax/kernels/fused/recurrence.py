@@ -13,9 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.kernels import fused_gru, fused_lstm, fused_simple_rnn, loop, support
-from rnn_jax.kernels.fused_rule import Context, Rule, Weights
-from rnn_jax.kernels.products import rows
+from rnn_jax.kernels import support
+from rnn_jax.kernels.fused import gru as fused_gru
+from rnn_jax.kernels.fused import loop
+from rnn_jax.kernels.fused import lstm as fused_lstm
+from rnn_jax.kernels.fused import simple_rnn as fused_simple_rnn
+from rnn_jax.kernels.fused.products import rows
+from rnn_jax.kernels.fused.rule import Context, Rule, Weights
 from rnn_jax.types import Array, Carry, hidden_state
 
 RULES: dict[str, Callable[..., Rule]] = {

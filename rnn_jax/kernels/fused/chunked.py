@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.kernels import recurrence
-from rnn_jax.kernels.products import outer, over_time, transposed
-from rnn_jax.kernels.recurrence import Operands, Walk
+from rnn_jax.kernels.fused import recurrence
+from rnn_jax.kernels.fused.products import outer, over_time, transposed
+from rnn_jax.kernels.fused.recurrence import Operands, Walk
 from rnn_jax.types import Array, Carry, hidden_state
 
 

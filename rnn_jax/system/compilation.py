@@ -12,7 +12,7 @@ import warnings
 
 import jax
 
-from rnn_jax import files
+from rnn_jax.system import files
 
 # JAX's own name for "compiled, or loaded from the cache"; the tests hold us to it.
 _COMPILED = "/jax/core/compile/backend_compile_duration"

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from rnn_jax import kernels
 from rnn_jax.kernels import Kernel
-from rnn_jax.noise import dropout, module_rate
+from rnn_jax.nn.noise import dropout, module_rate
 from rnn_jax.types import Array, Carry, Cell, Direction, Params
 from rnn_jax.unrolling import unroll_directions
 
@@ -196,7 +196,7 @@ class Stacked(nn.Module):
     skip: each layer but the first reads the stack's inputs beside the outputs below, and the
       outputs of all layers together are the stack's (Graves 2013, https://arxiv.org/abs/1308.0850).
     dropout: share of the features dropped between layers, each step by itself. The collection
-      "rates" may have another in its place (`rnn_jax.noise.module_rate`).
+      "rates" may have another in its place (`rnn_jax.nn.noise.module_rate`).
 
     >>> import jax
     >>> from rnn_jax.cells import lstm

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.kernels.kernel import Kernel, Unrolled
+from rnn_jax.kernels.base import Kernel, Unrolled
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Direction
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from rnn_jax.affine import ACTIVATIONS
-from rnn_jax.kernels.fused_rule import (
+from rnn_jax.cells.affine import ACTIVATIONS
+from rnn_jax.kernels.fused.products import step_product
+from rnn_jax.kernels.fused.rule import (
     Rule,
     Weights,
     given,
@@ -15,7 +16,6 @@ from rnn_jax.kernels.fused_rule import (
     sum_gradients,
     tanh_slope,
 )
-from rnn_jax.kernels.products import step_product
 from rnn_jax.types import Array
 
 # The derivative given the activation's value; for a sigmoid, with respect to half its argument.

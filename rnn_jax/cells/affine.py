@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.initializers import INITIALIZERS
+from rnn_jax.cells.initializers import INITIALIZERS
 from rnn_jax.types import Array, Params, PRNGKey
 
 # A name in ACTIVATIONS, or any function of an array.
@@ -43,7 +43,7 @@ class CellSpec:
     layer_norm: whether the pre-activations are normalised (Ba et al. 2016).
     input_dropout: share of the inputs' features dropped, the same at each step of a row.
     recurrent_dropout: share of the hidden state's features dropped where it enters the product.
-    initializer: a name in `rnn_jax.initializers.INITIALIZERS`.
+    initializer: a name in `rnn_jax.cells.initializers.INITIALIZERS`.
     dtype: the compute type; None takes that of the parameters.
     param_dtype: the type in which `init` makes the parameters.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 
-from rnn_jax.affine import ACTIVATIONS, Activation, activation
+from rnn_jax.cells.affine import ACTIVATIONS, Activation, activation
 from rnn_jax.masking import zero_masked
 from rnn_jax.types import Array
 

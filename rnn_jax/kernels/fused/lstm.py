@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from rnn_jax.kernels.fused_rule import (
+from rnn_jax.kernels.fused.products import step_product
+from rnn_jax.kernels.fused.rule import (
     GATED,
     Context,
     Rule,
@@ -19,7 +20,6 @@ from rnn_jax.kernels.fused_rule import (
     sum_gradients,
     tanh_slope,
 )
-from rnn_jax.kernels.products import step_product
 from rnn_jax.types import Array, LSTMState
 
 

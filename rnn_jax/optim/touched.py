@@ -4,7 +4,7 @@ Adam over a whole table moves every row at every step, since the running means o
 still decay and still push. Over 20,000 rows, of which a batch reads a few hundred, that is most
 of the time of a small model's step. Here the optimizer sees a small table instead: the rows that
 the batch reads, each once, with their own running means. The rule that results is "lazy" Adam (and
-dense Adam again, if rows first make up for what they missed: `rnn_jax.delayed`):
+dense Adam again, if rows first make up for what they missed: `rnn_jax.optim.delayed`):
 
 - a row is touched if a token of the batch reads it; the padding row (id 0) never is;
 - gradients of the same row are summed before the norm that clips is taken;
@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from rnn_jax import tables as tables_lib
-from rnn_jax.tables import Learned, Tables, TableUpdate
+from rnn_jax.optim import tables as tables_lib
+from rnn_jax.optim.tables import Learned, Tables, TableUpdate
 from rnn_jax.types import Array, Batch, Params
 
 PADDING = 0
@@ -57,7 +57,7 @@ def read(
     """`TableUpdate.read`: the batch's rows stand for the tables.
 
     Args:
-      tables, marks, learned, batch: see `rnn_jax.tables.TableUpdate`.
+      tables, marks, learned, batch: see `rnn_jax.optim.tables.TableUpdate`.
       padding: whether the padding row is one like all others.
     """
     rows, positions = reads(tables.read(batch), tables.rows, padding)

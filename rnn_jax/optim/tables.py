@@ -5,7 +5,7 @@ calls them around the gradient, in this order:
 
     read -> catch_up -> (gradient of the loss) -> gradient -> (optimizer) -> mark -> write
 
-`rnn_jax.updates` has the names of all updates; here is the one that leaves everything to the
+`rnn_jax.optim.updates` has the names of all updates; here is the one that leaves everything to the
 optimizer.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from rnn_jax.optimizer import Hyperparameters
+from rnn_jax.optim.optimizer import Hyperparameters
 from rnn_jax.types import Array, Batch, Params
 
 

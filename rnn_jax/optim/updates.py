@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 
-from rnn_jax import optimizer
 from rnn_jax.config import OptimizerConfig
-from rnn_jax.delayed import delayed
-from rnn_jax.optimizer import Hyperparameters
-from rnn_jax.tables import TableUpdate, dense
-from rnn_jax.touched import touched
+from rnn_jax.optim import optimizer
+from rnn_jax.optim.delayed import delayed
+from rnn_jax.optim.optimizer import Hyperparameters
+from rnn_jax.optim.tables import TableUpdate, dense
+from rnn_jax.optim.touched import touched
 
 # config.embedding_update -> the update
 UPDATES = {"dense": dense, "touched": touched, "delayed": delayed}

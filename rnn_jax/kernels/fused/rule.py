@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from rnn_jax.kernels.products import outer, transposed
+from rnn_jax.kernels.fused.products import outer, transposed
 from rnn_jax.types import Array, Carry, hidden_state
 
 

@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax import machine
-from rnn_jax.affine import compute_dtype, drop
-from rnn_jax.kernels import native_library, support
-from rnn_jax.kernels.fused_rule import GATED
-from rnn_jax.kernels.kernel import Kernel, Unrolled
+from rnn_jax.cells.affine import compute_dtype, drop
+from rnn_jax.kernels import support
+from rnn_jax.kernels.base import Kernel, Unrolled
+from rnn_jax.kernels.fused.rule import GATED
+from rnn_jax.kernels.native import library as native_library
 from rnn_jax.masking import starts, zero_masked
+from rnn_jax.system import machine
 from rnn_jax.types import Array, Carry, Cell, Direction, LSTMState, Params
 
 _SUPPORTED = {"lstm": lambda spec: GATED | {"projection": (None,), "peepholes": (False,)}}

@@ -2,9 +2,9 @@
 
 Adam moves a row at every step, read or not: after a gradient the row's running mean m goes on
 pushing until it has decayed, about 1 / (1 - b1) times as far in all as at the gradient's own step.
-(Where rows rest while nobody reads them, the rule of `rnn_jax.touched`, a rare word has that step
-alone.) But nobody sees where a row stands until it is read, and without gradients its course is
-known: a row may miss updates, and make up for all of them at once when it is next read.
+(Where rows rest while nobody reads them, the rule of `rnn_jax.optim.touched`, a rare word has that
+step alone.) But nobody sees where a row stands until it is read, and without gradients its course
+is known: a row may miss updates, and make up for all of them at once when it is next read.
 
 Let m and v be the running means of a row after update s (updates count from 1), and let it miss the
 k updates s + 1 to s + k. After j of them its means are b1^j m and b2^j v, and update i = s + j
@@ -48,9 +48,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rnn_jax import optimizer, touched
-from rnn_jax.optimizer import Hyperparameters
-from rnn_jax.tables import Learned, TableUpdate
+from rnn_jax.optim import optimizer, touched
+from rnn_jax.optim.optimizer import Hyperparameters
+from rnn_jax.optim.tables import Learned, TableUpdate
 from rnn_jax.types import Array
 
 _SMALL = 1 << 15  # rows of tails that nobody minds: 256 KiB

@@ -21,7 +21,7 @@ import threading
 import jax
 import jaxlib
 
-from rnn_jax import files
+from rnn_jax.system import files
 
 FOLDER = pathlib.Path(__file__).with_name("cpp")
 

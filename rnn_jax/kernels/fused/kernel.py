@@ -15,13 +15,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.affine import compute_dtype, drop, state_dtype
-from rnn_jax.kernels import chunked, recurrence, support
-from rnn_jax.kernels.chunked import Source
-from rnn_jax.kernels.fused_rule import Weights
-from rnn_jax.kernels.kernel import Kernel, Unrolled
-from rnn_jax.kernels.products import project, sums_dtype
-from rnn_jax.kernels.recurrence import RULES, Operands, Steps, Walk
+from rnn_jax.cells.affine import compute_dtype, drop, state_dtype
+from rnn_jax.kernels import support
+from rnn_jax.kernels.base import Kernel, Unrolled
+from rnn_jax.kernels.fused import chunked, recurrence
+from rnn_jax.kernels.fused.chunked import Source
+from rnn_jax.kernels.fused.products import project, sums_dtype
+from rnn_jax.kernels.fused.recurrence import RULES, Operands, Steps, Walk
+from rnn_jax.kernels.fused.rule import Weights
 from rnn_jax.kernels.support import spec_of
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, Params

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rnn_jax import metrics, optimizer
-from rnn_jax import tables as tables_lib
-from rnn_jax.metrics import Sums
-from rnn_jax.optimizer import Hyperparameters
-from rnn_jax.tables import Learned, TableUpdate
+from rnn_jax.optim import optimizer
+from rnn_jax.optim import tables as tables_lib
+from rnn_jax.optim.optimizer import Hyperparameters
+from rnn_jax.optim.tables import Learned, TableUpdate
+from rnn_jax.tasks import metrics
 from rnn_jax.tasks.base import Task
+from rnn_jax.tasks.metrics import Sums
 from rnn_jax.types import Array, Batch, Params, PRNGKey
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from rnn_jax.kernels.fused_rule import (
+from rnn_jax.kernels.fused.products import outer, step_product, transposed
+from rnn_jax.kernels.fused.rule import (
     GATED,
     Context,
     Rule,
@@ -16,7 +17,6 @@ from rnn_jax.kernels.fused_rule import (
     sigmoid_slope,
     tanh_slope,
 )
-from rnn_jax.kernels.products import outer, step_product, transposed
 from rnn_jax.types import Array
 
 

@@ -1,0 +1,1 @@
+"""What the program asks of the machine and of the process: nothing here knows of recurrence."""

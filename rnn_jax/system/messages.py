@@ -1,0 +1,24 @@
+"""Errors of others as one readable line."""
+
+from __future__ import annotations
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, or its kind where it says nothing; what the system said comes first.
+
+    >>> first_line(ValueError("no such table\\nsee the manual"))
+    'no such table'
+    >>> first_line(KeyError())
+    'KeyError'
+    """
+    strerror = getattr(error, "strerror", None)
+    return strerror or next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """All that an error says, in a line.
+
+    >>> one_line(ValueError("no such flag:\\n  --x"))
+    'no such flag: --x'
+    """
+    return " ".join(str(error).split())
