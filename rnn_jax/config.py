@@ -245,7 +245,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The config as nested plain dictionaries, ready for JSON."""
-    return {"task": config.task, **dataclasses.asdict(config)}
+    groups = {name: dataclasses.asdict(group) for name, group in sections(config).items()}
+    return {"task": config.task, "experiment": config.experiment, **groups}
 
 
 def from_dict(kind: type[C], values: Any) -> C:

@@ -149,6 +149,11 @@ def plan(
     return [batch for part in runs for batch in part]
 
 
+def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    """int64[count]: the order of so many examples in an epoch, the same on any machine."""
+    return _shuffled(count, _random(seed, epoch))
+
+
 def _random(seed: int, epoch: int) -> np.random.Philox:
     return np.random.Philox(np.random.SeedSequence([seed, epoch]))
 

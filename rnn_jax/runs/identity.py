@@ -52,7 +52,10 @@ class Identity(NamedTuple):
         return self.continued[-1]["environment"] if self.continued else self.environment
 
     def to_json(self) -> str:
-        fields = self._asdict() | {"config": config_lib.to_dict(self.config)}
+        fields = self._asdict() | {
+            "config": config_lib.to_dict(self.config),
+            "facts": dict(self.facts),
+        }
         return json.dumps(fields, indent=2) + "\n"
 
     @classmethod

@@ -132,22 +132,24 @@ class Kind(NamedTuple):
     """A kind of task.
 
     config: the class of its configs, whose `task` is its name.
+    make: `(resolved config, facts, cells) -> Task`.
     noun: what a run of it is, such as "a classifier".
     facts: `(config) -> facts`, found without reading more of the data than necessary.
     read_facts: `(what JSON gave) -> facts`; raises ValueError if they are no such facts.
     resolve: `(config, cells, environment, strict) -> Resolved`; `rnn_jax.tasks.resolve` says what
       they mean. Raises InputError for a config that cannot be run.
-    make: `(resolved config, facts, cells) -> Task`.
     remembers: names of the files that `Data.remembered` may have.
     modes: what the program can do with it.
     """
 
     config: type[Config]
-    noun: str
-    facts: Callable[[Any], Facts]
-    read_facts: Callable[[Any], Facts]
-    resolve: Callable[[Any, Cells, Mapping[str, Any], bool], Resolved]
     make: Callable[[Any, Facts, Cells], Task]
+    noun: str = "a run of a task of its own"
+    facts: Callable[[Any], Facts] = lambda config: NOTHING
+    read_facts: Callable[[Any], Facts] = dict
+    resolve: Callable[[Any, Cells, Mapping[str, Any], bool], Resolved] = (
+        lambda config, cells, environment, strict: Resolved(config, {})
+    )
     remembers: tuple[str, ...] = ()
     modes: tuple[str, ...] = MODES
 

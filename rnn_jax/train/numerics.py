@@ -84,7 +84,7 @@ def examiner(
         seen: list[tuple[Stage, Array]] = []
         jax.eval_shape(lambda: seen.extend(walk(params)[1]) or 0)
         probes = [jnp.zeros(values.shape, values.dtype) for _, values in seen]
-        stages[batch.tokens.shape] = [stage for stage, _ in seen]
+        stages[_shapes(batch)] = [stage for stage, _ in seen]
 
         def loss(params: Params, probes: list[Array]) -> tuple[Array, list[Array]]:
             value, seen = walk(params, probes)
@@ -113,7 +113,7 @@ def examiner(
                 values=[_by_sequence(flags, batch.segments) for flags in found.values],
                 cotangents=[_by_sequence(flags, batch.segments) for flags in found.cotangents],
             )
-        return stages[batch.tokens.shape], found
+        return stages[_shapes(batch)], found
 
     return examine
 
@@ -173,6 +173,10 @@ def _walk(
     with nn.intercept_methods(intercept):
         loss, _ = task.loss(params, **arguments)
     return loss, seen
+
+
+def _shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    return tuple(leaf.shape for leaf in jax.tree.leaves(batch))
 
 
 def _not_finite(values: Array, batch: Batch) -> Array:

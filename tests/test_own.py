@@ -1,0 +1,270 @@
+"""A cell, a network and a whole task that an experiment's file brings with it: nothing of the
+package is touched, and they get flags, resume, report and predictions like any other."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import rnn_jax
+from rnn_jax import train
+from rnn_jax.config import InputError, replace
+
+CELL = '''
+"""A leaky integrator of one's own."""
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax import Cell, Config, ModelConfig
+
+
+def leaky(hidden, leak=0.5):
+    def init(key, in_features):
+        return {"kernel": jax.random.normal(key, (in_features, hidden)) / in_features**0.5}
+
+    def project(params, inputs, noise=None):
+        return jnp.tanh(inputs @ params["kernel"])
+
+    def step(params, h, x):
+        h = leak * h + (1 - leak) * x
+        return h, h
+
+    return Cell(init, project, step, lambda params, batch: jnp.zeros((batch, hidden)),
+                spec=("leaky", hidden, leak))
+
+
+CELLS = {"leaky": lambda model: leaky(model.hidden)}
+
+
+def get_config():
+    return Config("own_cell", model=ModelConfig(cell="leaky", hidden=4, embedding_size=8))
+'''
+
+NETWORK = '''
+"""A bag of words, without any recurrence."""
+
+import dataclasses
+
+import flax.linen as nn
+
+from rnn_jax import Config, lengths_to_mask, masked_mean
+from rnn_jax.tasks import classification
+
+
+class Bag(nn.Module):
+    vocab_size: int
+    classes: int
+
+    def setup(self):
+        self.embedding, self.head = nn.Embed(self.vocab_size, 6), nn.Dense(self.classes)
+
+    def __call__(self, tokens, lengths):
+        return self.classify(self.embedding(tokens), lengths)
+
+    def classify(self, vectors, lengths, deterministic=True, segments=None):
+        return self.head(masked_mean(vectors, lengths_to_mask(lengths, vectors.shape[1])))
+
+
+@dataclasses.dataclass(frozen=True)
+class BagConfig(Config):
+    task = "bag"
+
+
+TASKS = {
+    "bag": classification.kind(
+        BagConfig, lambda model, vocab_size, classes, widths, cells: Bag(vocab_size, classes)
+    )
+}
+
+
+def get_config():
+    return BagConfig("own_network")
+'''
+
+TASK = '''
+"""A number that is nearest to many others."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.config import Config, Section, option
+from rnn_jax.tasks import Kind, Task
+from rnn_jax.tasks.in_memory import data_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers(Section):
+    centre: float = option(3.0, "what the numbers lie around")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanConfig(Config):
+    task = "mean"
+    data: Numbers = Numbers()
+
+
+def make(config, facts, cells):
+    def measured(params, batch):
+        errors = (params["mean"] - batch.arrays) ** 2 * batch.weights
+        return {"loss": errors.sum(), "examples": batch.weights.sum().astype(jnp.int32)}
+
+    def loss(params, carry, batch, key, rates):
+        sums = measured(params, batch)
+        return sums["loss"] / jnp.maximum(sums["examples"], 1), (carry, sums)
+
+    def prepare(say, remembered):
+        numbers = np.random.default_rng(0).normal(config.data.centre, 0.1, 60).astype(np.float32)
+        return data_of(config.train, numbers[:40], numbers[40:50], numbers[50:])
+
+    return Task(
+        key="mean",
+        init=lambda key: {"mean": jax.random.normal(key, ())},
+        loss=loss,
+        evaluate=lambda params, carry, batch: (
+            carry, measured(params, batch), params["mean"] - batch.arrays,
+        ),
+        sums={"loss": jnp.float32(0), "examples": jnp.int32(0)},
+        means=lambda sums: {"loss": float(sums["loss"]) / max(int(sums["examples"]), 1)},
+        prepare=prepare,
+        test=lambda remembered: prepare(print, remembered).test,
+        result=lambda record: f"test loss {record['loss']:.4f}",
+        predictor=lambda trained: float(trained.params["mean"]),
+        answer=lambda predictor, text: {"nearest": predictor, "to": text},
+    )
+
+
+TASKS = {"mean": Kind(config=MeanConfig, make=make, noun="a mean")}
+
+
+def get_config():
+    return MeanConfig("own_task")
+'''
+
+FILES = {"own_cell": CELL, "own_network": NETWORK, "own_task": TASK}
+
+
+@pytest.fixture
+def experiments(launch, tmp_path, monkeypatch):
+    """The program, in a checkout that has these experiments too."""
+    import launch as program
+
+    (tmp_path / "experiments").mkdir()
+    for name, text in FILES.items():
+        (tmp_path / "experiments" / f"{name}.py").write_text(text)
+    (tmp_path / "experiments" / "broken.py").write_text("def get_config(:\n")
+    (tmp_path / "experiments" / "._own_cell.py").write_bytes(b"\x00\xff")
+    (tmp_path / "experiments" / ".#own_cell.py").symlink_to("nobody@nowhere.1")
+    monkeypatch.setattr(program, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] == "experiments"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", ["own_cell", "own_network"])
+def test_an_experiment_brings_a_cell_or_a_network_of_its_own(
+    launch, experiments, small, name, signal_at, without_times
+):
+    flags, folder = small, small[-1].partition("=")[2]
+    signal_at(3)
+    code, _, err = launch(f"--experiment={name}", *flags)
+    assert code == 130, err
+    signal_at(10**6)
+    code, out, err = launch(f"--experiment={name}", *flags)
+    assert code == 0, err
+    assert out.splitlines()[-1].startswith("test accuracy ")
+    assert (experiments / "run" / "report.html").stat().st_size > 10_000
+    code, again, _ = launch("--mode=evaluate", f"--workdir={folder}")
+    assert (code, again.strip()) == (0, out.splitlines()[-1])
+    code, answer, _ = launch("--mode=predict", f"--workdir={folder}", "--text=the cat")
+    assert (code, sorted(json.loads(answer))) == (0, ["label", "probabilities"])
+    # Without the experiment's file nothing of it is known, and nothing is imported from the run.
+    with pytest.raises(InputError, match=r"must be one of|unknown task 'bag'"):
+        rnn_jax.load(folder)
+    own = __import__(f"experiments.{name}", fromlist=["x"])
+    given = {key.lower(): getattr(own, key) for key in ("CELLS", "TASKS") if hasattr(own, key)}
+    predictor = rnn_jax.load(folder, **given)
+    assert predictor("the cat").label == json.loads(answer)["label"]
+    # The same from a notebook, with the same bits.
+    config = own.get_config()
+    options = dict(
+        flag.removeprefix("--config.").split("=") for flag in flags if flag.startswith("--config")
+    )
+    typed = {key: int(value) if value.isdigit() else value for key, value in options.items()}
+    result = train.run(replace(config, typed), experiments / "notebook", **given)
+    assert result.line == out.splitlines()[-1]
+    assert without_times(experiments / "notebook") == without_times(experiments / "run")
+
+
+def test_an_experiment_brings_a_task_of_its_own(launch, experiments, signal_at):
+    flags = [
+        "--experiment=own_task", "--config.train.epochs=30", "--config.train.batch_size=7",
+        "--config.optimizer.learning_rate=0.1", f"--workdir={experiments / 'run'}",
+    ]  # fmt: skip
+    signal_at(5)
+    assert launch(*flags)[0] == 130
+    signal_at(10**6)
+    code, out, err = launch(*flags)
+    assert code == 0, err
+    loss = float(out.splitlines()[-1].removeprefix("test loss "))
+    assert loss < 0.03  # the numbers' variance is 0.01
+    assert "validation loss" in out
+    code, answer, _ = launch("--mode=predict", flags[-1], "--text=2.9")
+    assert json.loads(answer) == {"nearest": pytest.approx(3, abs=0.1), "to": "2.9"}
+    assert "Learning curves" in (experiments / "run" / "report.html").read_text()
+    code, out, _ = launch("--experiment=own_task", "--help")
+    assert "--config.data.centre" in out
+    assert "--config.data.source" not in out  # it has its own options and no others
+    assert "--config.model" not in out
+    code, _, err = launch(*flags[:-1], "--config.data.center=1", f"--workdir={experiments / 'x'}")
+    assert (code, "did you mean 'config.data.centre'" in err) == (2, True)
+
+
+def test_one_broken_file_stops_only_its_own_experiment(launch, experiments):
+    code, out, _ = launch("--list_experiments")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["broken", *FILES]
+    code, out, err = launch("--experiment=broken")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "experiments/broken.py" in err
+
+
+def test_a_cell_that_is_not_there_is_refused_before_anything_is_written(launch, tmp_path):
+    code, _, err = launch(
+        "--experiment=lstm", "--config.model.cell=lsmt", f"--workdir={tmp_path / 'run'}"
+    )
+    assert code == 2
+    assert "--config.model.cell must be one of simple_rnn, lstm, gru, not 'lsmt'" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_loop_reads_of_arrays_is_every_example_once():
+    from rnn_jax.data.arrays import ArrayEpochs, ArrayPass
+    from rnn_jax.data.epochs import Dealing
+
+    numbers = np.arange(10, dtype=np.float32) + 1
+    epochs = ArrayEpochs({"x": numbers}, Dealing(batch_size=4, steps_per_call=2, seed=3))
+    seen = []
+    for epoch in (0, 1):
+        (window,) = epochs.windows(epoch, 0)
+        batches = [window.assemble(entries) for entries in window.runs(0, 2)]
+        assert [batch.arrays["x"].shape for batch in batches] == [(2, 4), (2, 4)]
+        together = np.concatenate([batch.arrays["x"].ravel() for batch in batches])
+        weights = np.concatenate([batch.weights.ravel() for batch in batches])
+        np.testing.assert_array_equal(together > 0, weights > 0)
+        assert sorted(together[weights > 0]) == numbers.tolist()
+        np.testing.assert_array_equal(window.batch(2).arrays["x"], together[8:12])
+        assert window.shown(2)["examples"] == (together[8:10] - 1).tolist()
+        seen.append(together.tolist())
+    assert seen[0] != seen[1]
+    (late,) = [list(window.runs(1, 1)) for window in epochs.windows(0, 1)]
+    assert len(late) == 2
+    read = [
+        batch.arrays[members - members[0]] for batch, members in ArrayPass(numbers, 4).batches()
+    ]
+    np.testing.assert_array_equal(np.concatenate(read), numbers)
