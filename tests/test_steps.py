@@ -11,7 +11,7 @@ import optax
 import pytest
 from classifiers import task_of
 
-from rnn_jax import Config, DataConfig, ModelConfig
+from rnn_jax import Config, DataConfig, ModelConfig, train
 from rnn_jax.config import replace
 from rnn_jax.optim import optimizer, updates
 from rnn_jax.runs import checkpoints
@@ -141,7 +141,7 @@ def poisoned(task):
         value, more = task.loss(params, carry, batch, key, rates)
         return jnp.where(batch.labels[0] == 1, jnp.nan, value), more
 
-    return task._replace(loss=loss)
+    return task._replace(key=None, loss=loss)
 
 
 @pytest.mark.parametrize("embedding_update", ["dense", "touched", "delayed"])
@@ -211,7 +211,7 @@ def running_mean():
         ("evaluate", "means", "prepare", "test", "result", "predictor", "answer")
     )
     return Task(
-        key="running mean",
+        key=None,
         init=lambda key: {"w": jnp.float32(0.5)},
         initial_carry=lambda: LSTMState(jnp.float32(2), jnp.float32(0)),
         loss=loss,
@@ -266,3 +266,41 @@ def test_a_carry_is_in_the_checkpoint_and_none_is_no_part_of_it(tmp_path):
         restored = checkpoints.restore(path, "state", like)
         jax.tree.map(np.testing.assert_array_equal, restored, saved)
         assert ("carry" in (path / "state" / "_METADATA").read_text()) == (name == "carry")
+
+
+@pytest.mark.parametrize("embedding_update", ["touched", "delayed"])
+def test_runs_that_differ_in_numbers_alone_compile_nothing_anew(config, tmp_path, embedding_update):
+    changes = {
+        "optimizer.embedding_update": embedding_update,
+        "optimizer.schedule": "cosine",
+        "optimizer.warmup_steps": 2,
+        "train.epochs": 1,
+    }
+    if embedding_update == "touched":
+        changes["optimizer.weight_decay"] = 0.01
+    config = replace(config, changes)
+    other = {
+        "model.dropout": 0.4,
+        "optimizer.learning_rate": 0.03,
+        "optimizer.clip_norm": 0.5,
+        "optimizer.warmup_steps": 5,
+        "optimizer.epsilon": 1e-6,
+        "train.epochs": 2,
+        "train.seed": 3,
+    }
+    if embedding_update == "touched":
+        other["optimizer.weight_decay"] = 0.02
+    compilations = []
+    event = "/jax/core/compile/backend_compile_duration"
+    listen = lambda name, seconds, **_: compilations.append(name) if name == event else None
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        results = [train.run(config, tmp_path / "one")]
+        before = len(compilations)
+        results.append(train.run(replace(config, other), tmp_path / "other"))
+        between = len(compilations) - before
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert before > 0
+    assert between == 0
+    assert (table(results[0].params) != table(results[1].params)).any()

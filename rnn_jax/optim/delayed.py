@@ -99,16 +99,16 @@ def prepare(numbers: Hyperparameters, total_steps: int) -> Hyperparameters:
         updates = min(changing, max(total_steps, 1 << 16))
     # The float32 numbers that optax computes with: 1 - b2 is off by 1e-5 of itself in them.
     b1, b2 = _rounded(numbers.b1), _rounded(numbers.b2)
-    counts = np.arange(updates + 1, dtype=np.int32)
-    rates = np.asarray(jax.jit(optimizer.learning_rate)(numbers, counts), np.float64)
+    # As many as a power of two: runs of other lengths have tables of the same shape.
+    rows = max(_SMALL, 1 << updates.bit_length())
+    rates = jax.jit(optimizer.learning_rate)(numbers, np.arange(rows, dtype=np.int32))
+    rates = np.asarray(rates, np.float64)[: updates + 1]
     i = np.arange(1, updates + 2)
     d = np.sqrt(1 - b2**i)
     c, r, q = rates * d / (1 - b1**i), b1 / math.sqrt(b2), b1 / b2
     tails = np.stack([_tails(c, r), _tails(c * d, q)], axis=1)
     largest = np.finfo(np.float32).max  # a learning rate may be anything
     tails = np.minimum(tails, largest).astype(np.float32)
-    # The last one goes on, so that runs of other lengths have tables of the same.
-    rows = max(_SMALL, 1 << (len(tails) - 1).bit_length())
     tails = np.pad(tails, ((0, rows - len(tails)), (0, 0)), mode="edge")
     return dataclasses.replace(numbers, missed=Missed(np.array([r, q], np.float32), tails))
 

@@ -11,10 +11,12 @@ import types
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 from rnn_jax.config import Config
 from rnn_jax.optim.tables import Tables
+from rnn_jax.system import programs
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.types import Array, Batch, Carry, Cell, Params, PRNGKey
 
@@ -157,8 +159,10 @@ class Kind(NamedTuple):
 class Task(NamedTuple):
     """A task, made.
 
-    key: equal for tasks whose functions compute the same of arrays of the same shapes, so that they
-      share compiled programs.
+    key: a hashable value. Tasks of equal keys have the same `init`, `initial_carry`, `loss`,
+      `evaluate` and `tables`, so that programs compiled for one serve the others; what those
+      functions do not compute with (names of classes, `rates`) is no part of it. None is equal to
+      nothing. Who replaces one of these functions replaces the key.
     init: `(key) -> params`.
     loss: `(params, carry, batch, key, rates) -> (loss, (carry, sums))`; the batch's mean loss, what
       the next batch begins with (of the same structure and shapes), and what is measured on the
@@ -203,9 +207,14 @@ class Task(NamedTuple):
     sections: Callable[[np.ndarray, Any], list[Any]] = lambda outputs, test: []
 
 
+@programs.shared
+def compiled(task: Task) -> Callable[[Params, Carry, Batch], tuple[Carry, Sums, Array]]:
+    """The task's `evaluate`, compiled: the same for all tasks of one key."""
+    return jax.jit(task.evaluate)
+
+
 def outputs_in_order(
     task: Task,
-    evaluate: Callable[[Params, Carry, Batch], tuple[Carry, Sums, Array]],
     params: Params,
     split: Pass,
     after: Callable[[Sums, int], None] = lambda sums, examples: None,
@@ -214,13 +223,12 @@ def outputs_in_order(
 
     Args:
       task: the task.
-      evaluate: the task's `evaluate`, compiled.
       params: the parameters.
       split: what to read.
       after: called after each batch with its sums and how many examples it held; may raise.
     """
     outputs: list[Any] = [None] * split.examples
-    carry = task.initial_carry()
+    evaluate, carry = compiled(task), task.initial_carry()
     for batch, members in split.batches():
         carry, sums, found = evaluate(params, carry, batch)
         for member, output in zip(members, np.asarray(found), strict=False):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from rnn_jax.data import packing
@@ -33,7 +32,6 @@ class Predictor:
 
     def __init__(self, run: Trained, classes: tuple[str, ...], vectorizer: Vectorizer):
         self.run, self.classes, self.vectorizer = run, classes, vectorizer
-        self._evaluate = jax.jit(run.task.evaluate)
 
     def __repr__(self) -> str:
         return f"Predictor({self.run.config.experiment!r}, classes={', '.join(self.classes)})"
@@ -62,7 +60,7 @@ class Predictor:
         stories = Examples(self.vectorizer.encode(texts, length), np.zeros(len(texts), np.int32))
         shapes = packing.padded_shapes(batch_size, length)
         split = Pass(stories, shapes, batch_size, self.vectorizer.words)
-        outputs = outputs_in_order(self.run.task, self._evaluate, self.run.params, split)
+        outputs = outputs_in_order(self.run.task, self.run.params, split)
         return [self._prediction(output) for output in outputs]
 
     def _prediction(self, output: np.ndarray) -> Prediction:

@@ -50,7 +50,7 @@ def evaluate_split(
                 shown.show(done, task.means(jax.device_get(sums)))
             between()
 
-        outputs = outputs_in_order(task, jax.jit(task.evaluate), params, split, after)
+        outputs = outputs_in_order(task, params, split, after)
     found = jax.device_get(metrics.zeros_like(task.sums) if sums is None else sums)
     counts = {name: int(found[name]) for name in task.counts}
     seconds = time.perf_counter() - began

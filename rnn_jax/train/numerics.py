@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rnn_jax.system import programs
 from rnn_jax.tasks.base import Task
 from rnn_jax.types import Array, Batch, Params, PRNGKey
 
@@ -70,6 +71,7 @@ class Wrong(NamedTuple):
     row: int
 
 
+@programs.shared
 def examiner(
     task: Task,
 ) -> Callable[[Params, Any, Batch, PRNGKey, Any], tuple[list[Stage], Examination]]:

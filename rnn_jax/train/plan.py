@@ -6,8 +6,6 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-
 from rnn_jax.config import Config, TrainConfig
 from rnn_jax.optim import updates
 from rnn_jax.optim.optimizer import Hyperparameters
@@ -93,8 +91,7 @@ def make(config: Config, task: Task, data: Data) -> Plan:
     update = updates.make(config.optimizer)
     total = train.epochs * data.epochs.batches
     numbers = updates.hyperparameters(config.optimizer, total, task.rates)
-    train_step = steps.make_train_step(task, update, stop_at_non_finite=train.non_finite == "stop")
-    settle = jax.jit(steps.make_settle(task, update))
+    train_steps, settle = steps.compiled(task, update, train.non_finite == "stop")
     examine = numerics.examiner(task)
     return Plan(
         config=train,
@@ -103,7 +100,7 @@ def make(config: Config, task: Task, data: Data) -> Plan:
         numbers=numbers,
         key=steps.run_key(train.seed),
         init_state=lambda: steps.init_state(task, update, numbers, train.seed),
-        train_steps=jax.jit(steps.make_train_steps(train_step), donate_argnums=0),
+        train_steps=train_steps,
         settle=settle,
         examine=lambda state, batch, key: examine(
             settle(state, numbers).params, state.carry, batch, key, numbers.rates

@@ -13,6 +13,7 @@ from rnn_jax.optim import optimizer
 from rnn_jax.optim import tables as tables_lib
 from rnn_jax.optim.optimizer import Hyperparameters
 from rnn_jax.optim.tables import Learned, TableUpdate
+from rnn_jax.system import programs
 from rnn_jax.tasks import metrics
 from rnn_jax.tasks.base import Task
 from rnn_jax.tasks.metrics import Sums
@@ -197,6 +198,31 @@ def make_settle(
         return state._replace(**learned._replace(settled=settled)._asdict())
 
     return settle
+
+
+class Compiled(NamedTuple):
+    """A task's training, compiled.
+
+    train_steps: as `make_train_steps` returns it; the state that it is given is used up.
+    settle: as `make_settle` returns it.
+    """
+
+    train_steps: TrainSteps
+    settle: Callable[[TrainState, Hyperparameters], TrainState]
+
+
+@programs.shared
+def compiled(task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Compiled:
+    """What a run calls: the same for all tasks of one key, so that it is compiled once.
+
+    Args:
+      task, update, stop_at_non_finite: as for `make_train_step`.
+    """
+    train_step = make_train_step(task, update, stop_at_non_finite=stop_at_non_finite)
+    return Compiled(
+        train_steps=jax.jit(make_train_steps(train_step), donate_argnums=0),
+        settle=jax.jit(make_settle(task, update)),
+    )
 
 
 def _learned(state: TrainState) -> Learned:
