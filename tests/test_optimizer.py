@@ -41,6 +41,12 @@ def test_a_short_gradient_is_not_clipped():
         (OptimizerConfig(learning_rate=1.0, warmup_steps=2), [0.5, 1, 1, 1]),
         (OptimizerConfig(learning_rate=1.0, warmup_steps=1), [1, 1, 1, 1]),
         (OptimizerConfig(learning_rate=1.0, schedule="cosine"), [1, 0.8535534, 0.5, 0.1464466]),
+        # A rise that is longer than the run keeps its slope.
+        (OptimizerConfig(learning_rate=1.0, warmup_steps=8), [0.125, 0.25, 0.375, 0.5]),
+        (
+            OptimizerConfig(learning_rate=1.0, schedule="cosine", warmup_steps=10**12),
+            [1 / (2**31 - 1), 2 / (2**31 - 1), 3 / (2**31 - 1), 4 / (2**31 - 1)],
+        ),
         (
             OptimizerConfig(learning_rate=1.0, schedule="cosine", warmup_steps=2),
             [0.5, 1.0, 1.0, 0.5],

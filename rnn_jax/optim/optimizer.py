@@ -64,7 +64,7 @@ def hyperparameters(
       rates: the task's.
     """
     some = lambda value: np.float32(value) if value else None
-    warmup = min(config.warmup_steps, total_steps)
+    warmup = config.warmup_steps  # a run that is shorter ends on the way up
     decay = {"constant": None, "cosine": max(total_steps - warmup, 1)}[config.schedule]
     return Hyperparameters(
         learning_rate=np.float32(config.learning_rate),
