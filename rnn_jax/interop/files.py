@@ -13,29 +13,48 @@ import numpy as np
 
 MAX_BYTES = 2**36
 
+# What safetensors' reader for NumPy has a type for; it writes float8, too, but cannot read it.
+SAFETENSORS_TYPES = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "bfloat16", "float32", "float64", "complex64",
+)  # fmt: skip
+
 
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
     """Writes named arrays, such as a state dict, to a file.
 
+    .npz holds NumPy's own numbers: bool, integers, floats and complex numbers of every size and
+    byte order. .safetensors holds those of `SAFETENSORS_TYPES`, bfloat16 among them, always in
+    little-endian byte order. Anything else is refused before the file is opened.
+
     Args:
       path: the file; its ending chooses the format, .npz or .safetensors.
-      arrays: what `load_arrays` gives back, bit for bit.
+      arrays: arrays of any shape, scalars among them. `load_arrays` gives each back under its name,
+        bit for bit.
 
     Raises:
-      ValueError: another ending, or an array that only pickle could write.
+      ValueError: another ending, an array of a type that the format cannot hold, or a name that it
+        cannot: one that is no string or not text in UTF-8; in .npz, one with a NUL character or of
+        more than 65,531 bytes; in .safetensors, "__metadata__".
       ImportError: .safetensors, and the package safetensors is not installed.
-    """
-    arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biufc" and (_ending(path) == ".npz" or array.dtype.hasobject):
-            raise ValueError(f"{name!r} has a type that {_ending(path)} cannot hold: {array.dtype}")
-    if _ending(path) == ".npz":
-        with open(path, "wb") as file:
-            np.savez(file, **arrays)
-    else:
-        from safetensors.numpy import save_file
+      OSError: the file cannot be written.
 
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_arrays(f"{folder}/a.npz", {"file": np.float32(0.5)})
+    ...     load_arrays(f"{folder}/a.npz")["file"].shape
+    ()
+    """
+    ending = _ending(path)
+    if not isinstance(arrays, Mapping):
+        raise ValueError(
+            f"arrays must be a dictionary of arrays by name, got {type(arrays).__name__}"
+        )
+    checked = {
+        _checked_name(name, ending): _checked_array(name, array, ending)
+        for name, array in arrays.items()
+    }
+    {".npz": _write_npz, ".safetensors": _write_safetensors}[ending](path, checked)
 
 
 def load_arrays(path: str | os.PathLike, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
@@ -62,6 +81,62 @@ def load_arrays(path: str | os.PathLike, max_bytes: int = MAX_BYTES) -> dict[str
     except Exception as error:  # a damaged file meets any of the format's layers
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(f"{os.fspath(path)} is no readable {ending} file: {reason}") from error
+
+
+def _checked_name(name: Any, ending: str) -> str:
+    if not isinstance(name, str):
+        raise ValueError(f"arrays: names must be strings, got {name!r}")
+    try:
+        length = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise ValueError(f"arrays: the name {name!r} cannot be written as UTF-8") from None
+    if ending == ".safetensors":
+        if name == "__metadata__":
+            raise ValueError(
+                "arrays: the name '__metadata__' has a meaning of its own in .safetensors: choose "
+                "another name, or .npz"
+            )
+        return str(name)
+    if "\0" in name:
+        raise ValueError(f"arrays: .npz cannot hold the name {name!r}, which has a NUL character")
+    if length > 2**16 - 5:  # the ending .npy is added to it
+        raise ValueError(
+            f"arrays: .npz holds names of at most {2**16 - 5} bytes, got {name[:20]!r}... "
+            f"of {length} bytes"
+        )
+    return str(name)
+
+
+def _checked_array(name: str, value: Any, ending: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"arrays: {name!r} is no array: {error}") from error
+    if ending == ".safetensors":
+        held = array.dtype.name in SAFETENSORS_TYPES
+    else:
+        held = array.dtype.kind in "biufc" and _is_numpys_own(array.dtype)
+    if not held:
+        raise ValueError(f"{name!r} has a type that {ending} cannot hold: {array.dtype}")
+    return array
+
+
+def _is_numpys_own(dtype: np.dtype) -> bool:
+    """Whether NumPy's format brings this type back. Of float8 and its like it keeps the width."""
+    try:
+        return np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) == dtype
+    except (TypeError, ValueError):
+        return False
+
+
+def _write_npz(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
+    # `np.savez` takes the names as keywords, beside its own: "file" and "allow_pickle" clash.
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(name + ".npy")  # without the time: equal arrays, equal bytes
+            member.filename = name + ".npy"  # as it is, where the system's separator is another
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _read_npz(path: str | os.PathLike, max_bytes: int) -> dict[str, np.ndarray]:
@@ -92,6 +167,13 @@ def _declared_bytes(file: IO[bytes]) -> int:
     if dtype.hasobject:
         raise ValueError("pickled objects, which allow_pickle=False refuses")
     return math.prod(shape) * dtype.itemsize
+
+
+def _write_safetensors(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
+    from safetensors.numpy import save_file
+
+    # Not `np.ascontiguousarray`, which makes an array of one entry of a scalar.
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
 
 
 def _read_safetensors(path: str | os.PathLike, max_bytes: int) -> dict[str, np.ndarray]:
