@@ -1,4 +1,5 @@
-"""Outputs, final states and all gradients against Keras (recorded by `references/record.py`)."""
+"""Outputs, final states and all gradients against Keras (recorded by `references/record.py`);
+options that those leave alone, read off `get_config()` (by `references/record_layers.py`)."""
 
 import jax
 import numpy as np
@@ -6,8 +7,6 @@ import pytest
 from references.stored import Case, names
 
 from rnn_jax import interop
-from rnn_jax.nn.layers import Bidirectional
-from rnn_jax.types import LSTMState
 
 # float64 shows that the equations agree; float32 adds rounding, which is worst in the deepest.
 CASES = [(name, "float64") for name in names("keras")]
@@ -41,16 +40,15 @@ def compare(case):
     cotangent = (carry_of(module, case, "cotangent"), above)
     result, gradients = run(variables, inputs, carry_of(module, case, "initial"), cotangent)
     carry, outputs = result
-    # At masked steps Keras' Bidirectional has zeros, as we do; its other layers repeat the output
-    # before, which is zero at first.
-    ours = outputs if case.config["merge"] else filled_forward(outputs, masked)
-    case.agree("outputs", ours, case["outputs"])
+    theirs = interop.outputs_to_keras(module, outputs, **steps)
+    case.agree("outputs", theirs, case["outputs"])
     assert not np.any(np.asarray(outputs)[masked])
-    agree_lists(case, "final", lists_of(module, carry))
+    agree_lists(case, "final", stacked(case, interop.carry_to_keras(module, carry)))
 
     variables_gradient, inputs_gradient, initial_gradient = gradients
     case.agree("gradient of inputs", inputs_gradient, case["gradient/inputs"])
-    agree_lists(case, "gradient/initial", lists_of(module, initial_gradient))
+    initial_gradient = interop.carry_to_keras(module, initial_gradient)
+    agree_lists(case, "gradient/initial", stacked(case, initial_gradient))
     agree_lists(
         case, "gradient/weights", stacked(case, interop.to_keras(module, variables_gradient))
     )
@@ -63,7 +61,7 @@ def convert(case):
         weights if len(weights) > 1 else weights[0],
         kind,
         bidirectional=case.config["merge"] is not None,
-        merge=case.config["merge"] or "concat",
+        merge=case.config["merge"],
         reset_after=(variant == "after") if variant and not case.config["bias"] else None,
     )
 
@@ -75,16 +73,8 @@ def stacked(case, value):
 
 def carry_of(module, case, prefix):
     """The module's carry, from Keras' states in order."""
-
-    def one(layer, states):
-        if isinstance(layer, Bidirectional):
-            half = len(states) // 2
-            return one(layer.forward, states[:half]), one(layer.backward, states[half:])
-        return LSTMState(*states) if len(states) == 2 else states[0]
-
-    layers = stacked(case, module.layers if case.config["layers"] > 1 else module)
-    carries = tuple(map(one, layers, layer_states(case, prefix)))
-    return carries if case.config["layers"] > 1 else carries[0]
+    states = layer_states(case, prefix)
+    return interop.carry_from_keras(module, states if case.config["layers"] > 1 else states[0])
 
 
 def layer_states(case, prefix):
@@ -96,20 +86,32 @@ def layer_states(case, prefix):
     return [[entries[key] for key in sorted(entries) if key[0] == str(n)] for n in counts]
 
 
-def lists_of(module, carry):
-    """Undoes `carry_of`: leaves in order are Keras' states."""
-    layers = carry if hasattr(module, "layers") else [carry]
-    return [jax.tree.leaves(layer) for layer in layers]
-
-
 def agree_lists(case, what, actual):
     for n, (arrays, expected) in enumerate(zip(actual, case.layers(what), strict=True)):
         for i, (array, reference) in enumerate(zip(arrays, expected, strict=True)):
             case.agree(f"{what} {n} {i}", array, reference)
 
 
-def filled_forward(outputs, masked):
-    outputs = np.array(outputs)
-    for t in range(1, outputs.shape[1]):
-        outputs[:, t] = np.where(masked[:, t, None], outputs[:, t - 1], outputs[:, t])
-    return outputs
+@pytest.mark.parametrize("name", names("keras_layers"))
+def test_a_configuration_settles_all_options(name):
+    case = Case("keras_layers", name, "float64")
+    layers = case.config
+    one = len(layers) == 1
+    weights = [array for _, array in sorted(case.group("weights").items())]
+    with jax.enable_x64(True):
+        module, variables = interop.from_keras(weights, config=layers[0] if one else layers)
+        mask, initial = case.get("mask"), None
+        if case.group("initial"):
+            initial = case.layers("initial")
+            initial = interop.carry_from_keras(module, initial[0] if one else initial)
+        carry, outputs = module.apply(variables, case["inputs"], mask=mask, initial=initial)
+        zeros = layers[-1].get("zero_output_for_mask", False)
+        theirs = interop.outputs_to_keras(module, outputs, mask=mask, zero_output_for_mask=zeros)
+        case.agree("outputs", theirs, case["outputs"])
+        final = jax.tree.leaves(interop.carry_to_keras(module, carry))
+        expected = [array for own in case.layers("final") for array in own]
+        for i, (array, reference) in enumerate(zip(final, expected, strict=True)):
+            case.agree(f"final {i}", array, reference)
+        if not zeros:
+            last = interop.final_output_to_keras(module, carry, mask=mask)
+            case.agree("final output", last, case["final_output"])

@@ -4,31 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from references.stored import Case, assert_agree, names
+from conversions import identical, init, keras_weights, refusal, torch_kind, torch_weights
+from references.stored import assert_agree, names
 
 from rnn_jax import interop
 from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.types import LSTMState
-
-
-def torch_weights(name="lstm-3-bidirectional", dtype="float32"):
-    return Case("torch", name, dtype).group("weights")
-
-
-def torch_kind(name):
-    return name.split("-")[0].removesuffix("_projected")
-
-
-def identical(actual, expected):
-    """Whether two arrays agree in type, shape and every bit."""
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    same = (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
-    return same and actual.tobytes() == expected.tobytes()
-
-
-def init(module, in_features=3):
-    return module.init(jax.random.key(0), jnp.zeros((1, 1, in_features)))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -41,25 +23,6 @@ def test_torch_weights_return_bit_for_bit(name, dtype):
     assert list(returned) == list(weights)
     assert all(identical(returned[key], weights[key]) for key in weights)
     assert all(array.flags.writeable and array.flags.c_contiguous for array in returned.values())
-
-
-@pytest.mark.parametrize("name", names("keras"))
-def test_keras_weights_return_bit_for_bit(name):
-    case = Case("keras", name, "float64")
-    kind, _, variant = case.config["kind"].partition("_reset_")
-    weights, merge = case.layers("weights"), case.config["merge"]
-    reset_after = variant == "after" if variant and not case.config["bias"] else None
-    options = {"bidirectional": merge is not None, "reset_after": reset_after}
-    module, variables = interop.from_keras(weights, kind, merge=merge or "concat", **options)
-    returned = interop.to_keras(module, variables)
-    assert [len(layer) for layer in returned] == [len(layer) for layer in weights]
-    for layer, returned_layer in zip(weights, returned, strict=True):
-        assert all(map(identical, returned_layer, layer))
-
-    # One layer's list by itself makes a layer, not a stack; the numbers are the same.
-    layer, variables = interop.from_keras(weights[0], kind, merge=merge or "concat", **options)
-    assert isinstance(layer, Bidirectional if merge else RNN)
-    assert all(map(identical, interop.to_keras(layer, variables), weights[0]))
 
 
 def test_what_comes_in_is_a_copy():
@@ -80,12 +43,6 @@ def test_weights_are_jax_arrays_unless_jax_would_cut_their_type():
     with jax.enable_x64(True):
         _, variables = interop.from_torch(torch_weights(dtype="float64"))
         assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variables))
-
-
-def refusal(call, *arguments, **options):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the caller looks at the message)
-        call(*arguments, **options)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +134,6 @@ def test_to_torch_names_what_torch_has_not(option):
     assert option in refusal(interop.to_torch, UNKNOWN_TO_TORCH[option], {"params": {}})
 
 
-def test_to_keras_names_what_keras_has_not():
-    for option, cell in (
-        ("projection", lstm(4, projection=2)),
-        ("layer_norm", gru(4, layer_norm=True)),
-    ):
-        assert option in refusal(interop.to_keras, RNN(cell), {"params": {}})
-
-
 def test_missing_variables_are_named():
     layer = RNN(gru(4))
     params = dict(init(layer)["params"])
@@ -221,58 +170,90 @@ def test_torch_weights_travel_to_keras(name):
     )
 
 
-def test_keras_options_and_arrays_are_checked():
-    kernel, recurrent, bias = np.zeros((3, 12)), np.zeros((4, 12)), np.zeros((2, 12))
-    gru_weights = [kernel, recurrent, bias]
-
-    def message(weights, kind="gru", **options):
-        return refusal(interop.from_keras, weights, kind, **options)
-
-    assert "reset_after must be given" in message(gru_weights[:2])
-    assert "reset_after must be True" in message(gru_weights, reset_after=False)
-    assert "reset_after must be None" in message(gru_weights, "lstm", reset_after=True)
-    assert "hold 4 or 6 arrays" in message(gru_weights, bidirectional=True)
-    assert "hold 2 or 3 arrays" in message(gru_weights * 2)
-    assert "hold 2 or 3 arrays" in message([])
-    assert "recurrent kernel must have shape (4, 16), got (4, 12)" in message(gru_weights, "lstm")
-    assert "kernel must have shape (3, 12), got (3, 9)" in message([kernel[:, :9], recurrent, bias])
-    assert "bias must have shape (2, 12), got (3, 12)" in message([kernel, recurrent, kernel])
-    assert "bias must have shape (12,), got (9,)" in message([kernel, recurrent, bias[0, :9]])
-    assert "kind must be one of simple_rnn" in message(gru_weights, "rnn_tanh")
-    assert "merge must be one of" in message(gru_weights, merge="max")
-    layer, _ = interop.from_keras(gru_weights * 2, "gru", bidirectional=True, merge="ave")
-    assert layer.merge == "mean"
-    for reset_after in (True, False):
-        layer, variables = interop.from_keras(gru_weights[:2], "gru", reset_after=reset_after)
-        assert layer.cell.spec.reset_after is reset_after
-        assert set(variables["params"]) == {"kernel", "recurrent_kernel"}
+def test_kinds_go_by_class_names_too():
+    for name, kind in (
+        ("LSTM", "lstm"), ("SimpleRNN", "simple_rnn"), ("Simple_RNN", "simple_rnn"), ("GRU", "gru"),
+    ):  # fmt: skip
+        layer, _ = interop.from_keras(keras_weights(kind, 3, 4), name)
+        assert layer.cell.spec.kind == kind
+    for name in ("LSTM", "Lstm"):
+        assert (
+            interop.from_torch(torch_weights(), name)[0] == interop.from_torch(torch_weights())[0]
+        )
+    module, _ = interop.from_torch(torch_weights("rnn_relu-1-forward"), "RNN_relu")
+    assert module.layers[0].cell.spec.activation == "relu"
+    for wrong in ("rnn", "", None, 3, ["lstm"], {"units": 3}):
+        assert "kind must be one of rnn_tanh" in refusal(interop.from_torch, torch_weights(), wrong)
+    for wrong in ("rnn", "", 3, "ConvLSTM1D", b"lstm"):
+        message = refusal(interop.from_keras, keras_weights("lstm", 3, 4), wrong)
+        assert "kind must be one of simple_rnn, lstm, gru" in message
 
 
-@pytest.mark.parametrize("ending", ["npz", "safetensors"])
-def test_files_keep_every_bit(tmp_path, ending):
-    if ending == "safetensors":
-        pytest.importorskip("safetensors")
-    path = tmp_path / f"weights.{ending}"
-    weights = torch_weights(dtype="float64") | {
-        "half": np.arange(6, dtype="float16").reshape(2, 3).T
-    }
-    interop.save_arrays(path, weights)
-    loaded = interop.load_arrays(path)
-    assert loaded.keys() == weights.keys()
-    assert all(identical(loaded[key], weights[key]) for key in weights)
+def test_what_is_no_list_of_arrays_is_named():
+    class Layer:
+        def get_weights(self):
+            return []
+
+    for wrong, got in (
+        ({"kernel": np.ones((3, 16))}, "dict"), (np.ones((3, 16)), "ndarray"), ("w.h5", "str"),
+        (None, "NoneType"), (iter([]), "list_iterator"), (Layer(), "Layer: give its get_weights()"),
+    ):  # fmt: skip
+        message = refusal(interop.from_keras, wrong)
+        assert message.startswith("weights must be a list of arrays, as a layer's get_weights()")
+        assert message.endswith(f"got {got}")
+    mixed = [keras_weights("lstm", 3, 4), np.ones((3, 16))]
+    assert "weights[0] must be something that NumPy takes" in refusal(interop.from_keras, mixed)
+    assert "weights[0] must be of a floating type" in refusal(interop.from_keras, ["a", "b"])
+    for wrong in ([np.ones(3)], None, "lstm.pt"):
+        message = refusal(interop.from_torch, wrong)
+        assert "state_dict must be a dictionary of arrays by name" in message
+    assert "unexpected" in refusal(interop.from_torch, {3: np.ones((2, 2))})
 
 
-def test_files_run_no_code(tmp_path):
-    path = tmp_path / "weights.npz"
-    np.savez(path, weight=np.array([print], dtype=object))
-    assert "allow_pickle=False" in refusal(interop.load_arrays, path)
-    assert "cannot hold" in refusal(interop.save_arrays, path, {"weight": [print]})
-    assert "cannot hold" in refusal(
-        interop.save_arrays, path, {"weight": jnp.ones(2, jnp.bfloat16)}
+def test_kernel_of_a_conversion():
+    inputs = jnp.linspace(-1, 1, 2 * 5 * 6).reshape(2, 5, 6)
+    weights = torch_weights("lstm-3-bidirectional")
+    scanned, variables = interop.from_torch(weights)
+    module, _ = interop.from_torch(weights, kernel="fused")
+    assert {member.kernel for member in module.members()} == {"fused"}
+    assert module == interop.with_options(scanned, kernel="fused")
+    assert_agree(
+        "outputs", module.apply(variables, inputs)[1], scanned.apply(variables, inputs)[1],
+        "float32",
+    )  # fmt: skip
+    back = interop.to_torch(module, variables)
+    assert all(identical(back[key], weights[key]) for key in weights)
+    one, _ = interop.from_keras(keras_weights("gru", 3, 4), "gru", kernel="fused")
+    two, _ = interop.from_keras(
+        keras_weights("gru", 3, 4, directions=2), "gru", bidirectional=True, kernel="fused"
     )
-    assert "must end in .npz or .safetensors" in refusal(
-        interop.load_arrays, tmp_path / "weights.pt"
+    assert {member.kernel for module in (one, two) for member in module.members()} == {"fused"}
+    assert "kernel" in refusal(interop.from_torch, weights, kernel="cudnn")
+
+
+def test_options_of_a_whole_module_change_in_one_call():
+    module = Stacked(
+        [RNN(gru(4), remat_chunk=2), Stacked([RNN(simple_rnn(4, layer_norm=True))])], residual=True
     )
+    inputs = jnp.linspace(-1, 1, 2 * 5 * 4).reshape(2, 5, 4)
+    variables = init(module, 4)
+    turned = interop.with_options(module, reverse=True)
+    assert [member.reverse for member in turned.members()] == [True, True]
+    assert [member.reverse for member in module.members()] == [False, False]
+    assert (turned.residual, turned.layers[0].remat_chunk) == (True, 2)
+    _, outputs = turned.apply(variables, inputs[:, ::-1])
+    assert_agree("turned", outputs[:, ::-1], module.apply(variables, inputs)[1], "float32")
+    assert interop.with_options(turned, reverse=False) == module
+    assert interop.with_options(module) == module
+    both = Stacked([Bidirectional(RNN(gru(2)), RNN(lstm(2)), merge="sum"), RNN(gru(2))])
+    fused = interop.with_options(both, kernel="fused")
+    assert [member.kernel for member in fused.members()] == ["fused"] * 3
+    assert fused.layers[0].merge == "sum"
+    assert jax.tree.structure(init(fused)) == jax.tree.structure(init(both))
+    assert "Bidirectional" in refusal(interop.with_options, both, reverse=True)
+    assert "reverse must be True, False or None" in refusal(interop.with_options, both, reverse=1)
+    assert "module must be an RNN" in refusal(interop.with_options, gru(2), kernel="fused")
+    assert "kernel" in refusal(interop.with_options, both, kernel="cudnn")
 
 
 def test_gradients_flow_through_torch_states():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from flax import traverse_util
 
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
-from rnn_jax.types import Cell
+from rnn_jax.types import Array, Carry, Cell
 
 Module = RNN | Bidirectional | Stacked
 Path = tuple[str, ...]  # where an array lies within variables["params"]
@@ -51,11 +52,57 @@ def _directions(layer: Any, path: Path) -> list[tuple[RNN, Path]]:
     return members
 
 
-def layer_of(cells: list[Cell], merge: str) -> RNN | Bidirectional:
-    """The layer with these cells: forward with one, bidirectional with two."""
+def layer_of(
+    cells: list[Cell], merge: str, kernel: Any = "scan", reverse: bool = False
+) -> RNN | Bidirectional:
+    """The layer with these cells: one direction with one, bidirectional with two."""
     if len(cells) == 1:
-        return RNN(cells[0])
-    return Bidirectional(RNN(cells[0]), RNN(cells[1]), merge=merge)
+        return RNN(cells[0], reverse=reverse, kernel=kernel)
+    return Bidirectional(RNN(cells[0], kernel=kernel), RNN(cells[1], kernel=kernel), merge=merge)
+
+
+def kind_of(kind: Any, kinds: Iterable[str]) -> str:
+    """The one of `kinds` that is meant: upper and lower case, and "_", make no difference.
+
+    Raises:
+      ValueError: none of them.
+    """
+    if isinstance(kind, str):
+        for known in kinds:
+            if kind.lower().replace("_", "") == known.replace("_", ""):
+                return known
+    raise ValueError(f"kind must be one of {', '.join(kinds)}, got {kind!r}")
+
+
+def nested_carry(module: Module, carries: Iterator[Carry]) -> Carry:
+    """A carry of the module, from those of its RNN layers in order."""
+    if isinstance(module, Stacked):
+        return tuple(nested_carry(layer, carries) for layer in module.layers)
+    if isinstance(module, Bidirectional):
+        return next(carries), next(carries)
+    return next(carries)
+
+
+def flat_carry(module: Module, carry: Carry) -> Iterator[Carry]:
+    """Undoes `nested_carry`.
+
+    Raises:
+      ValueError: the carry has not one entry for each layer, or each direction.
+    """
+    if isinstance(module, Stacked):
+        for layer, part in zip(module.layers, _parts(carry, len(module.layers)), strict=True):
+            yield from flat_carry(layer, part)
+    elif isinstance(module, Bidirectional):
+        yield from _parts(carry, 2)
+    else:
+        yield carry
+
+
+def _parts(carry: Carry, count: int) -> Any:
+    if not isinstance(carry, tuple | list) or len(carry) != count:
+        got = f"{len(carry)} entries" if isinstance(carry, tuple | list) else type(carry).__name__
+        raise ValueError(f"carry must have {count} entries, as the module returns it, got {got}")
+    return carry
 
 
 def require(cell: Cell, **options: Any) -> None:
@@ -101,10 +148,21 @@ def floating(name: str, value: Any) -> np.ndarray:
     """
     try:
         array = np.asarray(value)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{name} must be something that NumPy takes as an array: {error}"
         ) from error
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{name} must be of a floating type, got {array.dtype}")
     return array
+
+
+def state_array(name: str, value: Any) -> Array:
+    """`value`, a state, as a JAX array; traced ones stay traced.
+
+    Raises:
+      ValueError: it is no array of a floating type; the message has `name`.
+    """
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating):
+        return value
+    return jnp.asarray(floating(name, value))

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,11 +21,15 @@ from rnn_jax.interop.arrays import (
     Path,
     as_variables,
     find,
+    flat_carry,
     flat_params,
     floating,
+    kind_of,
     layer_of,
     layers_of,
+    nested_carry,
     require,
+    state_array,
 )
 from rnn_jax.nn.layers import Bidirectional, Stacked
 from rnn_jax.types import Array, Carry, LSTMState
@@ -48,13 +51,16 @@ class _Layout(NamedTuple):
     projection: int | None
 
 
-def from_torch(state_dict: Mapping[str, Any], kind: str = "lstm") -> tuple[Stacked, dict[str, Any]]:
+def from_torch(
+    state_dict: Mapping[str, Any], kind: str = "lstm", *, kernel: Any = "scan"
+) -> tuple[Stacked, dict[str, Any]]:
     """The module that computes what a recurrent layer of PyTorch does, and its variables.
 
     Args:
       state_dict: the layer's `state_dict()`: torch tensors, or anything else that NumPy takes as an
         array. Layers, directions, biases and projection (`proj_size`) are read off it.
-      kind: "lstm", "gru", "rnn_tanh" or "rnn_relu".
+      kind: "lstm", "gru", "rnn_tanh" or "rnn_relu", in upper or lower case.
+      kernel: how the layers are computed, as in `RNN`.
 
     Returns:
       A `Stacked` with an `RNN` or `Bidirectional` for each layer, and its variables: copies in the
@@ -71,12 +77,16 @@ def from_torch(state_dict: Mapping[str, Any], kind: str = "lstm") -> tuple[Stack
     >>> module.layers[0].cell.spec.hidden, variables["params"]["layers_0"]["kernel"].shape
     (5, (3, 20))
     """
-    if kind not in GATES:
-        raise ValueError(f"kind must be one of {', '.join(GATES)}, got {kind!r}")
+    kind = kind_of(kind, GATES)
+    if not isinstance(state_dict, Mapping):
+        raise ValueError(
+            "state_dict must be a dictionary of arrays by name, as the layer's state_dict() "
+            f"returns, got {type(state_dict).__name__}"
+        )
     arrays = {key: floating(f"state_dict: {key!r}", value) for key, value in state_dict.items()}
     shapes = {key: array.shape for key, array in arrays.items()}
     layout = _read_layout(shapes, GATES[kind])
-    module = _module(kind, layout)
+    module = _module(kind, layout, kernel)
     entries = list(_entries(module, layout.in_features))
     expected = {key: shape for key, _, shape in entries}
     for key in expected | shapes:
@@ -133,9 +143,9 @@ def carry_from_torch(module: Module, h0: Any, c0: Any = None) -> Carry:
         raise ValueError(f"c0 must be {given[1]} with a cell {spec.kind}, it is {given[0]}")
     h0 = _checked_state("h0", h0, (len(members), None, spec.features))
     if c0 is None:
-        return _nested(module, iter(h0))
+        return nested_carry(module, iter(h0))
     c0 = _checked_state("c0", c0, (len(members), h0.shape[1], spec.hidden))
-    return _nested(module, map(LSTMState, h0, c0))
+    return nested_carry(module, map(LSTMState, h0, c0))
 
 
 def carry_to_torch(module: Module, carry: Carry) -> tuple[Array, Array | None]:
@@ -149,13 +159,13 @@ def carry_to_torch(module: Module, carry: Carry) -> tuple[Array, Array | None]:
       float[layers * directions, batch, features], and for an LSTM the cell states,
       float[layers * directions, batch, hidden].
     """
-    carries = list(_flat(module, carry))
+    carries = list(flat_carry(module, carry))
     if isinstance(carries[0], LSTMState):
         return jnp.stack([c.hidden for c in carries]), jnp.stack([c.cell for c in carries])
     return jnp.stack(carries), None
 
 
-def _module(kind: str, layout: _Layout) -> Stacked:
+def _module(kind: str, layout: _Layout, kernel: Any) -> Stacked:
     options = {"use_bias": layout.bias, "recurrent_bias": layout.bias, "initializer": "torch"}
     if kind == "lstm":
         cell = lstm(layout.hidden, projection=layout.projection, **options)
@@ -164,7 +174,7 @@ def _module(kind: str, layout: _Layout) -> Stacked:
     else:
         cell = simple_rnn(layout.hidden, activation=kind.removeprefix("rnn_"), **options)
     cells = [cell] * (2 if layout.bidirectional else 1)
-    return Stacked([layer_of(cells, merge="concat") for _ in range(layout.layers)])
+    return Stacked([layer_of(cells, "concat", kernel) for _ in range(layout.layers)])
 
 
 def _entries(module: Module, in_features: int) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
@@ -193,7 +203,7 @@ def _read_layout(shapes: Mapping[str, tuple[int, ...]], gates: int) -> _Layout:
     """
     parts = {}
     for key in shapes:
-        match = _KEY.fullmatch(key)
+        match = _KEY.fullmatch(key) if isinstance(key, str) else None
         if match is None:
             raise ValueError(
                 f"state_dict: {key!r}, of shape {shapes[key]}, is unexpected: keys must be those "
@@ -261,7 +271,7 @@ def _check_convertible(module: Module) -> None:
 
 
 def _checked_state(name: str, state: Any, shape: tuple[int, int | None, int]) -> Array:
-    state = jnp.asarray(state if isinstance(state, jax.Array) else floating(name, state))
+    state = state_array(name, state)
     if state.ndim != 3 or any(
         want not in (None, n) for want, n in zip(shape, state.shape, strict=True)
     ):
@@ -271,23 +281,3 @@ def _checked_state(name: str, state: Any, shape: tuple[int, int | None, int]) ->
             f"got {state.shape}"
         )
     return state
-
-
-def _nested(module: Module, carries: Iterator[Carry]) -> Carry:
-    """A carry of the module, from those of its RNN layers in order."""
-    if isinstance(module, Stacked):
-        return tuple(_nested(layer, carries) for layer in module.layers)
-    if isinstance(module, Bidirectional):
-        return next(carries), next(carries)
-    return next(carries)
-
-
-def _flat(module: Module, carry: Carry) -> Iterator[Carry]:
-    """Undoes `_nested`."""
-    if isinstance(module, Stacked):
-        for layer, layer_carry in zip(module.layers, carry, strict=True):
-            yield from _flat(layer, layer_carry)
-    elif isinstance(module, Bidirectional):
-        yield from carry
-    else:
-        yield carry
