@@ -10,10 +10,12 @@ A benchmark prints its table row by row and, with `--save`, writes it to
 
 A file holds:
 
-- command, date, commit: what was run, when, and the commit of the code.
+- command, date, commit: what was run, when, and the commit of the code (for copied figures: when
+  and by which commit they were last put into a page).
 - machine: processor, instruction_set, cores, and the versions of Python and JAX; null for what was
   not recorded.
 - source: whether the command wrote the file, or the figures were copied from a printed table.
+- note: what else belongs to it; may be missing.
 - columns: a list of {"name", "format"}; the format is Python's, `"{:.2f} s"` for instance.
 - rows: a list of lists, a value for each column; null where there is none.
 """
@@ -32,7 +34,7 @@ from collections.abc import Sequence
 from typing import Any
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
-NONE = "–"
+NONE = "\N{EN DASH}"
 INSTRUCTION_SETS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}  # the widest first
 
 

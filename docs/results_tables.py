@@ -1,7 +1,7 @@
 """Puts the results of benchmarks into the pages that show them.
 
     python docs/results_tables.py           # rewrites the pages
-    python docs/results_tables.py --check   # names what is not up to date, and ends with exit code 1
+    python docs/results_tables.py --check   # names pages that are out of date; then exit code 1
 
 A table stands between `<!-- results: NAME -->` and `<!-- end -->`; NAME is a file of
 `benchmarks/results/`, or `epochs`, which says how many times as long as rnn_jax the others take for
@@ -17,11 +17,11 @@ import re
 import sys
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import record
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXPERIMENTS = ("simple_rnn", "masked_rnn", "lstm", "bilstm")
 TABLE = re.compile(r"(<!-- results: ([^\n]*?) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 TIMES = re.compile(r"(<!-- times: ([^\n]*?) -->)[^\n]*?(<!-- end -->)")
