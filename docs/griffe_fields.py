@@ -14,6 +14,7 @@ import griffe
 
 ENTRY = re.compile(r"^(?P<names>[a-z_]\w*(?:,\s+[a-z_]\w*)*): (?P<meaning>.*)$")
 BROKEN = re.compile(r"^( *(?:\w+, )*\w+,)\n +((?:\w+, )*\w+: )", flags=re.MULTILINE)
+ELSEWHERE = "see the module."  # whose page says it once
 SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises):$", flags=re.MULTILINE)
 
 
@@ -55,7 +56,7 @@ def with_attributes(docstring: str) -> str:
 
 
 def with_single_names(docstring: str) -> str:
-    """A docstring in whose sections each name has an entry of its own.
+    """A docstring in whose sections each name has an entry of its own, if it says something.
 
     >>> print(with_single_names("Args:\\n    one, two: a\\n      number.\\n    three: b."))
     Args:
@@ -82,6 +83,8 @@ def with_single_names(docstring: str) -> str:
         while place < len(lines) and lines[place].startswith(indent + " "):
             rest.append(lines[place])
             place += 1
+        if found["meaning"] == ELSEWHERE:
+            continue
         for name in re.split(r",\s+", found["names"]):
             made += [f"{indent}{name}: {found['meaning']}", *rest]
     return "\n".join(made)

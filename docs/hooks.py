@@ -1,15 +1,35 @@
-"""What `mkdocs build` makes of the code: the options of a config, in place of a marker."""
+"""What `mkdocs build` does besides: the options of a config in place of a marker, and a look at
+the finished site, which must fetch nothing from other servers."""
 
 from __future__ import annotations
 
+import pathlib
+import re
 from typing import Any
 
+from mkdocs.exceptions import PluginError
+
 OPTIONS = "<!-- options -->"
+FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source|video|audio)\b[^>]*\bsrc=["']?(?:https?:)?//"""
+    r"""|<link\b[^>]*\bhref=["']?(?:https?:)?//(?![^>]*\brel=["']?canonical)"""
+    r"""|url\(["']?(?:https?:)?//|@import\s+["'](?:https?:)?//""",
+    flags=re.IGNORECASE,
+)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Puts the tables of options into the page that asks for them."""
     return markdown.replace(OPTIONS, options()) if OPTIONS in markdown else markdown
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Refuses a site that would fetch something from another server when it is read."""
+    site = pathlib.Path(config["site_dir"])
+    for file in sorted([*site.rglob("*.html"), *site.rglob("*.css")]):
+        found = FETCHED.search(file.read_text(encoding="utf-8"))
+        if found:
+            raise PluginError(f"{file.relative_to(site)} fetches from another server: {found[0]}")
 
 
 def options() -> str:

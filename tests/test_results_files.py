@@ -1,0 +1,122 @@
+"""Results of benchmarks as files: what they hold, and that pages show what they hold."""
+
+import importlib
+import json
+import pathlib
+import re
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "docs"))  # for its scripts
+FILES = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return importlib.import_module("results_tables")
+
+
+@pytest.fixture(scope="module")
+def record(tables):
+    return tables.record
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_says_where_its_figures_come_from(path, record):
+    text = path.read_text(encoding="utf-8")
+    result = json.loads(text)
+    assert {"command", "date", "commit", "machine", "source", "columns", "rows"} <= set(result)
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", result["date"])
+    assert re.fullmatch(r"[0-9a-f]{7,40}\+?", result["commit"])
+    assert set(result["machine"]) >= {"processor", "instruction_set", "cores"}
+    assert (ROOT / result["command"].split()[1]).exists()
+    assert result["rows"]
+    assert {len(row) for row in result["rows"]} == {len(result["columns"])}
+    assert text == record.dumps(result)
+
+
+def test_every_file_is_shown_and_every_page_is_up_to_date(tables):
+    text = "".join(page.read_text(encoding="utf-8") for page in tables.pages())
+    shown = set(re.findall(r"<!-- results: (\w+)", text))
+    assert shown - {"epochs"} == {path.stem for path in FILES}
+    for page in tables.pages():
+        assert page.read_text(encoding="utf-8") == tables.filled(page.read_text(encoding="utf-8"))
+
+
+def test_a_figure_that_was_changed_by_hand_is_found(tables):
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    wrong = page.replace("| Keras, as documented | 38.2 |", "| Keras, as documented | 83.2 |")
+    assert wrong != page
+    assert tables.filled(wrong) == page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    wrong = readme.replace("-->11 to 48<!--", "-->11 to 84<!--")
+    assert wrong != readme
+    assert tables.filled(wrong) == readme
+
+
+def test_figures_in_sentences_are_those_of_the_files(tables):
+    """The README's first result, and what each experiment's docstring says that it gave."""
+    rows = {row[0].strip("`"): row for row in tables.record.load("bbc_news")["rows"]}
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    _, _, accuracy, seconds = rows["bilstm"]
+    assert f"test accuracy {accuracy:.4f} in {seconds} s on two cores" in readme
+    for name, (_, _, accuracy, seconds) in rows.items():
+        said = " ".join((ROOT / "experiments" / f"{name}.py").read_text(encoding="utf-8").split())
+        assert f"test accuracy {accuracy:.4f} on the embedded BBC stories, in {seconds} s" in said
+
+
+def test_a_part_of_a_table(tables, monkeypatch):
+    result = {
+        "columns": [
+            {"name": "cell", "format": "`{}`"},
+            {"name": "pass", "format": "{}"},
+            {"name": "time", "format": "{:.1f} ms"},
+        ],
+        "rows": [["lstm", "forward", 1.25], ["lstm", "both", None], ["gru", "both", 3]],
+    }
+    monkeypatch.setattr(tables.record, "load", lambda name: result)
+    assert tables.table("any | where: pass = both | columns: time; cell").splitlines() == [
+        "| time | cell |",
+        "| ---: | --- |",
+        "| \N{EN DASH} | `lstm` |",
+        "| 3.0 ms | `gru` |",
+    ]
+    with pytest.raises(ValueError, match="no column is called 'speed', there are cell, pass, time"):
+        tables.table("any | columns: speed")
+    with pytest.raises(ValueError, match="any: no row has pass = backward"):
+        tables.table("any | where: pass = backward")
+
+
+def test_a_benchmark_prints_its_table_and_saves_it(record, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/somewhere/benchmarks/layer.py", "--rounds=2", "--save"])
+    table = record.Table("layer", [("cell", "{}"), ("time", "{:,.1f} ms")])
+    table.add("lstm", np.float32(1234.25))
+    table.add("gru", None)
+    with pytest.raises(ValueError, match="2 values are expected, got 1"):
+        table.add("gru")
+    assert capsys.readouterr().out.splitlines() == [
+        "| cell | time |",
+        "| --- | ---: |",
+        "| lstm | 1,234.2 ms |",
+        "| gru | \N{EN DASH} |",
+    ]
+    assert table.save(tmp_path) == tmp_path / "layer.json"
+    saved = record.load("layer", tmp_path)
+    assert saved["command"] == "python benchmarks/layer.py --rounds=2"
+    assert saved["source"] == "written by the command"
+    assert saved["rows"] == [["lstm", 1234.25], ["gru", None]]
+    assert saved["machine"]["cores"] >= 1
+    assert saved["machine"]["processor"]
+
+
+def test_numbers_that_come_after_a_missing_one_are_set_to_the_right(record, capsys):
+    table = record.Table("any", [("time", "{:.0f} s")])
+    table.add(None)
+    table.add(2.0)
+    assert capsys.readouterr().out.splitlines()[-1] == "| 2 s |"
+    assert record.markdown({"columns": table.columns, "rows": table.rows}).splitlines()[1] == (
+        "| ---: |"
+    )
