@@ -7,6 +7,7 @@ five minutes between two checkpoints.
 
 from __future__ import annotations
 
+import argparse
 import pathlib
 import resource
 import statistics
@@ -16,6 +17,16 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import record
+
+COLUMNS = (
+    ("experiment", "{}"),
+    ("state and best", "{:.1f} MB"),
+    ("training waits", "{:.0f} ms"),
+    ("processor time", "{:.2f} s"),
+    ("written after", "{:.2f} s"),
+    ("share of 5 minutes", "{:.2%}"),
+)
 EXPERIMENTS = ("bilstm", "gru")
 REPEATS = 9
 
@@ -60,17 +71,16 @@ def _processor_seconds() -> float:
 
 
 def main() -> None:
-    print(
-        "| experiment | state and best | training waits | processor time | written after | "
-        "share of 5 minutes |\n|---|---:|---:|---:|---:|---:|"
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    record.add_flag(parser)
+    arguments = parser.parse_args()
+    table = record.Table("checkpoint_cost", COLUMNS)
     for experiment in EXPERIMENTS:
         size, waited, used, total = measure(experiment)
         share = max(used, waited) / 300
-        print(
-            f"| {experiment} | {size / 1e6:.1f} MB | {1000 * waited:.0f} ms | {used:.2f} s | "
-            f"{total:.2f} s | {share:.2%} |"
-        )
+        table.add(experiment, size / 1e6, 1000 * waited, used, total, share)
+    if arguments.save:
+        table.save()
 
 
 if __name__ == "__main__":

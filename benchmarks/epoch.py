@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import peers
+import record
 import tables
 
 from rnn_jax import Config
@@ -152,14 +153,14 @@ def measure(entrants: list[Entrant], config: Config) -> list[dict[str, Any]]:
         for epoch in range(config.train.epochs):
             for entrant, worker in zip(entrants, workers, strict=True):
                 answer = worker.ask({"epoch": epoch})
-                record = {
+                own = {
                     "experiment": config.experiment,
                     "seed": config.train.seed,
                     "epoch": epoch,
                     "entrant": entrant.title,
                     "stories": stories,
                 }
-                records.append(record | answer)
+                records.append(own | answer)
                 print(tables.progress(records[-1]), file=sys.stderr, flush=True)
     return records
 
@@ -181,6 +182,7 @@ def main() -> None:
     )
     parser.add_argument("--processors", type=int, help="how many each process may use (Linux)")
     parser.add_argument("--json", type=pathlib.Path, help="where every epoch's record goes")
+    record.add_flag(parser)
     arguments = parser.parse_args()
     if arguments.rounds < 2:
         parser.error("--rounds must be at least 2: the first one compiles")
@@ -205,7 +207,9 @@ def main() -> None:
             if arguments.json:
                 arguments.json.write_text(json.dumps(records_so_far, indent=1) + "\n")
         records += found
-        print(tables.experiment(name, found), flush=True)
+        table = tables.experiment(name, found)
+        if arguments.save:
+            table.save()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax
 import jax.numpy as jnp
+import record
 import tables
 from epoch import EXPERIMENTS, experiment_config
 
@@ -30,6 +31,15 @@ from rnn_jax.data import epochs, preparation
 from rnn_jax.system import compilation
 from rnn_jax.system.display import Display
 
+COLUMNS = (
+    ("experiment", "{}"),
+    ("cells an epoch", "{:,}"),
+    ("GFLOP", "{:.1f}"),
+    ("at GFLOP/s", "{:.0f}"),
+    ("floor", "{:.3f} s"),
+    ("epoch", "{:.2f} s"),
+    ("epoch / floor", "{:.1f}"),
+)
 SIDE = 2048
 CALLS = 15
 
@@ -77,13 +87,13 @@ def main() -> None:
     parser.add_argument("--take", type=int, default=0, help="as --config.data.take")
     parser.add_argument("--experiments", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
     parser.add_argument("--rounds", type=int, default=5, help="epochs; the first compiles")
+    record.add_flag(parser)
     arguments = parser.parse_args()
     if arguments.rounds < 2:
         parser.error("--rounds must be at least 2: the first one compiles")
     compilation.return_memory()
     print(f"{tables.machine()}\n")
-    print("| experiment | cells an epoch | GFLOP | at GFLOP/s | floor | epoch | epoch / floor |")
-    print(f"|---|{'---:|' * 6}")
+    table = record.Table("floor", COLUMNS)
     for name in arguments.experiments:
         config = experiment_config(name, arguments, seed=0)
         cells, work = epoch_work(config)
@@ -91,11 +101,9 @@ def main() -> None:
         seconds = epoch_seconds(config)
         rate = (before + product_rate()) / 2
         floor = work / rate
-        print(
-            f"| {name} | {cells:,} | {work / 1e9:.1f} | {rate / 1e9:.0f} | {floor:.3f} s | "
-            f"{seconds:.2f} s | {seconds / floor:.1f} |",
-            flush=True,
-        )
+        table.add(name, cells, work / 1e9, rate / 1e9, floor, seconds, seconds / floor)
+    if arguments.save:
+        table.save()
 
 
 if __name__ == "__main__":

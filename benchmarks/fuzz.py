@@ -26,7 +26,16 @@ from typing import Any, NamedTuple
 
 import fuzz_inputs
 import fuzz_readers
+import record
 
+COLUMNS = (
+    ("reader", "{}"),
+    ("inputs", "{:,}"),
+    ("of these mutated", "{:,}"),
+    ("accepted, and rightly", "{:,}"),
+    ("slowest", "{:.0f} ms"),
+    ("failures", "{:,}"),
+)
 PATIENCE = 5  # seconds for one input
 MEMORY = 3 * 2**30  # bytes of address space beyond those in use when a reader starts
 
@@ -118,29 +127,28 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=1_010_000, help="how many in all")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other inputs")
     parser.add_argument("--readers", default="", help="only those with this in their name")
+    record.add_flag(parser)
     arguments = parser.parse_args()
-    print("| reader | inputs | of these mutated | accepted, and rightly | slowest | failures |")
-    print("|---|---:|---:|---:|---:|---:|", flush=True)
+    table = record.Table("_".join(filter(None, ["fuzz", arguments.readers])), COLUMNS)
     tallies = []
     for index, reader in enumerate(fuzz_readers.readers()):
         if arguments.readers not in reader.name:
             continue
         tally = _run(index, round(reader.share * arguments.inputs), arguments.seed)
         tallies.append(tally)
-        _row(reader.name, tally)
+        _add(table, reader.name, tally)
     failures = [line for tally in tallies for line in tally.failures]
     total = [sum(column) for column in zip(*(tally[:3] for tally in tallies), strict=True)]
-    _row("all", Tally(*total, max(tally.slowest for tally in tallies), failures))
+    _add(table, "all", Tally(*total, max(tally.slowest for tally in tallies), failures))
+    if arguments.save:
+        table.save()
     print("\n".join(failures[:50]), file=sys.stderr)
     return 1 if failures else 0
 
 
-def _row(name: str, tally: Tally) -> None:
-    print(
-        f"| {name} | {tally.inputs:,} | {tally.mutated:,} | {tally.accepted:,} | "
-        f"{1000 * tally.slowest:.0f} ms | {len(tally.failures):,} |",
-        flush=True,
-    )
+def _add(table: record.Table, name: str, tally: Tally) -> None:
+    milliseconds, failures = 1000 * tally.slowest, len(tally.failures)
+    table.add(name, tally.inputs, tally.mutated, tally.accepted, milliseconds, failures)
 
 
 if __name__ == "__main__":

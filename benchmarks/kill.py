@@ -37,9 +37,23 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import record
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+RUN_COLUMNS = (
+    ("run", "{}"),
+    ("undisturbed", "{:.0f} s"),
+    ("kills", "{}"),
+    ("parameters, optimizer state, records", "{}"),
+)
+PHASE_COLUMNS = (
+    ("phase", "{}"),
+    ("SIGKILL", "{}"),
+    ("SIGTERM", "{}"),
+    ("longest from SIGTERM to the end", "{:.1f} s"),
+)
 PHASES = ("start", "compile", "step", "checkpoint", "evaluation", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 # Each takes a minute or more on two cores.
@@ -368,6 +382,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--minutes", type=float, default=60.0, help="no new kill after so long")
     parser.add_argument("--shorter", type=int, default=1, help="divides the epochs, for a trial")
+    record.add_flag(parser)
     arguments = parser.parse_args()
     source, deadline = random.Random(arguments.seed), time.monotonic() + 60 * arguments.minutes
     pairs = itertools.cycle(itertools.product(PHASES, SIGNALS))
@@ -389,20 +404,21 @@ def main() -> int:
                 print(failure, file=sys.stderr)
                 outcome, lost = f"lost: {str(failure)[:80]}", lost + 1
             kills += mine
-            rows.append(f"| {victim.name} | {seconds:.0f} s | {len(mine)} | {outcome} |")
-    print(
-        "| run | undisturbed | kills | parameters, optimizer state, records |\n|---|---:|---:|---|"
-    )
-    print("\n".join(rows))
-    print("\n| phase | SIGKILL | SIGTERM | longest from SIGTERM to the end |\n|---|---:|---:|---:|")
+            rows.append((victim.name, seconds, len(mine), outcome))
+    runs = record.Table("kill_runs", RUN_COLUMNS)
+    for row in rows:
+        runs.add(*row)
+    print()
+    phases = record.Table("kill_phases", PHASE_COLUMNS)
     counts = collections.Counter((kill.phase, kill.signal) for kill in kills)
     for phase in PHASES:
         waits = [k.seconds for k in kills if k.phase == phase and k.signal == signal.SIGTERM]
-        print(
-            f"| {phase} | {counts[phase, signal.SIGKILL]} | {counts[phase, signal.SIGTERM]} | "
-            f"{max(waits, default=0):.1f} s |"
-        )
+        killed, terminated = counts[phase, signal.SIGKILL], counts[phase, signal.SIGTERM]
+        phases.add(phase, killed, terminated, max(waits, default=0))
     print(f"\n{len(kills)} kills, {lost} runs lost")
+    if arguments.save:
+        runs.save()
+        phases.save()
     enough = all(
         sum(counts[phase, number] for number in SIGNALS) >= arguments.kills // 12
         for phase in PHASES[1:]

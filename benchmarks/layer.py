@@ -22,6 +22,7 @@ import os
 import statistics
 
 import peers
+import record
 import tables
 
 SHAPES = ((16, 64, 64, 16), (16, 64, 128, 64), (64, 64, 256, 256), (128, 128, 512, 512))
@@ -59,21 +60,19 @@ def measure(workers, rounds: int, **what) -> list[dict[str, float]]:
     return found[1:]  # the first one compiles
 
 
-def row(cell: str, shape: tuple, gradient: bool, rounds: list[dict[str, float]]) -> str:
+def row(cell: str, shape: tuple, gradient: bool, rounds: list[dict[str, float]]) -> list:
     def median(value) -> float:
         return statistics.median(value(seconds) for seconds in rounds)
 
     names = [name for name in ENTRANTS if name in rounds[0] and name != "product"]
     work = flops(cell, shape, gradient) / PRODUCT
     cells = [cell, "x".join(map(str, shape)), "forward + backward" if gradient else "forward"]
-    cells += [f"{1e3 * median(lambda seconds, n=name: seconds[n]):.2f}" for name in names]
-    cells += [f"{1e3 * median(lambda seconds: work * seconds['product']):.2f}"]
+    cells += [1e3 * median(lambda seconds, n=name: seconds[n]) for name in names]
+    cells += [1e3 * median(lambda seconds: work * seconds["product"])]
     cells += [
-        f"{median(lambda seconds, n=name: seconds[n] / seconds[OURS]):.2f}"
-        for name in names
-        if name != OURS
+        median(lambda seconds, n=name: seconds[n] / seconds[OURS]) for name in names if name != OURS
     ]
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 def main() -> None:
@@ -84,14 +83,17 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, default=len(SHAPES), help="only so many, from small")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep_memory", action="store_true", help="see above")
+    record.add_flag(parser)
     arguments = parser.parse_args()
     if arguments.keep_memory:
         os.environ.update(KEEP_MEMORY)  # workers inherit it
     names = [name for name in ENTRANTS if name != "product"]
     print(f"{tables.machine()}; milliseconds a call, medians of {arguments.rounds} rounds\n")
-    heads = ["cell", "batch x time x in x hidden", "", *names, "floor"]
-    heads += [f"{name} / {OURS}" for name in names if name != OURS]
-    print(f"| {' | '.join(heads)} |\n|---|---|---|{'---:|' * (len(heads) - 3)}")
+    heads = [*names, "floor", *(f"{name} / {OURS}" for name in names if name != OURS)]
+    texts = ("cell", "batch x time x in x hidden", "pass")
+    table = record.Table(
+        "layer", [*((head, "{}") for head in texts), *((head, "{:.2f}") for head in heads)]
+    )
     with contextlib.ExitStack() as stack:
         workers = {
             name: stack.enter_context(peers.Worker(script, peers.ensure(environment)))
@@ -103,7 +105,9 @@ def main() -> None:
                     rounds = measure(
                         workers, arguments.rounds, cell=cell, shape=shape, gradient=gradient
                     )
-                    print(row(cell, shape, gradient, rounds), flush=True)
+                    table.add(*row(cell, shape, gradient, rounds))
+    if arguments.save:
+        table.save()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,11 @@ machine does not matter. Prints a Markdown table, and draws docs/figures/memory.
 
 from __future__ import annotations
 
+import argparse
 import pathlib
 import sys
+
+import record
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -67,12 +70,17 @@ def draw(curves: dict[str, list[float]], inputs: list[float], path: pathlib.Path
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    record.add_flag(parser)
+    arguments = parser.parse_args()
     curves = {name: [megabytes(time, chunk) for time in STEPS] for name, chunk in CHUNKS.items()}
     inputs = [BATCH * time * WIDTH * 4 / MEBIBYTE for time in STEPS]
-    print(f"| steps | the inputs | {' | '.join(CHUNKS)} |")
-    print("|---:|---:|" + "---:|" * len(CHUNKS))
+    sizes = [(name, "{:.1f} MiB") for name in ("the inputs", *CHUNKS)]
+    table = record.Table("memory", [("steps", "{:,}"), *sizes])
     for row in zip(STEPS, inputs, *curves.values(), strict=True):
-        print(f"| {row[0]:,} | " + " | ".join(f"{figure:.1f} MiB" for figure in row[1:]) + " |")
+        table.add(*row)
+    if arguments.save:
+        table.save()
     draw(curves, inputs, ROOT / "docs" / "figures" / "memory.svg")
 
 

@@ -30,7 +30,7 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
@@ -63,19 +63,36 @@ class Table:
 
     def save(self, folder: pathlib.Path = RESULTS) -> pathlib.Path:
         """Writes the table with the running command, today's date, the commit and the machine."""
-        result = {
-            "command": command(sys.argv),
-            "date": datetime.date.today().isoformat(),
-            "commit": commit(),
-            "machine": machine(),
-            "source": "written by the command",
-            "columns": self.columns,
-            "rows": self.rows,
-        }
+        result = _origin("written by the command") | {"columns": self.columns, "rows": self.rows}
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.name}.json"
         path.write_text(dumps(result), encoding="utf-8")
         return path
+
+
+def update(
+    name: str, cells: Mapping[tuple[str, str], Any], folder: pathlib.Path = RESULTS
+) -> pathlib.Path:
+    """Sets single cells of a table that several commands fill, and leaves the others.
+
+    Args:
+      name: of an existing file.
+      cells: {(first cell of a row, heading of a column): value}.
+
+    Raises:
+      ValueError: there is no such row or column.
+    """
+    result = load(name, folder)
+    rows = {row[0]: row for row in result["rows"]}
+    headings = [column["name"] for column in result["columns"]]
+    for (row, heading), value in cells.items():
+        if row not in rows or heading not in headings:
+            raise ValueError(f"{name}.json has no row {row!r} with a column {heading!r}")
+        rows[row][headings.index(heading)] = _plain(value)
+    result |= _origin("some cells written by the command, the others by earlier ones")
+    path = folder / f"{name}.json"
+    path.write_text(dumps(result), encoding="utf-8")
+    return path
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +167,16 @@ def machine() -> dict[str, Any]:
         "cores": allowed,
         "python": platform.python_version(),
         "jax": jax.__version__,
+    }
+
+
+def _origin(source: str) -> dict[str, Any]:
+    return {
+        "command": command(sys.argv),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "machine": machine(),
+        "source": source,
     }
 
 

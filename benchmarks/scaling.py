@@ -16,6 +16,7 @@ import time
 import jax
 import jax.numpy as jnp
 import matplotlib
+import record
 import tables
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -88,20 +89,24 @@ def main() -> None:
         "--figure", type=pathlib.Path, default=ROOT / "docs" / "figures" / "scaling.svg"
     )
     parser.add_argument("--calls", type=int, default=8)
+    record.add_flag(parser)
     arguments = parser.parse_args()
     print(f"{tables.machine()}; milliseconds, the shortest of {arguments.calls} calls\n")
-    heads = [*BASE, *KERNELS, *(f"scan / {kernel}" for kernel in KERNELS[1:])]
-    print(f"| {' | '.join(heads)} |\n|{'---:|' * len(heads)}")
+    heads = [*KERNELS, *(f"scan / {kernel}" for kernel in KERNELS[1:])]
+    table = record.Table(
+        "scaling", [*((name, "{}") for name in BASE), *((head, "{:.2f}") for head in heads)]
+    )
     results: dict[str, dict[int, dict[str, float]]] = {}
     for axis, values in SWEEPS.items():
         results[axis] = {}
         for value in values:
             shape = BASE | {axis: value}
             seconds = results[axis][value] = measure(arguments.calls, **shape)
-            cells = [str(size) for size in shape.values()]
-            cells += [f"{1e3 * seconds[kernel]:.2f}" for kernel in KERNELS]
-            cells += [f"{seconds['scan'] / seconds[kernel]:.2f}" for kernel in KERNELS[1:]]
-            print(f"| {' | '.join(cells)} |", flush=True)
+            times = [1e3 * seconds[kernel] for kernel in KERNELS]
+            ratios = [seconds["scan"] / seconds[kernel] for kernel in KERNELS[1:]]
+            table.add(*shape.values(), *times, *ratios)
+    if arguments.save:
+        table.save()
     draw(results, arguments.figure)
 
 

@@ -27,7 +27,17 @@ import termios
 import time
 from typing import NamedTuple
 
+import record
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+COLUMNS = (
+    ("experiment", "{}"),
+    ("cache", "{}"),
+    ("first steps", "{:.1f} s"),
+    ("first epoch", "{:.1f} s"),
+    ("whole command", "{:.1f} s"),
+    ("peak memory", "{:.2f} GB"),
+)
 EXPERIMENTS = ("simple_rnn", "masked_rnn", "lstm", "bilstm")
 
 FIRST_STEPS = re.compile(rb"loss [0-9]")
@@ -104,12 +114,12 @@ def main() -> None:
     parser.add_argument("experiments", nargs="*", default=EXPERIMENTS)
     parser.add_argument("--epochs", type=int, default=1, help="of each run")
     parser.add_argument("--repeats", type=int, default=3, help="cold and warm runs; medians count")
+    record.add_flag(parser)
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments = parser.parse_args(sys.argv[1:split])
     options = [f"--config.train.epochs={arguments.epochs}", *sys.argv[split + 1 :]]
 
-    print("| experiment | cache | first steps | first epoch | whole command | peak memory |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    table = record.Table("startup", COLUMNS)
     for experiment in arguments.experiments:
         runs: dict[str, list[Run]] = {"empty": [], "filled": []}
         for _ in range(arguments.repeats):
@@ -118,9 +128,9 @@ def main() -> None:
                     runs[state].append(measure(experiment, options, cache))
         for state, measured in runs.items():
             median = Run(*map(statistics.median, zip(*measured, strict=True)))
-            times = " | ".join(f"{seconds:.1f} s" for seconds in median[:3])
-            memory = f"{median.peak_memory / 1e9:.2f} GB"
-            print(f"| {experiment} | {state} | {times} | {memory} |", flush=True)
+            table.add(experiment, state, *median[:3], median.peak_memory / 1e9)
+    if arguments.save:
+        table.save()
 
 
 if __name__ == "__main__":

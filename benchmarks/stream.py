@@ -36,9 +36,19 @@ import tempfile
 import time
 from typing import Any
 
+import record
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+COLUMNS = (
+    ("experiment", "{}"),
+    ("in memory, stories/s", "{:,.0f}"),
+    ("streamed, stories/s", "{:,.0f}"),
+    ("ratio", "{:.2f}"),
+    ("counted by the limit", "{:.0f} MiB"),
+    ("peak resident", "{:.0f} MiB"),
+)
 EXPERIMENTS = ("simple_rnn", "masked_rnn", "lstm", "bilstm")
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 MEBIBYTE = 2**20
@@ -209,7 +219,7 @@ class Worker:
         self._process.wait()
 
 
-def measure(experiment: str, arguments: argparse.Namespace) -> str:
+def measure(experiment: str, arguments: argparse.Namespace) -> tuple[Any, ...]:
     """A row of the table."""
     workers = {name: Worker(name, experiment, arguments) for name in ("stream", "memory")}
     rates: dict[str, list[float]] = {name: [] for name in workers}
@@ -228,8 +238,8 @@ def measure(experiment: str, arguments: argparse.Namespace) -> str:
         one / other for one, other in zip(rates["stream"], rates["memory"], strict=True)
     )
     stream, memory_rate = (statistics.median(rates[name]) for name in workers)
-    sizes = " | ".join(f"{memory[name] / MEBIBYTE:.0f} MiB" for name in ("data", "resident"))
-    return f"| {experiment} | {memory_rate:,.0f} | {stream:,.0f} | {ratio:.2f} | {sizes} |"
+    sizes = (memory[name] / MEBIBYTE for name in ("data", "resident"))
+    return experiment, memory_rate, stream, ratio, *sizes
 
 
 def main() -> None:
@@ -245,6 +255,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5, help="measured in a turn")
     parser.add_argument("--folder", type=pathlib.Path, help="an empty one (default: temporary)")
     parser.add_argument("--work", help=argparse.SUPPRESS)
+    record.add_flag(parser)
     arguments = parser.parse_args()
     if arguments.work:
         work(arguments)
@@ -272,13 +283,11 @@ def main() -> None:
             if path.is_file()
         )
         print(f"{cached / 2**30:.2f} GiB of prepared files\n")
-        print(
-            "| experiment | in memory, stories/s | streamed, stories/s | ratio | "
-            "counted by the limit | peak resident |\n|---|---:|---:|---:|---:|---:|",
-            flush=True,
-        )
+        table = record.Table("stream", COLUMNS)
         for experiment in arguments.experiments:
-            print(measure(experiment, arguments), flush=True)
+            table.add(*measure(experiment, arguments))
+        if arguments.save:
+            table.save()
     finally:
         shutil.rmtree(arguments.folder)
 

@@ -1,15 +1,21 @@
-"""The records of `epoch.py` as Markdown."""
+"""The records of `epoch.py` as tables."""
 
 from __future__ import annotations
 
-import os
-import platform
 from typing import Any
 
 import numpy as np
+import record as record_lib
 
 OURS = "rnn_jax"
-HEAD = ("trained by", "s per epoch", "times rnn_jax", "first epoch", "padding", "peak memory")
+HEAD = (
+    ("trained by", "{}"),
+    ("s per epoch", "{:.2f}"),
+    ("times rnn_jax", "{:.2f}"),
+    ("first epoch", "{:.1f}"),
+    ("padding", "{:.0%}"),
+    ("peak memory", "{:.2f} GB"),
+)
 RESTLESS = 0.05  # share of a processor that a waiting process may use before it is named
 
 Record = dict[str, Any]
@@ -17,10 +23,8 @@ Record = dict[str, Any]
 
 def machine() -> str:
     """What the figures depend on besides the code."""
-    processors = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
-    return f"{processors} processors ({_processor()}), Python {platform.python_version()}"
+    found = record_lib.machine()
+    return f"{found['cores']} processors ({found['processor']}), Python {found['python']}"
 
 
 def progress(record: Record) -> str:
@@ -31,8 +35,8 @@ def progress(record: Record) -> str:
     )
 
 
-def experiment(name: str, records: list[Record]) -> str:
-    """The table of one experiment.
+def experiment(name: str, records: list[Record]) -> record_lib.Table:
+    """Prints the table of one experiment.
 
     Seconds and ratios are medians over the epochs after each seed's first; a ratio is taken within
     a round, so that a machine whose speed drifts does not matter. Accuracies are means over seeds.
@@ -40,33 +44,28 @@ def experiment(name: str, records: list[Record]) -> str:
     titles = list(dict.fromkeys(record["entrant"] for record in records))
     seeds = {record["seed"] for record in records}
     epochs = max(record["epoch"] for record in records) + 1
-    accuracies = (f"accuracy after {epochs}", f"best of {epochs}")
-    lines = [
-        f"\n**{name}**, {records[0]['stories']:,} stories, {len(seeds)} seeds of {epochs} epochs\n",
-        _row((*HEAD, *accuracies)),
-        _row(("---", *["---:"] * (len(HEAD) + 1))),
-    ]
+    accuracies = ((f"accuracy after {epochs}", "{:.4f}"), (f"best of {epochs}", "{:.4f}"))
+    print(
+        f"\n**{name}**, {records[0]['stories']:,} stories, {len(seeds)} seeds of {epochs} epochs\n"
+    )
+    table = record_lib.Table(f"epoch_{name}", [*HEAD, *accuracies])
     for title in titles:
         own = [record for record in records if record["entrant"] == title]
         last, best = _accuracies(own, epochs)
-        lines.append(
-            _row(
-                (
-                    title,
-                    f"{np.median([r['seconds'] for r in own if r['epoch']]):.2f}",
-                    f"{_ratio(own, records):.2f}",
-                    f"{np.median([r['seconds'] for r in own if not r['epoch']]):.1f}",
-                    f"{np.mean([r['padded'] for r in own]):.0%}",
-                    f"{max(r['peak_memory'] for r in own) / 1e9:.2f} GB",
-                    f"{last:.4f}",
-                    f"{best:.4f}",
-                )
-            )
+        table.add(
+            title,
+            np.median([r["seconds"] for r in own if r["epoch"]]),
+            _ratio(own, records),
+            np.median([r["seconds"] for r in own if not r["epoch"]]),
+            np.mean([r["padded"] for r in own]),
+            max(r["peak_memory"] for r in own) / 1e9,
+            last,
+            best,
         )
     restless = {r["entrant"] for r in records if r.get("idle_share", 0) > RESTLESS}
     if restless:
-        lines.append(f"\nUsed processors while others were timed: {', '.join(sorted(restless))}.")
-    return "\n".join(lines)
+        print(f"\nUsed processors while others were timed: {', '.join(sorted(restless))}.")
+    return table
 
 
 def _ratio(own: list[Record], records: list[Record]) -> float:
@@ -88,17 +87,3 @@ def _accuracies(own: list[Record], epochs: int) -> tuple[float, float]:
         float(np.mean([values[-1] for values in by_seed.values()])),
         float(np.mean([max(values) for values in by_seed.values()])),
     )
-
-
-def _row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(
-                line.split(":")[1].strip() for line in file if line.startswith("model name")
-            )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -120,3 +120,19 @@ def test_numbers_that_come_after_a_missing_one_are_set_to_the_right(record, caps
     assert record.markdown({"columns": table.columns, "rows": table.rows}).splitlines()[1] == (
         "| ---: |"
     )
+
+
+def test_single_cells_are_set(record, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks/padding.py", "--field=title", "--save"])
+    table = record.Table("padding", [("batches", "{}"), ("text", "{:.1%}"), ("titles", "{:.1%}")])
+    table.add("packed", 0.25, 0.5)
+    table.add("pool of 1", 0.75, 1.0)
+    table.save(tmp_path)
+    record.update("padding", {("packed", "titles"): np.float64(0.125)}, tmp_path)
+    saved = record.load("padding", tmp_path)
+    assert saved["rows"] == [["packed", 0.25, 0.125], ["pool of 1", 0.75, 1.0]]
+    assert saved["source"].startswith("some cells written by the command")
+    for row, column in (("sorted", "titles"), ("packed", "words")):
+        with pytest.raises(ValueError, match=f"no row '{row}' with a column '{column}'"):
+            record.update("padding", {(row, column): 1.0}, tmp_path)
+    assert record.load("padding", tmp_path) == saved
