@@ -43,7 +43,7 @@ def test_a_page_s_examples_run(name, config, tmp_path, monkeypatch):
     if 'load("runs/bilstm")' in page:
         import rnn_jax
 
-        rnn_jax.train.run(config, "runs/bilstm")
+        rnn_jax.train.run(rnn_jax.replace(config, {"train.epochs": 1}), "runs/bilstm")
 
     def shown(value: object, comment: str) -> None:
         assert comment.startswith(str(value)), f"{comment!r} is said of {value}"
