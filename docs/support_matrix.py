@@ -62,7 +62,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def problem(kernel: str, cell: rnn_jax.Cell) -> str | None:
     """Why a kernel cannot run a cell on this machine; None if it can."""
-    return kernels.problem(kernel, cell)
+    return kernels.KERNELS[kernel]().problem(cell, None, None)
 
 
 def names() -> list[str]:

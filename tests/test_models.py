@@ -8,7 +8,7 @@ from classifiers import task_of
 from unrolls import compiled
 
 from rnn_jax import Config, DataConfig, ModelConfig, cells, models
-from rnn_jax.cells.cells import initializers
+from rnn_jax.cells import initializers
 from rnn_jax.data import batching, packing, text
 from rnn_jax.nn import layers
 from rnn_jax.types import Batch
