@@ -37,8 +37,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cells.affine import Activation, CellSpec, Projected, activation, cast
 from rnn_jax.cells import affine
+from rnn_jax.cells.affine import Activation, CellSpec, Projected, activation, cast
 from rnn_jax.cells.initializers import INITIALIZERS
 from rnn_jax.types import Array, Cell, LSTMState, Params, PRNGKey
 
