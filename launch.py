@@ -30,6 +30,7 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
 MAX_FLAG = 100  # characters of a flag's name
+MAX_LINE = 2**24  # bytes of a line on standard input
 
 
 def experiments() -> dict[str, str]:
@@ -331,10 +332,12 @@ def _use(command: Command, workdir: str) -> int:
     """evaluate and predict: the config is the folder's."""
     from rnn_jax import tasks
     from rnn_jax.config import InputError, options
+    from rnn_jax.data.text import plain
+    from rnn_jax.system.files import bounded_lines
     from rnn_jax.train import evaluate, opened
 
     values, extras = command.values, extras_of(command.experiment)
-    if values.mode == "predict" and values.text is not None and not values.text.strip():
+    if values.mode == "predict" and values.text is not None and not plain(values.text):
         raise InputError("--text is empty; give it some words")
     movable = {
         name
@@ -368,9 +371,12 @@ def _use(command: Command, workdir: str) -> int:
         return 0
     if sys.stdin.isatty():
         print("one text a line; end with Ctrl-D", file=sys.stderr)
-    for line in sys.stdin.buffer:
-        text = line.decode("utf-8", errors="replace").strip()
-        answered = answer(predictor, text) if text else {"error": "empty line"}
+    for line in bounded_lines(sys.stdin.buffer, MAX_LINE):
+        if line is None:
+            answered = {"error": f"a line of more than {MAX_LINE} bytes"}
+        else:
+            text = line.decode("utf-8", errors="replace")
+            answered = answer(predictor, text) if plain(text) else {"error": "empty line"}
         print(json.dumps(answered, ensure_ascii=False), flush=True)
     return 0
 

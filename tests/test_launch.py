@@ -201,6 +201,27 @@ def test_predict_answers_in_json(launch, trained, monkeypatch):
     assert_refused(launch("--mode=predict", workdir, "--text= "), "--text is empty")
 
 
+def test_the_same_text_has_one_answer_whichever_way_it_comes(launch, small, monkeypatch, tmp_path):
+    # Of characters, white space is one.
+    flags = ["--config.data.tokens=characters", "--config.train.epochs=1"]
+    code, _, err = launch("--experiment=masked_rnn", *small, *flags)
+    assert code == 0, err
+    import launch as program
+    import rnn_jax
+
+    text = "\ufeff  wind and rain \r"
+    expected = rnn_jax.load(tmp_path / "run")("wind and rain")._asdict()
+    assert rnn_jax.load(tmp_path / "run")(text)._asdict() == expected
+    code, out, _ = launch("--mode=predict", small[-1], f"--text={text}")
+    assert json.loads(out) == expected
+    monkeypatch.setattr(program, "MAX_LINE", 100)
+    lines = f"{text}\n{'a' * 250}\n{text}".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    code, out, _ = launch("--mode=predict", small[-1])
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert answers == [expected, {"error": "a line of more than 100 bytes"}, expected]
+
+
 @pytest.mark.parametrize("mode", ["evaluate", "predict"])
 def test_a_folder_without_a_trained_run_is_refused(launch, small, tmp_path, mode):
     flags = ["--experiment=masked_rnn", f"--mode={mode}", f"--workdir={tmp_path}"]

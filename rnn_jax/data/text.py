@@ -57,6 +57,15 @@ class Ragged:
         return np.diff(self.offsets)
 
 
+def plain(text: str) -> str:
+    """A text that somebody wants read: without a byte-order mark, and white space around it.
+
+    >>> plain("\ufeff  two words\n")
+    'two words'
+    """
+    return text.removeprefix("\ufeff").strip()
+
+
 def split_words(text: str) -> list[bytes]:
     """The words of a text, in UTF-8.
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 import pathlib
 import stat
+from collections.abc import Iterator
+from typing import BinaryIO
 
 
 def user_cache() -> pathlib.Path:
@@ -33,6 +35,24 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
             part.unlink()  # on a full disk it would be in the way of what comes next
         raise
     sync_folder(path.parent)
+
+
+def bounded_lines(stream: BinaryIO, limit: int) -> Iterator[bytes | None]:
+    """Yields a stream's lines as they come, without their ends; None for one of more than `limit`
+    bytes, of which no more than that is ever held.
+
+    >>> import io
+    >>> list(bounded_lines(io.BytesIO(b"one\\n12345\\nlast"), 4))
+    [b'one', None, b'last']
+    """
+    while line := stream.readline(limit + 1):
+        whole = line.endswith(b"\n")
+        if whole or len(line) <= limit:
+            yield line.removesuffix(b"\n")
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(limit)
+        yield None
 
 
 def sync_folder(path: pathlib.Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from rnn_jax.data import packing
 from rnn_jax.data.batching import Examples
 from rnn_jax.data.epochs import Pass
-from rnn_jax.data.text import Vectorizer
+from rnn_jax.data.text import Vectorizer, plain
 from rnn_jax.tasks.base import Trained, outputs_in_order
 
 
@@ -44,7 +44,8 @@ class Predictor:
         """The prediction for each text, in their order.
 
         Args:
-          texts: any strings; one without a known word is predicted like any other.
+          texts: any strings; one without a known word is predicted like any other. A byte-order
+            mark and white space around a text are no part of it.
           batch_size: texts that are computed together.
 
         Raises:
@@ -56,6 +57,7 @@ class Predictor:
         for text in texts:
             if not isinstance(text, str):
                 raise ValueError(f"texts must be a sequence of strings, got {text!r:.60} in it")
+        texts = [plain(text) for text in texts]
         length = self.run.config.data.max_length
         stories = Examples(self.vectorizer.encode(texts, length), np.zeros(len(texts), np.int32))
         shapes = packing.padded_shapes(batch_size, length)
