@@ -1,7 +1,9 @@
-"""A cell, a network and a whole task that an experiment's file brings with it: nothing of the
-package is touched, and they get flags, resume, report and predictions like any other."""
+"""A cell, a network and a whole task that an experiment's file brings with it, as the guide shows
+them: nothing of the package is touched, and they get flags, resume, report and predictions."""
 
 import json
+import pathlib
+import re
 import sys
 
 import numpy as np
@@ -11,141 +13,23 @@ import rnn_jax
 from rnn_jax import train
 from rnn_jax.config import InputError, replace
 
-CELL = '''
-"""A leaky integrator of one's own."""
-
-import jax
-import jax.numpy as jnp
-
-from rnn_jax import Cell, Config, ModelConfig
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def leaky(hidden, leak=0.5):
-    def init(key, in_features):
-        return {"kernel": jax.random.normal(key, (in_features, hidden)) / in_features**0.5}
-
-    def project(params, inputs, noise=None):
-        return jnp.tanh(inputs @ params["kernel"])
-
-    def step(params, h, x):
-        h = leak * h + (1 - leak) * x
-        return h, h
-
-    return Cell(init, project, step, lambda params, batch: jnp.zeros((batch, hidden)),
-                spec=("leaky", hidden, leak))
-
-
-CELLS = {"leaky": lambda model: leaky(model.hidden)}
-
-
-def get_config():
-    return Config("own_cell", model=ModelConfig(cell="leaky", hidden=4, embedding_size=8))
-'''
-
-NETWORK = '''
-"""A bag of words, without any recurrence."""
-
-import dataclasses
-
-import flax.linen as nn
-
-from rnn_jax import Config, lengths_to_mask, masked_mean
-from rnn_jax.tasks import classification
-
-
-class Bag(nn.Module):
-    vocab_size: int
-    classes: int
-
-    def setup(self):
-        self.embedding, self.head = nn.Embed(self.vocab_size, 6), nn.Dense(self.classes)
-
-    def __call__(self, tokens, lengths):
-        return self.classify(self.embedding(tokens), lengths)
-
-    def classify(self, vectors, lengths, deterministic=True, segments=None):
-        return self.head(masked_mean(vectors, lengths_to_mask(lengths, vectors.shape[1])))
-
-
-@dataclasses.dataclass(frozen=True)
-class BagConfig(Config):
-    task = "bag"
-
-
-TASKS = {
-    "bag": classification.kind(
-        BagConfig, lambda model, vocab_size, classes, widths, cells: Bag(vocab_size, classes)
+def file_in(page: str, name: str) -> str:
+    """An experiment's file as a page of the guide shows it."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    (found,) = re.findall(
+        rf"^`experiments/{name}.py`:\n\n```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL
     )
+    return found
+
+
+FILES = {
+    "own_cell": file_in("your_own_cell.md", "own_cell"),
+    "own_network": file_in("add_a_task.md", "own_network"),
+    "own_task": file_in("add_a_task.md", "own_task"),
 }
-
-
-def get_config():
-    return BagConfig("own_network")
-'''
-
-TASK = '''
-"""A number that is nearest to many others."""
-
-import dataclasses
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from rnn_jax.config import Config, Section, option
-from rnn_jax.tasks import Kind, Task
-from rnn_jax.tasks.in_memory import data_of
-
-
-@dataclasses.dataclass(frozen=True)
-class Numbers(Section):
-    centre: float = option(3.0, "what the numbers lie around")
-
-
-@dataclasses.dataclass(frozen=True)
-class MeanConfig(Config):
-    task = "mean"
-    data: Numbers = Numbers()
-
-
-def make(config, facts, cells):
-    def measured(params, batch):
-        errors = (params["mean"] - batch.arrays) ** 2 * batch.weights
-        return {"loss": errors.sum(), "examples": batch.weights.sum().astype(jnp.int32)}
-
-    def loss(params, carry, batch, key, rates):
-        sums = measured(params, batch)
-        return sums["loss"] / jnp.maximum(sums["examples"], 1), (carry, sums)
-
-    def prepare(say, remembered):
-        numbers = np.random.default_rng(0).normal(config.data.centre, 0.1, 60).astype(np.float32)
-        return data_of(config.train, numbers[:40], numbers[40:50], numbers[50:])
-
-    return Task(
-        key="mean",
-        init=lambda key: {"mean": jax.random.normal(key, ())},
-        loss=loss,
-        evaluate=lambda params, carry, batch: (
-            carry, measured(params, batch), params["mean"] - batch.arrays,
-        ),
-        sums={"loss": jnp.float32(0), "examples": jnp.int32(0)},
-        means=lambda sums: {"loss": float(sums["loss"]) / max(int(sums["examples"]), 1)},
-        prepare=prepare,
-        test=lambda remembered: prepare(print, remembered).test,
-        result=lambda record: f"test loss {record['loss']:.4f}",
-        predictor=lambda trained: float(trained.params["mean"]),
-        answer=lambda predictor, text: {"nearest": predictor, "to": text},
-    )
-
-
-TASKS = {"mean": Kind(config=MeanConfig, make=make, noun="a mean")}
-
-
-def get_config():
-    return MeanConfig("own_task")
-'''
-
-FILES = {"own_cell": CELL, "own_network": NETWORK, "own_task": TASK}
 
 
 @pytest.fixture
