@@ -33,19 +33,24 @@ def on_post_build(config: Any, **_: Any) -> None:
 
 
 def options() -> str:
-    """A table for each section of the default config, with flag, default, values and meaning."""
+    """A table for each section of the default config: option, default, values and meaning."""
     from rnn_jax import config as config_lib
 
     sections: dict[str, list[str]] = {}
     for name, field, value in config_lib.options(config_lib.Config()):
-        cells = (f"`--config.{name}`", f"`{value!r}`", values(field), field.metadata["help"])
-        row = " | ".join(cell.replace("|", "\\|") for cell in cells)
-        sections.setdefault(name.partition(".")[0], []).append(f"| {row} |")
+        section, _, option = name.partition(".")
+        cells = (f"`{option}`", f"`{value!r}`", values(field), escaped(field.metadata["help"]))
+        sections.setdefault(section, []).append(f"| {' | '.join(cells)} |")
     tables = []
     for section, rows in sections.items():
-        head = "| flag | default | values | meaning |\n| --- | --- | --- | --- |"
-        tables.append(f"### {section}\n\n{head}\n" + "\n".join(rows))
+        head = "| option | default | values | meaning |\n| --- | --- | --- | --- |"
+        tables.append(f"### `--config.{section}.`\n\n{head}\n" + "\n".join(rows))
     return "\n\n".join(tables)
+
+
+def escaped(text: str) -> str:
+    """A text in which no character means something in a table of Markdown."""
+    return re.sub(r"([|*_<`])", r"\\\1", text)
 
 
 def values(field: Any) -> str:

@@ -1,6 +1,7 @@
 """What is written for readers is finished: no gaps left to fill, no link into nothing, no command
 or option that is not there, and every public name in the reference."""
 
+import ast
 import importlib
 import pathlib
 import re
@@ -130,6 +131,22 @@ def test_extras_that_are_installed_exist(name):
     extras = set(re.findall(r"^(\w+) = \[", project.partition("[tool.")[0], flags=re.MULTILINE))
     assert "test" in extras
     assert set(re.findall(r"pip install -e '\.\[(\w+)\]'", text_of(name))) <= extras
+
+
+def test_troubleshooting_quotes_what_the_program_says():
+    """Of each message, the longest part without what differs from case to case is in the code."""
+    said = []
+    for file in [ROOT / "launch.py", *sorted((ROOT / "rnn_jax").rglob("*.py"))]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.append(node.value)
+    differs = r"'[^']*'|\b(?!UTF)[A-Z]{3,}\b|[\d.]+|\([^)]*\)|\[[^\]]*\]|[:;,=]"
+    page = text_of("docs/troubleshooting.md")
+    messages = re.findall(r"^\*\*`(.*)`\*\*", page, flags=re.MULTILINE)
+    assert len(messages) > 20
+    longest = [max(re.split(differs, message), key=len).strip() for message in messages]
+    assert min(map(len, longest)) >= 8
+    assert [part for part in longest if not any(part in text for text in said)] == []
 
 
 def test_the_readme_has_the_two_commands():
