@@ -68,6 +68,41 @@ def test_figures_in_sentences_are_those_of_the_files(tables):
         assert f"test accuracy {accuracy:.4f} on the embedded BBC stories, in {seconds} s" in said
 
 
+def test_figures_in_the_pages_sentences_are_those_of_the_files(tables):
+    """What sentences say beside the tables: ratios, differences and sums of their figures."""
+
+    def column(name: str, heading: str, **where: object) -> list:
+        result = tables.record.load(name)
+        headings = [each["name"] for each in result["columns"]]
+        rows = [dict(zip(headings, row, strict=True)) for row in result["rows"]]
+        return [row[heading] for row in rows if all(row[k] == v for k, v in where.items())]
+
+    pages = {
+        page.stem: " ".join(page.read_text(encoding="utf-8").split()) for page in tables.pages()
+    }
+    flax = column("layer", "flax / rnn_jax", cell="gru", **{"pass": "forward"})
+    faster = sorted(ratio for ratio in flax if ratio < 1)
+    assert (len(faster), len(flax)) == (3, 4)
+    said = f"({faster[0]:.2f} to {faster[-1]:.2f} of the time in three of four shapes)"
+    assert said in pages["performance"]
+    native, fused = (
+        column("scaling", each, batch=16, hidden=512)[0] for each in ("native", "fused")
+    )
+    assert f"({native / fused:.2f} times at 16 rows)" in pages["performance"]
+    torch, ours = (
+        column("epoch_simple_rnn", "best of 5", **{"trained by": entrant})[0]
+        for entrant in ("PyTorch, as documented", "rnn_jax")
+    )
+    assert (
+        f"`simple_rnn` ends {torch - ours:.3f} below PyTorch as documented"
+        in (pages["performance"])
+    )
+    words = "TF-IDF + logistic regression, first 200 words"
+    yardstick = column("yardsticks", "BBC News", model=words)[0]
+    assert f"reaches {yardstick:.4f} on the same words" in pages["README"]
+    assert f"{sum(column('kill_runs', 'kills'))} kills, 0 runs lost" in pages["reliability"]
+
+
 def test_a_part_of_a_table(tables, monkeypatch):
     result = {
         "columns": [
