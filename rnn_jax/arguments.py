@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -56,14 +58,138 @@ def checked_initial(direction: Direction, batch: int) -> Carry:
     cell, params, _, initial, _ = direction
     if initial is None:
         return None
-    expected = jax.eval_shape(lambda params: cell.initial_carry(params, batch), params)
+    expected = jax.eval_shape(lambda: initial_carry(cell, params, batch))
     _check_tree("initial", initial, expected)
     return jax.tree.map(lambda leaf, like: jnp.asarray(leaf).astype(like.dtype), initial, expected)
 
 
 @functools.lru_cache(maxsize=256)
 def _expected_params(cell: Cell, in_features: int) -> Any:
-    return jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
+    return _shapes_of(cell, "init", lambda: cell.init(jax.random.key(0), in_features))
+
+
+def initial_carry(cell: Cell, params: Params, batch: int) -> Carry:
+    """The cell's own initial carry; ValueError if it is no pytree of arrays [batch, ...]."""
+
+    def make(params: Params) -> Carry:
+        return cell.initial_carry(params, batch)
+
+    found = _shapes_of(cell, "initial_carry", make, params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(found):
+        if leaf.shape[:1] != (batch,):
+            raise ValueError(
+                f"{cell}: initial_carry must return arrays [batch, ...] with batch = {batch}, got "
+                f"{_at('carry', path)} of shape {leaf.shape}"
+            )
+    return make(params)
+
+
+def check_cell(direction: Direction, inputs: Any) -> None:
+    """Raises ValueError, naming the cell and the function, where those do not fit together.
+
+    Args:
+      direction: with the initial carry and the noise, as a kernel gets it.
+      inputs: float[batch, time, in_features], or their shape.
+    """
+    cell, params, _, initial, noise = direction
+    batch, time, _ = inputs.shape
+    if cell.noise is not None and not _takes(cell.project, 3):
+        raise ValueError(
+            f"{cell}: project must take (params, inputs, noise), since the cell has noise, "
+            f"got project{inspect.signature(cell.project)}"
+        )
+    projected = _shapes_of(cell, "project", cell.projected, params, inputs, noise)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(projected):
+        if leaf.ndim < 2 or leaf.shape[0] != batch or leaf.shape[1] not in (1, time):
+            raise ValueError(
+                f"{cell}: project must return arrays [batch, time, ...] or [batch, 1, ...] with "
+                f"batch, time = {(batch, time)}, got {_at('projected', path)} of shape {leaf.shape}"
+            )
+    at_one_step = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], *leaf.shape[2:]), leaf.dtype), projected
+    )
+    carry = jax.eval_shape(lambda: initial)
+    result = _shapes_of(cell, "step", cell.step, params, carry, at_one_step)
+    pair = isinstance(result, tuple) and len(result) == 2
+    if not pair or jax.tree.structure(result) == jax.tree.structure(carry) != _PAIR:
+        raise ValueError(
+            f"{cell}: step must return a pair (carry, output), got "
+            f"{'the carry alone' if pair else _described(result)}"
+        )
+    after, output = result
+    if jax.tree.structure(after) != jax.tree.structure(carry):
+        raise ValueError(
+            f"{cell}: step must return a carry like the one it is given, {_described(carry)}, "
+            f"got {_described(after)}"
+        )
+    for (path, one), other in zip(
+        jax.tree_util.tree_leaves_with_path(carry), jax.tree.leaves(after), strict=True
+    ):
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            raise ValueError(
+                f"{cell}: step must return a carry like the one it is given, with "
+                f"{_at('carry', path)} {_described(one)}, got {_described(other)}"
+            )
+    if not isinstance(output, jax.ShapeDtypeStruct) or output.shape[:1] != (batch,):
+        raise ValueError(
+            f"{cell}: step must return an output [batch, features] with batch = {batch}, "
+            f"got {_described(output)}"
+        )
+
+
+_PAIR = jax.tree.structure((0, 0))
+
+
+def _shapes_of(cell: Cell, name: str, function: Callable[..., Any], *given: Any) -> Any:
+    """What a function of a cell returns, as shapes; ValueError if it is no pytree of arrays."""
+    returned = []
+
+    def noting(*given):
+        returned.append(function(*given))
+        return returned[-1]
+
+    try:
+        return jax.eval_shape(noting, *given)
+    except TypeError as error:
+        if not returned or all(map(_is_array, jax.tree.leaves(returned[-1]))):
+            raise  # by the function itself
+        wrong = next(leaf for leaf in jax.tree.leaves(returned[-1]) if not _is_array(leaf))
+        raise ValueError(
+            f"{cell}: {name} must return a pytree of arrays, got one with a {type(wrong).__name__}"
+            if wrong is not returned[-1]
+            else f"{cell}: {name} must return a pytree of arrays, got {type(wrong).__name__}"
+        ) from error
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as it says."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it does not say
+        return True
+    return True
+
+
+def _described(tree: Any) -> str:
+    """Shapes and types of a tree, such as `LSTMState(hidden=float32[2, 3], cell=float32[2, 3])`."""
+
+    class Shown(str):
+        __repr__ = str.__str__
+
+    def shown(leaf: Any) -> Any:
+        return Shown(f"{leaf.dtype}{list(leaf.shape)}")
+
+    return repr(jax.tree.map(shown, tree))
+
+
+def _at(name: str, path: Any) -> str:
+    return name + jax.tree_util.keystr(path)
 
 
 def check_params(cell: Cell, params: Params, in_features: int) -> None:
@@ -84,4 +210,4 @@ def _check_tree(name: str, tree: Any, expected: Any) -> None:
 
 def _shapes(name: str, tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {name + jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+    return {_at(name, path): jnp.shape(leaf) for path, leaf in leaves}

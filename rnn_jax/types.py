@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 
@@ -65,7 +65,8 @@ class Cell:
     init: `(key, in_features) -> params`, a dictionary of named arrays.
     project: `(params, inputs, noise=None) -> projected`; all that does not depend on the carry, for
       every step at once: inputs float[batch, time, in_features] -> a pytree of [batch, time, ...].
-      A leaf with a time axis of 1 holds for every step.
+      A leaf with a time axis of 1 holds for every step. A cell without `noise` may leave the third
+      argument away.
     step: `(params, carry, projected_t) -> (carry, output)`, the signature of `jax.lax.scan`;
       projected_t is `projected` at one step, a pytree of [batch, ...]. What the step needs of the
       noise is a leaf of it.
@@ -87,6 +88,12 @@ class Cell:
     spec: Hashable = None
     output: Callable[[Carry], Array] = hidden_state
 
+    def projected(self, params: Params, inputs: Array, noise: Any = None) -> Any:
+        """`project`, which is given no noise where there is none."""
+        if self.noise is None:
+            return self.project(params, inputs)
+        return self.project(params, inputs, noise)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cell):
             return NotImplemented
@@ -99,6 +106,20 @@ class Cell:
 
     def __repr__(self) -> str:
         return f"Cell({self.spec!r})" if self.spec is not None else f"Cell(at {id(self):#x})"
+
+
+@dataclasses.dataclass(frozen=True)
+class WrappedSpec:
+    """The spec of a cell that is made of another one.
+
+    inner: the spec of the other one.
+    same_steps: whether `project` and `step` are the other one's, so that a kernel that knows those
+      can run this cell, too; it is given the initial carry in any case.
+    """
+
+    same_steps: ClassVar[bool] = False
+
+    inner: Hashable
 
 
 class Direction(NamedTuple):

@@ -221,11 +221,13 @@ def _run(cells, params, initials, keys, inputs, lengths, mask, resets, kernel):
         cells, params, initials, keys, strict=True
     ):
         if initial is None:
-            initial = cell.initial_carry(cell_params, batch)
+            initial = arguments.initial_carry(cell, cell_params, batch)
         noise = None
         if key is not None and cell.noise is not None:
             noise = cell.noise(key, batch, time, in_features)
-        directions.append(Direction(cell, cell_params, reverse, initial, noise))
+        direction = Direction(cell, cell_params, reverse, initial, noise)
+        arguments.check_cell(direction, inputs)
+        directions.append(direction)
     return kernel(
         tuple(directions),
         zero_masked(inputs, mask),

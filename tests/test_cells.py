@@ -1,5 +1,9 @@
 """Cells: parameters, equations against NumPy, dropout, types, and what they refuse."""
 
+import dataclasses
+import inspect
+import typing
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -278,6 +282,117 @@ def test_a_cell_of_ones_own():
 def test_bad_options_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_help_shows_every_option_with_its_default():
+    for factory, spec in ((simple_rnn, "simple_rnn"), (lstm, "lstm"), (gru, "gru")):
+        signature = inspect.signature(factory)
+        assert spec == factory(3).spec.kind
+        fields = dataclasses.fields(factory(3).spec)
+        assert list(signature.parameters) == [field.name for field in fields]
+        keywords = typing.get_type_hints(factory, include_extras=True)["options"]
+        assert set(typing.get_type_hints(*typing.get_args(keywords))) == {
+            field.name for field in fields[1:]
+        }
+        defaults = {
+            name: each.default for name, each in signature.parameters.items() if name != "hidden"
+        }
+        assert factory(3, **defaults) == factory(3)
+    assert inspect.signature(lstm).parameters["forget_bias"].default is None
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(TypeError, match=r"lstm\(\) got .* 'activatoin'; did you mean 'activation'"):
+        lstm(3, activatoin="relu")
+    with pytest.raises(TypeError, match=r"gru\(\) got .* 'peepholes', expected hidden, activation"):
+        gru(3, peepholes=True)
+
+
+WHOLE = {
+    "init": lambda key, n: {"kernel": jnp.ones((n, 3))},
+    "project": lambda params, inputs: inputs @ params["kernel"],
+    "step": lambda params, h, x: (h + x, h + x),
+    "initial_carry": lambda params, batch: jnp.zeros((batch, 3)),
+}
+
+
+def states(batch):
+    return LSTMState(jnp.zeros((batch, 3)), jnp.zeros((batch, 3)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"step": lambda p, h, x: h + x},
+            r"step must return a pair \(carry, output\), got float64",
+        ),
+        ({"step": lambda p, h, x: None}, r"step must return a pair \(carry, output\), got None"),
+        (
+            {
+                "initial_carry": lambda p, batch: states(batch),
+                "step": lambda p, carry, x: LSTMState(carry.hidden + x, carry.cell),
+            },
+            r"step must return a pair \(carry, output\), got the carry alone",
+        ),
+        (
+            {"step": lambda p, h, x: ((h, h), x)},
+            r"step must return a carry like .*, float64\[2, 3\], got \(float64\[2, 3\], float64",
+        ),
+        (
+            {"step": lambda p, h, x: (h[:, :2], x)},
+            r"step must return a carry like .*with carry float64\[2, 3\], got float64\[2, 2\]",
+        ),
+        (
+            {"step": lambda p, h, x: (h.astype(jnp.bfloat16), x)},
+            r"step must return a carry like .*carry float64\[2, 3\], got bfloat16\[2, 3\]",
+        ),
+        (
+            {
+                "initial_carry": lambda p, batch: states(batch),
+                "step": lambda p, carry, x: (carry._replace(cell=carry.cell[:, :1]), x),
+            },
+            r"with carry.cell float64\[2, 3\], got float64\[2, 1\]",
+        ),
+        ({"step": lambda p, h, x: (h, (x, x))}, r"step must return an output \[batch, features\]"),
+        ({"step": lambda p, h, x: (h, x[0])}, r"an output .*batch = 2, got float64\[3\]"),
+        (
+            {"noise": lambda key, batch, time, n: jnp.ones((batch, time, n))},
+            r"project must take \(params, inputs, noise\), since .* got project\(params, inputs\)",
+        ),
+        ({"project": lambda p, x: x[0]}, r"project must return arrays \[batch, time, ...\]"),
+        ({"project": lambda p, x: "x"}, "project must return a pytree of arrays, got str"),
+        ({"init": lambda key, n: "x"}, "init must return a pytree of arrays, got str"),
+        (
+            {"init": lambda key, n: {"a": object()}},
+            "init must return a pytree of arrays, got one w",
+        ),
+        (
+            {"initial_carry": lambda p, b: "x"},
+            "initial_carry must return a pytree of arrays, got s",
+        ),
+        (
+            {"initial_carry": lambda p, batch: jnp.zeros(3)},
+            r"initial_carry must return arrays \[batch, ...\] with batch = 2, got carry of shape",
+        ),
+    ],
+)
+def test_a_half_right_cell_is_named_with_what_is_wrong(changes, message):
+    inputs, params = jnp.ones((2, 4, 5)), WHOLE["init"](None, 5)
+    _, outputs = unroll(Cell(**WHOLE), params, inputs)
+    np.testing.assert_allclose(outputs[:, -1], 20)
+    cell = Cell(**(WHOLE | changes))
+    with pytest.raises(ValueError, match=r"Cell\(at 0x\w+\): .*" + message) as caught:
+        unroll(cell, params, inputs, key=KEY)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cell_s_own_error_is_not_hidden():
+    def step(params, h, x):
+        raise TypeError("mine")
+
+    with pytest.raises(TypeError, match="mine"):
+        unroll(Cell(**(WHOLE | {"step": step})), WHOLE["init"](None, 5), jnp.ones((2, 4, 5)))
 
 
 def test_zoneout_mixes_old_and_new():

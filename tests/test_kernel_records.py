@@ -10,7 +10,7 @@ from unrolls import FEATURES, HIDDEN, HOLES, RESETS, arguments, assert_close
 
 from rnn_jax import kernels, unrolling
 from rnn_jax.cells import gru, lstm, simple_rnn
-from rnn_jax.cells.wrappers import zoneout
+from rnn_jax.cells.wrappers import learnable_initial, zoneout
 from rnn_jax.kernels import KERNELS, Kernel, Unrolled, fused, native, resolve, scan
 from rnn_jax.masking import zero_masked
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
@@ -205,3 +205,10 @@ def test_layers_leave_reports_in_a_collection():
     found = [kept["reports"][f"layers_{n}"]["kernel"][0]["sweeps"] for n in range(2)]
     assert found == [2, 5]
     jax.tree.map(np.testing.assert_array_equal, (carry, outputs), stack.apply(variables, inputs))
+
+
+def test_a_kernel_sees_through_wrappers_that_leave_the_steps_alone():
+    assert resolve("auto", [learnable_initial(gru(4))]).kernel == fused()
+    resolved = resolve("auto", [learnable_initial(zoneout(gru(4), 0.1))])
+    assert resolved == (scan(), "native supports the cells lstm, got zoneout; fused supports the "
+                        "cells gru, lstm, simple_rnn, got zoneout")  # fmt: skip

@@ -270,3 +270,29 @@ def test_bad_calls_are_named():
         ValueError, match=r"params\['kernel'\] must have shape \(1, 9\), got \(2, 9\)"
     ):
         RNN(gru(3)).apply(variables, INPUTS[..., :1])
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_a_layer_tells_its_directions_apart(merge):
+    layer = Bidirectional(RNN(lstm(4, projection=3)), RNN(gru(3)), merge=merge)
+    variables = start(layer)
+    carry, outputs = layer.apply(variables, INPUTS, lengths=LENGTHS)
+    parts = layer.parts(carry, outputs)
+    np.testing.assert_array_equal(jnp.concatenate([p.outputs for p in parts], axis=-1), outputs)
+    if merge != "concat":
+        assert [(part.name, part.reverse) for part in parts] == [("", False)]
+        return
+    assert [(part.name, part.reverse) for part in parts] == [("forward", False), ("backward", True)]
+    for part, alone in zip(parts, (layer.forward, layer.backward), strict=True):
+        alone = RNN(alone.cell, reverse=part.reverse)
+        params = {"params": variables["params"][part.name]}
+        close(part.outputs, alone.apply(params, INPUTS, lengths=LENGTHS)[1])
+
+
+def test_a_single_layer_and_a_stack_are_one_part():
+    for layer, reverse in ((RNN(gru(3)), False), (RNN(gru(3), reverse=True), True)):
+        ((name, outputs, backwards),) = layer.parts(None, INPUTS)
+        assert (name, backwards) == ("", reverse)
+        np.testing.assert_array_equal(outputs, INPUTS)
+    ((name, _, backwards),) = Stacked([two_ways()]).parts(None, INPUTS)
+    assert (name, backwards) == ("", False)

@@ -7,14 +7,19 @@ float32, since a state that adds up over many steps in bfloat16 soon stops movin
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, TypedDict, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells.initializers import INITIALIZERS
 from rnn_jax.types import Array, Params, PRNGKey
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound="CellSpec")
 
 # A name in ACTIVATIONS, or any function of an array.
 Activation = str | Callable[[Array], Array]
@@ -79,6 +84,60 @@ class CellSpec:
     def features(self) -> int:
         """Features of the hidden state, which are those of the output."""
         return self.hidden
+
+
+class CellOptions(TypedDict, total=False):
+    """The keywords that every cell's factory takes; `CellSpec` has their meaning and defaults."""
+
+    activation: Activation
+    use_bias: bool
+    layer_norm: bool
+    input_dropout: float
+    recurrent_dropout: float
+    initializer: str
+    dtype: Any
+    param_dtype: Any
+
+
+def takes(spec: type[CellSpec], **defaults: Any) -> Callable[[F], F]:
+    """A decorator: `help` and editors show a factory's `**options` one by one, as `spec` has them,
+    with these defaults in the place of the spec's."""
+
+    def mark(factory: F) -> F:
+        parameters = [inspect.Parameter("hidden", inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                                        annotation="int")]  # fmt: skip
+        for field in dataclasses.fields(spec):
+            if field.name != "hidden":
+                default = defaults.get(field.name, field.default)
+                parameters.append(
+                    inspect.Parameter(
+                        field.name,
+                        inspect.Parameter.KEYWORD_ONLY,
+                        default=default,
+                        annotation=field.type if default is not None else f"{field.type} | None",
+                    )
+                )
+        signature = inspect.Signature(parameters, return_annotation="Cell")
+        vars(factory)["__signature__"] = signature
+        return factory
+
+    return mark
+
+
+def specify(spec: type[S], hidden: int, options: Mapping[str, Any]) -> S:
+    """A spec of these options.
+
+    Raises:
+      TypeError: there is no such option.
+      ValueError: a value that makes no sense.
+    """
+    known = [field.name for field in dataclasses.fields(spec)]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f", expected {', '.join(known)}"
+            raise TypeError(f"{spec.kind}() got an unexpected keyword argument {name!r}{hint}")
+    return spec(hidden=hidden, **options)
 
 
 def _is_size(value) -> bool:

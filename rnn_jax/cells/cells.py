@@ -7,7 +7,7 @@ Parameters are named arrays: `kernel` [in_features, gates * hidden], `recurrent_
 [features, gates * hidden], `bias` and `recurrent_bias` [gates * hidden], the gates one after the
 other in the order in which the equations name them.
 
-Options of every cell, by keyword:
+Options of every cell, by keyword (`help` shows them with their defaults):
 
 - activation: "tanh", "relu", "sigmoid", "identity", or a function of an array.
 - use_bias: with `b` (and `b_h`); otherwise none at all.
@@ -32,13 +32,22 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells import affine
-from rnn_jax.cells.affine import Activation, CellSpec, Projected, activation, cast
+from rnn_jax.cells.affine import (
+    Activation,
+    CellOptions,
+    CellSpec,
+    Projected,
+    activation,
+    cast,
+    specify,
+    takes,
+)
 from rnn_jax.cells.initializers import INITIALIZERS
 from rnn_jax.types import Array, Cell, LSTMState, Params, PRNGKey
 
@@ -50,6 +59,12 @@ class SimpleRNNSpec(CellSpec):
     kind = "simple_rnn"
     gates = 1
     norm_groups = (1,)
+
+
+class SimpleRNNOptions(CellOptions, total=False):
+    """Keywords of `simple_rnn`."""
+
+    recurrent_bias: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +85,16 @@ class LSTMSpec(CellSpec):
         return self.projection or self.hidden
 
 
+class LSTMOptions(CellOptions, total=False):
+    """Keywords of `lstm`."""
+
+    recurrent_activation: Activation
+    recurrent_bias: bool
+    forget_bias: float | None
+    projection: int | None
+    peepholes: bool
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GRUSpec(CellSpec):
     """Options of `gru`."""
@@ -82,19 +107,16 @@ class GRUSpec(CellSpec):
     reset_after: bool = True
 
 
-def simple_rnn(
-    hidden: int,
-    *,
-    activation: Activation = "tanh",
-    use_bias: bool = True,
-    recurrent_bias: bool = False,
-    layer_norm: bool = False,
-    input_dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    initializer: str = "gatewise",
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
-) -> Cell:
+class GRUOptions(CellOptions, total=False):
+    """Keywords of `gru`."""
+
+    recurrent_activation: Activation
+    recurrent_bias: bool | None
+    reset_after: bool
+
+
+@takes(SimpleRNNSpec)
+def simple_rnn(hidden: int, **options: Unpack[SimpleRNNOptions]) -> Cell:
     """The simple recurrent network of Elman (1990), https://doi.org/10.1207/s15516709cog1402_1.
 
         h_t = activation(x_t @ W + b + h_{t-1} @ U + b_h)
@@ -104,20 +126,16 @@ def simple_rnn(
 
     Args:
       hidden: units.
-      activation: the function of the sum; "relu" with an identity recurrent kernel is the IRNN.
-      use_bias, recurrent_bias, layer_norm, input_dropout, recurrent_dropout, initializer, dtype,
-        param_dtype: see the module.
+      options: by keyword, `activation`, the function of the sum ("relu" with an identity recurrent
+        kernel is the IRNN), and what every cell has (see the module): use_bias, recurrent_bias,
+        layer_norm, input_dropout, recurrent_dropout, initializer, dtype, param_dtype.
 
     >>> cell = simple_rnn(hidden=16)
     >>> params = cell.init(jax.random.key(0), 64)
     >>> {name: array.shape for name, array in params.items()}
     {'kernel': (64, 16), 'recurrent_kernel': (16, 16), 'bias': (16,)}
     """
-    spec = SimpleRNNSpec(
-        hidden=hidden, activation=activation, use_bias=use_bias, recurrent_bias=recurrent_bias,
-        layer_norm=layer_norm, input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
-        initializer=initializer, dtype=dtype, param_dtype=param_dtype,
-    )  # fmt: skip
+    spec = specify(SimpleRNNSpec, hidden, options)
     return _cell(spec, partial(affine.init, spec), partial(_simple_rnn_step, spec), _hidden_carry)
 
 
@@ -127,23 +145,8 @@ def _simple_rnn_step(spec: SimpleRNNSpec, params: Params, h: Array, projected: P
     return h, _output(spec, params, h)
 
 
-def lstm(
-    hidden: int,
-    *,
-    activation: Activation = "tanh",
-    recurrent_activation: Activation = "sigmoid",
-    use_bias: bool = True,
-    recurrent_bias: bool = False,
-    forget_bias: float | None = None,
-    projection: int | None = None,
-    peepholes: bool = False,
-    layer_norm: bool = False,
-    input_dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    initializer: str = "gatewise",
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
-) -> Cell:
+@takes(LSTMSpec, forget_bias=None)
+def lstm(hidden: int, **options: Unpack[LSTMOptions]) -> Cell:
     """Long short-term memory (Hochreiter and Schmidhuber 1997,
     https://doi.org/10.1162/neco.1997.9.8.1735) with forget gates (Gers, Schmidhuber and Cummins
     2000, https://doi.org/10.1162/089976600300015015).
@@ -169,8 +172,8 @@ def lstm(
         at first 0.
       layer_norm: as the module says, and `h_t = sigmoid(o) * activation(LN(c_t) * cell_scale +
         cell_bias)`.
-      use_bias, recurrent_bias, input_dropout, recurrent_dropout, initializer, dtype, param_dtype:
-        see the module.
+      options: these by keyword, and what every cell has (see the module): use_bias,
+        recurrent_bias, input_dropout, recurrent_dropout, initializer, dtype, param_dtype.
 
     >>> cell = lstm(hidden=8)
     >>> params = cell.init(jax.random.key(0), 64)
@@ -179,16 +182,10 @@ def lstm(
     >>> params["bias"].reshape(4, 8)[:, 0].tolist()  # i, f, g, o
     [0.0, 1.0, 0.0, 0.0]
     """
-    if forget_bias is None:
-        convention = INITIALIZERS.get(initializer) if isinstance(initializer, str) else None
-        forget_bias = convention.forget_bias if convention else 0.0
-    spec = LSTMSpec(
-        hidden=hidden, activation=activation, recurrent_activation=recurrent_activation,
-        use_bias=use_bias, recurrent_bias=recurrent_bias, forget_bias=forget_bias,
-        projection=projection, peepholes=peepholes, layer_norm=layer_norm,
-        input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
-        initializer=initializer, dtype=dtype, param_dtype=param_dtype,
-    )  # fmt: skip
+    if options.get("forget_bias") is None:
+        convention = INITIALIZERS.get(str(options.get("initializer", LSTMSpec.initializer)))
+        options["forget_bias"] = convention.forget_bias if convention else 0.0
+    spec = specify(LSTMSpec, hidden, options)
     return _cell(spec, partial(_lstm_init, spec), partial(_lstm_step, spec), _lstm_carry)
 
 
@@ -216,21 +213,30 @@ def _lstm_step(spec: LSTMSpec, params: Params, carry: LSTMState, projected: Proj
     h, c = carry
     gates = cast(projected.gates, h) + affine.recur(spec, params, h, projected.keep)
     i, f, g, o = jnp.split(gates, 4, axis=-1)
-    if spec.peepholes:
-        peep_i, peep_f, peep_o = cast(params["peephole"], c)
-        i, f = i + peep_i * c, f + peep_f * c
+    i, f = _peep(spec, params, i, c, 0), _peep(spec, params, f, c, 1)
     c = sigmoid(f) * c + sigmoid(i) * function(g)
-    if spec.peepholes:
-        o = o + peep_o * c
-    seen = c
-    if spec.layer_norm:
-        seen = affine.normalise(spec, c, (1,)) * cast(params["cell_scale"], c) + cast(
-            params["cell_bias"], c
-        )
-    h = sigmoid(o) * function(seen)
-    if spec.projection:
-        h = affine.product(spec, h, params, "projection_kernel")
+    o = _peep(spec, params, o, c, 2)
+    h = sigmoid(o) * function(_normalised_cell(spec, params, c))
+    h = _project_hidden(spec, params, h)
     return LSTMState(h, c), _output(spec, params, h)
+
+
+def _peep(spec: LSTMSpec, params: Params, gate: Array, c: Array, n: int) -> Array:
+    """The gate with its peephole, `gate + peephole[n] * c`; itself where there are none."""
+    return gate + cast(params["peephole"][n], c) * c if spec.peepholes else gate
+
+
+def _normalised_cell(spec: LSTMSpec, params: Params, c: Array) -> Array:
+    """`LN(c) * cell_scale + cell_bias` with layer_norm, otherwise `c`."""
+    if not spec.layer_norm:
+        return c
+    scaled = affine.normalise(spec, c, (1,)) * cast(params["cell_scale"], c)
+    return scaled + cast(params["cell_bias"], c)
+
+
+def _project_hidden(spec: LSTMSpec, params: Params, h: Array) -> Array:
+    """`h @ projection_kernel` with a projection, otherwise `h`."""
+    return affine.product(spec, h, params, "projection_kernel") if spec.projection else h
 
 
 def _lstm_carry(spec: LSTMSpec, params: Params, batch: int) -> LSTMState:
@@ -240,21 +246,8 @@ def _lstm_carry(spec: LSTMSpec, params: Params, batch: int) -> LSTMState:
     )
 
 
-def gru(
-    hidden: int,
-    *,
-    reset_after: bool = True,
-    activation: Activation = "tanh",
-    recurrent_activation: Activation = "sigmoid",
-    use_bias: bool = True,
-    recurrent_bias: bool | None = None,
-    layer_norm: bool = False,
-    input_dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    initializer: str = "gatewise",
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
-) -> Cell:
+@takes(GRUSpec, recurrent_bias=None)
+def gru(hidden: int, **options: Unpack[GRUOptions]) -> Cell:
     """The gated recurrent unit (Cho et al. 2014, https://arxiv.org/abs/1406.1078).
 
     With the reset after the product (the default; PyTorch's, cuDNN's and Keras' default too):
@@ -277,20 +270,17 @@ def gru(
       recurrent_bias: with `b_h`; None means: with `reset_after`, where the two biases differ, if
         there are biases at all.
       layer_norm: as the module says, with `r` and `z` normalised together and `n` apart.
-      use_bias, input_dropout, recurrent_dropout, initializer, dtype, param_dtype: see the module.
+      options: these by keyword, and what every cell has (see the module): use_bias, input_dropout,
+        recurrent_dropout, initializer, dtype, param_dtype.
 
     >>> params = gru(hidden=8).init(jax.random.key(0), 64)
     >>> {name: array.shape for name, array in params.items()}
     {'kernel': (64, 24), 'recurrent_kernel': (8, 24), 'bias': (24,), 'recurrent_bias': (24,)}
     """
-    if recurrent_bias is None:
-        recurrent_bias = reset_after and use_bias
-    spec = GRUSpec(
-        hidden=hidden, reset_after=reset_after, activation=activation,
-        recurrent_activation=recurrent_activation, use_bias=use_bias, recurrent_bias=recurrent_bias,
-        layer_norm=layer_norm, input_dropout=input_dropout, recurrent_dropout=recurrent_dropout,
-        initializer=initializer, dtype=dtype, param_dtype=param_dtype,
-    )  # fmt: skip
+    if options.get("recurrent_bias") is None:
+        reset_after = options.get("reset_after", GRUSpec.reset_after)
+        options["recurrent_bias"] = reset_after and options.get("use_bias", GRUSpec.use_bias)
+    spec = specify(GRUSpec, hidden, options)
     return _cell(spec, partial(affine.init, spec), partial(_gru_step, spec), _hidden_carry)
 
 

@@ -3,12 +3,30 @@ combine."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.types import Array, Carry, Cell, Params, PRNGKey
+from rnn_jax.types import Array, Carry, Cell, Params, PRNGKey, WrappedSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class ZoneoutSpec(WrappedSpec):
+    """Options of `zoneout`."""
+
+    kind = "zoneout"
+
+    rate: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnableInitialSpec(WrappedSpec):
+    """A cell of `learnable_initial`: other parameters, the same steps."""
+
+    kind = "learnable_initial"
+    same_steps = True
 
 
 class Zoned(NamedTuple):
@@ -79,7 +97,7 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
 
     def project(params: Params, inputs: Array, noise: ZonedNoise | None = None) -> Zoned:
         inner, held = noise if noise is not None else (None, None)
-        return Zoned(cell.project(params, inputs, inner), held)
+        return Zoned(cell.projected(params, inputs, inner), held)
 
     def step(params: Params, carry: Carry, projected: Zoned) -> tuple[Carry, Array]:
         after, output = cell.step(params, carry, projected.inner)
@@ -91,7 +109,7 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
             mixed = jax.tree.map(jnp.where, projected.held, carry, after)
         return mixed, cell.output(mixed).astype(output.dtype)
 
-    spec = None if cell.spec is None else ("zoneout", cell.spec, rate)
+    spec = None if cell.spec is None else ZoneoutSpec(cell.spec, rate)
     return Cell(cell.init, project, step, cell.initial_carry, noise, spec, cell.output)
 
 
@@ -129,7 +147,7 @@ def learnable_initial(cell: Cell) -> Cell:
         ]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
-    spec = None if cell.spec is None else ("learnable_initial", cell.spec)
+    spec = None if cell.spec is None else LearnableInitialSpec(cell.spec)
     return Cell(init, cell.project, cell.step, initial_carry, cell.noise, spec, cell.output)
 
 

@@ -134,13 +134,13 @@ def resolve(
         reason = problem(kernel)
         if reason is None:
             return Resolved(kernel)
-        instead = next(name for name, make in KERNELS.items() if problem(make()) is None)
+        instead = resolve(AUTO, cells, params, inputs).kernel.name
         raise ValueError(f"kernel {kernel.name!r} {reason}: use kernel {instead!r}")
-    reasons = []
+    reasons: list[str] = []
     for make in KERNELS.values():
         kernel = make()
         reason = problem(kernel)
         if reason is None:
-            break
+            return Resolved(kernel, "; ".join(reasons))
         reasons.append(f"{kernel.name} {reason}")
-    return Resolved(kernel, "; ".join(reasons))
+    raise ValueError(f"no kernel can run the cells: {'; '.join(reasons)}")

@@ -67,7 +67,7 @@ def _unroll_one(direction: Direction, inputs, mask, resets, remat_chunk) -> tupl
         """A stretch of time; all leaves of `piece` are time-major."""
         inputs, mask, resets, noise = piece
         inputs, noise = _time_axis(inputs), jax.tree.map(_time_axis, noise)
-        projected = cell.project(params, inputs, _merge(noise, constant_noise))
+        projected = cell.projected(params, inputs, _merge(noise, constant_noise))
         stepwise, constants = _split(projected, inputs.shape[1])
         constants = jax.tree.map(lambda leaf: leaf[:, 0], constants)
         steps = (jax.tree.map(_time_axis, stepwise), mask, resets)

@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells.affine import compute_dtype
-from rnn_jax.types import Array, Carry, Cell, Direction
+from rnn_jax.types import Array, Carry, Cell, Direction, WrappedSpec
 
 Options = dict[str, tuple]  # the values that a kernel needs a cell's options to have
 
 
 def spec_of(cell: Cell) -> Any:
-    """The options; a learned initial carry changes nothing here, since a kernel is given it."""
+    """The options that `project` and `step` follow: those of the innermost cell with the same."""
     spec = cell.spec
-    if isinstance(spec, tuple) and spec[0] == "learnable_initial":
-        spec = spec[1]
+    while isinstance(spec, WrappedSpec) and spec.same_steps:
+        spec = spec.inner
     return spec
 
 
@@ -30,7 +30,7 @@ def problem(spec: Any, supported: Mapping[str, Callable[[Any], Options]]) -> str
       supported: for each kind of cell, given its options, the values that they may have.
     """
     kind = getattr(spec, "kind", None)
-    if kind not in supported:
+    if kind is None or kind not in supported:
         return f"supports the cells {', '.join(sorted(supported))}, got {kind or repr(spec)}"
     for option, values in supported[kind](spec).items():
         value = getattr(spec, option)

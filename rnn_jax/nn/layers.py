@@ -18,7 +18,7 @@ What a kernel tells of its work (`unroll(..., report=True)`) stands in the colle
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -37,11 +37,48 @@ MERGES = {
 }
 
 
-class RNN(nn.Module):
+class Part(NamedTuple):
+    """A layer's outputs of one direction.
+
+    name: "forward" or "backward" where the layer has both, "" where there is no more to tell apart.
+    outputs: float[batch, time, features].
+    reverse: whether they come from a run backwards in time.
+    """
+
+    name: str
+    outputs: Array
+    reverse: bool
+
+
+class Layer(nn.Module):
+    """What all layers here have in common."""
+
+    @nn.nowrap
+    def final_output(self, carry: Any) -> Array:
+        """The features at the end of each row: float[batch, features]."""
+        raise NotImplementedError
+
+    @nn.nowrap
+    def members(self) -> list[RNN]:
+        """The RNN layers in here."""
+        raise NotImplementedError
+
+    @nn.nowrap
+    def parts(self, carry: Any, outputs: Array) -> list[Part]:
+        """The outputs of each direction, of what a call returned.
+
+        One after the other along their features they are `outputs` again. A layer that merges its
+        directions otherwise, and a stack, has one part.
+        """
+        del carry
+        return [Part("", outputs, False)]
+
+
+class RNN(Layer):
     """A cell over time.
 
     cell: the cell; the layer owns its parameters, under the names that `cell.init` gives them.
-    reverse: whether it walks time backwards.
+    reverse: whether it runs backwards in time.
     kernel: how it is computed: a name in `rnn_jax.kernels.KERNELS`, a record such as
       `rnn_jax.kernels.scan(remat_chunk=128)`, or "auto" for the fastest that can run the cell here.
     remat_chunk: short for `kernel=rnn_jax.kernels.scan(remat_chunk)`.
@@ -109,20 +146,26 @@ class RNN(nn.Module):
 
     @nn.nowrap
     def final_output(self, carry: Carry) -> Array:
-        """The output at the end of each row's walk: float[batch, features]."""
+        """The output after each row's last step: float[batch, features]."""
         return self.cell.output(carry)
 
     @nn.nowrap
-    def members(self) -> list[nn.Module]:
+    def members(self) -> list[RNN]:
         """The RNN layers in here."""
         return [self]
 
+    @nn.nowrap
+    def parts(self, carry: Carry, outputs: Array) -> list[Part]:
+        """The outputs, with the direction in which they were computed."""
+        del carry
+        return [Part("", outputs, self.reverse)]
 
-class Bidirectional(nn.Module):
+
+class Bidirectional(Layer):
     """Two layers over the same inputs, one forwards and one backwards (Schuster and Paliwal 1997).
 
     forward: an RNN.
-    backward: an RNN of its own; it walks time backwards, whether its `reverse` says so or not.
+    backward: an RNN of its own; it runs backwards in time, whether its `reverse` says so or not.
     merge: what becomes of the two outputs at each step: "concat", "sum", "mean" or "mul".
 
     >>> import jax
@@ -176,19 +219,30 @@ class Bidirectional(nn.Module):
 
     @nn.nowrap
     def final_output(self, carry: tuple[Carry, Carry]) -> Array:
-        """The forward walk's last output merged with the backward walk's."""
+        """The last output forwards merged with the last one backwards."""
         forward, backward = carry
         return MERGES[self.merge](
             self.forward.final_output(forward), self.backward.final_output(backward)
         )
 
     @nn.nowrap
-    def members(self) -> list[nn.Module]:
+    def members(self) -> list[RNN]:
         """The RNN layers in here."""
         return [*self.forward.members(), *self.backward.members()]
 
+    @nn.nowrap
+    def parts(self, carry: tuple[Carry, Carry], outputs: Array) -> list[Part]:
+        """Forwards and backwards, where `merge` leaves them side by side."""
+        if self.merge != "concat":
+            return super().parts(carry, outputs)
+        width = self.forward.final_output(carry[0]).shape[-1]
+        return [
+            Part("forward", outputs[..., :width], False),
+            Part("backward", outputs[..., width:], True),
+        ]
 
-class Stacked(nn.Module):
+
+class Stacked(Layer):
     """Layers one on the other: each reads the outputs of the one below.
 
     layers: RNN, Bidirectional or Stacked, of any widths.
@@ -206,7 +260,7 @@ class Stacked(nn.Module):
     ((2, 7, 5), 2, ['layers_0', 'layers_1'])
     """
 
-    layers: Sequence[Any]
+    layers: Sequence[Layer]
     residual: bool = False
     skip: bool = False
     dropout: float = 0.0
@@ -216,7 +270,7 @@ class Stacked(nn.Module):
         if not self.layers:
             raise ValueError("layers must hold at least one layer, got none")
         for layer in self.layers:
-            if not isinstance(layer, RNN | Bidirectional | Stacked):
+            if not isinstance(layer, Layer):
                 raise ValueError(f"layers must be RNN, Bidirectional or Stacked, got {layer!r}")
         if self.residual and self.skip:
             raise ValueError("residual and skip: got both, expected one of them at most")
@@ -234,7 +288,8 @@ class Stacked(nn.Module):
         initial: tuple[Carry, ...] | None = None,
         deterministic: bool = True,
     ) -> tuple[tuple[Carry, ...], Array]:
-        carries, outputs = [], []
+        carries: list[Carry] = []
+        outputs: list[Array] = []
         for layer, carry in zip(
             self.layers, _entries("initial", initial, len(self.layers)), strict=True
         ):
@@ -249,15 +304,15 @@ class Stacked(nn.Module):
 
     @nn.nowrap
     def final_output(self, carry: tuple[Carry, ...]) -> Array:
-        """The features at the end of each row's walk: float[batch, features]."""
-        outputs = []
+        """The features at the end of each row: float[batch, features]."""
+        outputs: list[Array] = []
         for layer, layer_carry in zip(self.layers, carry, strict=True):
             below = outputs[-1] if outputs else None
             outputs.append(self._joined(below, layer.final_output(layer_carry)))
         return self._result(outputs)
 
     @nn.nowrap
-    def members(self) -> list[nn.Module]:
+    def members(self) -> list[RNN]:
         """The RNN layers in here."""
         return [member for layer in self.layers for member in layer.members()]
 

@@ -8,8 +8,8 @@ from rnn_jax.kernels.fused.products import outer, step_product, transposed
 from rnn_jax.kernels.fused.rule import (
     GATED,
     Context,
+    Recurrent,
     Rule,
-    Weights,
     given,
     kept,
     one_transposed,
@@ -20,12 +20,12 @@ from rnn_jax.kernels.fused.rule import (
 from rnn_jax.types import Array
 
 
-def _after_forward(spec, weights: Weights, h: Array, projected: Array):
-    sums = step_product(kept(h, weights.keep), weights.kernel)
+def _after_forward(spec, recurrent: Recurrent, h: Array, projected: Array):
+    sums = step_product(kept(h, recurrent.keep), recurrent.weights)
     x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
     h_rz, h_n = _split_n(spec, sums)
-    if weights.bias is not None:
-        bias_rz, bias_n = _split_n(spec, weights.bias.astype(sums.dtype))
+    if recurrent.bias is not None:
+        bias_rz, bias_n = _split_n(spec, recurrent.bias.astype(sums.dtype))
         h_rz, h_n = h_rz + bias_rz, h_n + bias_n
     rz = jnp.tanh(x_rz + h_rz)
     r, z = jnp.split(rz, 2, axis=-1)
@@ -42,30 +42,30 @@ def _after_factors(spec, context: Context):
 
 
 def _after_backward(spec, prepared, factors, d_h):
-    kernel, keep = prepared
+    weights, keep = prepared
     by_sum, z, _ = factors
     d_sums = jnp.concatenate([d_h * factor for factor in by_sum], axis=-1)
-    return d_h * z + kept(step_product(d_sums, kernel), keep), (d_sums, d_h)
+    return d_h * z + kept(step_product(d_sums, weights), keep), (d_sums, d_h)
 
 
 def _after_gradients(spec, context: Context, d_saved):
-    weights = context.weights
+    recurrent = context.recurrent
     d_sums, d_h = d_saved
     d_projected = jnp.concatenate([_split_n(spec, d_sums)[0], d_h * context.factors[2]], axis=-1)
     d_bias = None
-    if weights.bias is not None:
-        d_bias = jnp.sum(d_sums, axis=(0, 1)).astype(weights.bias.dtype)
-    d_kernel = outer(kept(context.before, weights.keep), d_sums, weights.kernel)
-    return d_projected, Weights(d_kernel, d_bias)
+    if recurrent.bias is not None:
+        d_bias = jnp.sum(d_sums, axis=(0, 1)).astype(recurrent.bias.dtype)
+    d_weights = outer(kept(context.before, recurrent.keep), d_sums, recurrent.weights)
+    return d_projected, Recurrent(d_weights, d_bias)
 
 
 def _before_forward(spec, prepared, h: Array, projected: Array):
-    kernel_rz, kernel_n, keep = prepared
-    sums = step_product(kept(h, keep), kernel_rz)
+    weights_rz, weights_n, keep = prepared
+    sums = step_product(kept(h, keep), weights_rz)
     x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
     rz = jnp.tanh(x_rz + sums)
     r, z = jnp.split(rz, 2, axis=-1)
-    n = jnp.tanh(x_n + step_product(kept(sigmoid_of(r) * h, keep), kernel_n))
+    n = jnp.tanh(x_n + step_product(kept(sigmoid_of(r) * h, keep), weights_n))
     return n + sigmoid_of(z) * (h - n), (rz, n)
 
 
@@ -87,15 +87,15 @@ def _before_backward(spec, prepared, factors, d_h):
 
 
 def _before_gradients(spec, context: Context, d_saved):
-    weights, h = context.weights, context.before
+    recurrent, h = context.recurrent, context.before
     d_rz, d_n = d_saved
-    kernel_rz, kernel_n = _split_n(spec, weights.kernel)
-    d_kernel = [
-        outer(kept(h, weights.keep), d_rz, kernel_rz),
-        outer(kept(context.factors[3] * h, weights.keep), d_n, kernel_n),
+    weights_rz, weights_n = _split_n(spec, recurrent.weights)
+    d_weights = [
+        outer(kept(h, recurrent.keep), d_rz, weights_rz),
+        outer(kept(context.factors[3] * h, recurrent.keep), d_n, weights_n),
     ]
     d_projected = jnp.concatenate([d_rz, d_n], axis=-1)
-    return d_projected, Weights(jnp.concatenate(d_kernel, axis=-1))
+    return d_projected, Recurrent(jnp.concatenate(d_weights, axis=-1))
 
 
 def _split_n(spec, gates: Array) -> list[Array]:
@@ -103,12 +103,12 @@ def _split_n(spec, gates: Array) -> list[Array]:
     return jnp.split(gates, [2 * spec.hidden], axis=-1)
 
 
-def _before_prepared(spec, weights: Weights):
-    return (*_split_n(spec, weights.kernel), weights.keep)
+def _before_prepared(spec, recurrent: Recurrent):
+    return (*_split_n(spec, recurrent.weights), recurrent.keep)
 
 
-def _before_transposed(spec, weights: Weights):
-    return (*(transposed(kernel) for kernel in _split_n(spec, weights.kernel)), weights.keep)
+def _before_transposed(spec, recurrent: Recurrent):
+    return (*(transposed(weights) for weights in _split_n(spec, recurrent.weights)), recurrent.keep)
 
 
 _COMMON = {"options": GATED, "scales": (0.5, 0.5, 1.0), "overwrites": False, "bounded": True}

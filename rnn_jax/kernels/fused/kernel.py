@@ -1,10 +1,10 @@
 """A kernel with a gradient rule of its own, for training: one loop forwards, one backwards.
 
-What autodiff makes of a scan adds the step's share to the recurrent kernel's gradient in each step
+What autodiff makes of a scan adds the step's share to the recurrent weights' gradient in each step
 and computes transcendental functions again. Here the forward loop saves the gates; what the
 backward loop multiplies with comes from them for all steps at once; that loop holds one product and
 a few multiplications; and each parameter's gradient is one product over all steps after it. Every
-direction of an unroll runs in the same two loops (`recurrence`). Where the steps' records outgrow
+direction of an unroll runs in the same two loops (`recurrence`). Where the steps' residuals outgrow
 the caches, "all steps" are a few at a time (`chunked`).
 
 What it needs to know of a cell is a `fused_rule.Rule`. Reverse-mode differentiation only.
@@ -22,7 +22,7 @@ from rnn_jax.kernels.fused import chunked, recurrence
 from rnn_jax.kernels.fused.chunked import Source
 from rnn_jax.kernels.fused.products import project, sums_dtype
 from rnn_jax.kernels.fused.recurrence import RULES, Operands, Steps, Walk
-from rnn_jax.kernels.fused.rule import Weights
+from rnn_jax.kernels.fused.rule import Recurrent
 from rnn_jax.kernels.support import spec_of
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, Params
@@ -91,15 +91,15 @@ def _walked(
     Time is walked through at one go, or in chunks if that takes much memory.
     """
     batch, time, _ = sources[0].inputs.shape
-    columns = sum(source.kernel.shape[1] for source in sources)
-    size = batch * time * columns * sums_dtype(sources[0].kernel).itemsize
+    columns = sum(source.weights.shape[1] for source in sources)
+    size = batch * time * columns * sums_dtype(sources[0].weights).itemsize
     chunk = max(_CHUNK_STEPS, _CHUNK_ROWS // max(batch, 1))
     if jax.default_backend() == "cpu" and size >= _LARGE and time > chunk:
         masked = tuple(each._replace(lengths=None) for each in steps)
         return chunked.recurrences(walks, chunk, sources, masked)
     operands = tuple(
-        operands._replace(projected=project(jnp.swapaxes(inputs, 0, 1), kernel))
-        for inputs, kernel, operands in sources
+        operands._replace(projected=project(jnp.swapaxes(inputs, 0, 1), weights))
+        for inputs, weights, operands in sources
     )
     results = recurrence.recurrences(walks, operands, steps)
     return tuple((carry, jnp.swapaxes(hidden, 0, 1)) for carry, hidden in results)
@@ -127,8 +127,8 @@ def _source(direction: Direction, inputs: Array, has_resets: bool) -> Source:
     bias, recurrent_bias = scaled.get("bias"), scaled.get("recurrent_bias")
     if recurrent_bias is not None and not rule.separate_bias:
         bias, recurrent_bias = bias + recurrent_bias, None
-    kernel = scaled["kernel"].astype(dtype)
-    bias = None if bias is None else bias.astype(sums_dtype(kernel))
-    weights = Weights(scaled["recurrent_kernel"].astype(dtype), recurrent_bias, keep)
+    weights = scaled["kernel"].astype(dtype)
+    bias = None if bias is None else bias.astype(sums_dtype(weights))
+    recurrent = Recurrent(scaled["recurrent_kernel"].astype(dtype), recurrent_bias, keep)
     fresh = cell.initial_carry(params, inputs.shape[0]) if has_resets else None
-    return Source(inputs.astype(dtype), kernel, Operands(None, bias, weights, initial, fresh))
+    return Source(inputs.astype(dtype), weights, Operands(None, bias, recurrent, initial, fresh))

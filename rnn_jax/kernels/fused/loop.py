@@ -1,4 +1,4 @@
-"""Several walks through time in one loop, each writing its records over what it has read.
+"""Several loops through time in one, each writing its results over what it has read.
 
 A program's memory is new to the processor at every call, and on a CPU touching it for the first
 time costs more than most of the arithmetic on it. So a loop writes over arrays that it has no more
@@ -17,13 +17,13 @@ import jax.numpy as jnp
 from rnn_jax.types import Array
 
 
-class Task(NamedTuple):
-    """One walk through time.
+class Loop(NamedTuple):
+    """One loop through time.
 
-    step: `(carry, reads_t) -> (carry, record)`.
+    step: `(carry, reads_t) -> (carry, result)`.
     carry: the first carry.
     reads: a pytree of arrays [time, ...], of which each step gets its entry.
-    overwrite: whether records may be written over `reads`. XLA must then not compute from an entry
+    overwrite: whether results may be written over `reads`. XLA must then not compute from an entry
       in two places, as it does with what is cheap to compute twice: it would copy the whole array
       at every step.
     spare: a pytree of arrays of which nothing is needed once the loop starts.
@@ -39,46 +39,46 @@ class Task(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """Where a task's arrays stand.
+    """Where a loop's arrays stand.
 
-    arrays: first the leaves of its reads, then the others that its records go to.
-    places: which of them take the leaves of a record, in turn.
-    record: the record's tree.
+    arrays: first the leaves of its reads, then the others that its results go to.
+    places: which of them take the leaves of a result, in turn.
+    result: the result's tree.
     """
 
     arrays: tuple[Array, ...]
     places: tuple[int, ...]
-    record: Any
+    result: Any
 
 
-def run(tasks: list[Task], time: int) -> list[tuple[Any, Any]]:
-    """Runs all tasks side by side, `time` steps of each.
+def run(loops: list[Loop], time: int) -> list[tuple[Any, Any]]:
+    """Runs all loops side by side, `time` steps of each.
 
     Returns:
-      (final carry, records stacked over time) of each task.
+      (final carry, results stacked over time) of each loop.
     """
-    plans = [_plan(task, time) for task in tasks]
+    plans = [_plan(each, time) for each in loops]
 
     def body(n, states):
         return tuple(
-            _advance(task, plan.places, time - 1 - n if task.descending else n, *state)
-            for task, plan, state in zip(tasks, plans, states, strict=True)
+            _advance(each, plan.places, time - 1 - n if each.descending else n, *state)
+            for each, plan, state in zip(loops, plans, states, strict=True)
         )
 
-    states = tuple((task.carry, plan.arrays) for task, plan in zip(tasks, plans, strict=True))
+    states = tuple((each.carry, plan.arrays) for each, plan in zip(loops, plans, strict=True))
     states = jax.lax.fori_loop(0, time, body, states)
     return [
-        (carry, jax.tree.unflatten(plan.record, [arrays[place] for place in plan.places]))
+        (carry, jax.tree.unflatten(plan.result, [arrays[place] for place in plan.places]))
         for plan, (carry, arrays) in zip(plans, states, strict=True)
     ]
 
 
-def _plan(task: Task, time: int) -> _Plan:
-    arrays = jax.tree.leaves(task.reads)
-    spare = list(range(len(arrays))) if task.overwrite else []
-    given = jax.tree.leaves(task.spare)
-    shapes = jax.eval_shape(lambda: task.step(task.carry, _entries(task.reads, 0))[1])
-    leaves, record = jax.tree.flatten(shapes)
+def _plan(each: Loop, time: int) -> _Plan:
+    arrays = jax.tree.leaves(each.reads)
+    spare = list(range(len(arrays))) if each.overwrite else []
+    given = jax.tree.leaves(each.spare)
+    shapes = jax.eval_shape(lambda: each.step(each.carry, _entries(each.reads, 0))[1])
+    leaves, result = jax.tree.flatten(shapes)
     places = []
     for leaf in leaves:
         like = jax.ShapeDtypeStruct((time, *leaf.shape), leaf.dtype)
@@ -90,26 +90,26 @@ def _plan(task: Task, time: int) -> _Plan:
         else:
             spare.remove(place)
         places.append(place)
-    return _Plan(tuple(arrays), tuple(places), record)
+    return _Plan(tuple(arrays), tuple(places), result)
 
 
 def _fits(array: Array, like: jax.ShapeDtypeStruct) -> bool:
     return array.shape == like.shape and array.dtype == like.dtype
 
 
-def _advance(task: Task, places, t: Array, carry: Any, arrays) -> tuple[Any, tuple[Array, ...]]:
-    leaves, tree = jax.tree.flatten(task.reads)
+def _advance(each: Loop, places, t: Array, carry: Any, arrays) -> tuple[Any, tuple[Array, ...]]:
+    leaves, tree = jax.tree.flatten(each.reads)
     reads = jax.tree.unflatten(tree, arrays[: len(leaves)])
-    carry, record = task.step(carry, _entries(reads, t))
+    carry, result = each.step(carry, _entries(reads, t))
     arrays = list(arrays)
-    for place, entry in zip(places, jax.tree.leaves(record), strict=True):
+    for place, entry in zip(places, jax.tree.leaves(result), strict=True):
         arrays[place] = jax.lax.dynamic_update_index_in_dim(
             arrays[place], entry, t, 0, allow_negative_indices=False
         )
     return carry, tuple(arrays)
 
 
-def _entries(tree: Any, t: Array) -> Any:
+def _entries(tree: Any, t: Array | int) -> Any:
     """Each array's entry at time t, which is never negative: allowing for that costs a call."""
     at = functools.partial(
         jax.lax.dynamic_index_in_dim, index=t, axis=0, keepdims=False, allow_negative_indices=False

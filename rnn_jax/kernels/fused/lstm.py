@@ -10,8 +10,8 @@ from rnn_jax.kernels.fused.products import step_product
 from rnn_jax.kernels.fused.rule import (
     GATED,
     Context,
+    Recurrent,
     Rule,
-    Weights,
     given,
     kept,
     one_transposed,
@@ -39,9 +39,9 @@ class Factors(NamedTuple):
     forget: Array
 
 
-def _forward(spec, weights: Weights, state: LSTMState, projected: Array):
+def _forward(spec, recurrent: Recurrent, state: LSTMState, projected: Array):
     h, c = state
-    sums = step_product(kept(h, weights.keep), weights.kernel)
+    sums = step_product(kept(h, recurrent.keep), recurrent.weights)
     gates = jnp.tanh(projected.astype(sums.dtype) + sums)
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = sigmoid_of(f) * c + sigmoid_of(i) * g
@@ -62,12 +62,12 @@ def _factors(spec, context: Context) -> Factors:
 
 
 def _backward(spec, prepared, factors, d_state):
-    kernel, keep = prepared
+    weights, keep = prepared
     d_h = d_state.hidden
     d_c = d_state.cell + d_h * factors.cell
     by_gate = [d_c * factors.i, d_c * factors.f, d_c * factors.g, d_h * factors.o]
     d_gates = jnp.concatenate(by_gate, axis=-1)
-    return LSTMState(kept(step_product(d_gates, kernel), keep), d_c * factors.forget), d_gates
+    return LSTMState(kept(step_product(d_gates, weights), keep), d_c * factors.forget), d_gates
 
 
 RULE = Rule(

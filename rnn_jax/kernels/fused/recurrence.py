@@ -1,7 +1,7 @@
-"""Recurrences over one stretch of time: a loop forwards, a loop backwards, all directions in each.
+"""Recurrences over one chunk of time: a loop forwards, a loop backwards, all directions in each.
 
 All arrays are time-major. `fused` prepares what the loops read; `chunked` has them run through a
-long time stretch by stretch.
+long time chunk by chunk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rnn_jax.kernels.fused import loop
 from rnn_jax.kernels.fused import lstm as fused_lstm
 from rnn_jax.kernels.fused import simple_rnn as fused_simple_rnn
 from rnn_jax.kernels.fused.products import rows
-from rnn_jax.kernels.fused.rule import Context, Rule, Weights
+from rnn_jax.kernels.fused.rule import Context, Recurrent, Rule
 from rnn_jax.types import Array, Carry, hidden_state
 
 RULES: dict[str, Callable[..., Rule]] = {
@@ -43,16 +43,16 @@ class Walk(NamedTuple):
 class Operands(NamedTuple):
     """What one direction's loop reads.
 
-    projected: `x_t W`, [time, batch, gates * hidden]; the way back does not need it.
+    projected: `x_t W`, [time, batch, gates * hidden]; the backward pass does not need it.
     bias: `b`, with `b_h` where it may join; [gates * hidden], or None.
-    weights: the recurrent ones.
+    recurrent: what meets the hidden state.
     initial: the carry before the first step.
     fresh: the carry after a reset, or None where there are none.
     """
 
     projected: Array | None
     bias: Array | None
-    weights: Weights
+    recurrent: Recurrent
     initial: Carry
     fresh: Carry
 
@@ -82,7 +82,7 @@ def hidden_only(state: Carry, saved: Any) -> Array:
 
 
 def all_of(state: Carry, saved: Any) -> tuple[Carry, Any]:
-    """What a step leaves behind for the way back."""
+    """What a step leaves behind for the backward pass."""
     return state, saved
 
 
@@ -111,11 +111,11 @@ def _recurrences_forward(walks, operands, steps):
         for (carry, (states, _)), *each in zip(results, initial, steps, strict=True)
     )
     operands = tuple(each._replace(projected=None) for each in operands)
-    return outputs, (operands, steps, tuple(recorded for _, recorded in results))
+    return outputs, (operands, steps, tuple(step_residuals for _, step_residuals in results))
 
 
 def _recurrences_backward(walks, residuals, d_outputs):
-    operands, steps, recorded = residuals
+    operands, steps, step_residuals = residuals
     # With none of the final carry and none of what stands after a row's end, gradients there are
     # zero by themselves.
     steps = tuple(
@@ -124,7 +124,7 @@ def _recurrences_backward(walks, residuals, d_outputs):
     )
     d_outputs = support.instantiated(d_outputs)
     prepared = prepare_backward(walks, operands)
-    d_operands = backward(walks, prepared, operands, steps, recorded, d_outputs)
+    d_operands = backward(walks, prepared, operands, steps, step_residuals, d_outputs)
     return tuple(typed(*each) for each in zip(d_operands, operands, strict=True)), None
 
 
@@ -160,61 +160,63 @@ def _is_zero(tree: Any) -> bool:
 
 
 def prepare(walks, operands) -> tuple[Any, ...]:
-    """What `forward` takes in the weights' place, for each direction."""
+    """What `forward` takes in the recurrent weights' place, for each direction."""
     return tuple(
-        rule_of(walk.spec).prepare(walk.spec, each.weights)
+        rule_of(walk.spec).prepare(walk.spec, each.recurrent)
         for walk, each in zip(walks, operands, strict=True)
     )
 
 
 def prepare_backward(walks, operands) -> tuple[Any, ...]:
-    """What `backward` takes in the weights' place, for each direction."""
+    """What `backward` takes in the recurrent weights' place, for each direction."""
     return tuple(
-        rule_of(walk.spec).prepare_backward(walk.spec, each.weights)
+        rule_of(walk.spec).prepare_backward(walk.spec, each.recurrent)
         for walk, each in zip(walks, operands, strict=True)
     )
 
 
-def forward(walks, prepared, operands, steps, record) -> tuple[tuple[Carry, Any], ...]:
-    """(final carry, what `record(state, saved)` keeps of each step) of each direction."""
-    tasks = [
-        _forward_task(*each, record) for each in zip(walks, prepared, operands, steps, strict=True)
+def forward(walks, prepared, operands, steps, save) -> tuple[tuple[Carry, Any], ...]:
+    """(final carry, what `save(state, saved)` keeps of each step) of each direction."""
+    loops = [
+        _forward_loop(*each, save) for each in zip(walks, prepared, operands, steps, strict=True)
     ]
-    return tuple(loop.run(tasks, operands[0].projected.shape[0]))
+    return tuple(loop.run(loops, operands[0].projected.shape[0]))
 
 
 def typed(d_operands: Operands, operands: Operands) -> Operands:
-    """The gradients, with kernels' in the kernels' types."""
-    weights = d_operands.weights
-    kernel = weights.kernel.astype(operands.weights.kernel.dtype)
-    return d_operands._replace(weights=weights._replace(kernel=kernel))
+    """The gradients, with those of the weights in the weights' types."""
+    recurrent = d_operands.recurrent
+    weights = recurrent.weights.astype(operands.recurrent.weights.dtype)
+    return d_operands._replace(recurrent=recurrent._replace(weights=weights))
 
 
-def backward(walks, prepared, operands, steps, recorded, d_outputs) -> tuple[Operands, ...]:
-    """The gradients with respect to the operands, kernels' in the type that they are summed in.
+def backward(walks, prepared, operands, steps, step_residuals, d_outputs) -> tuple[Operands, ...]:
+    """The gradients with respect to the operands, those of weights in the type of their sums.
 
     Args:
       walks, prepared, operands, steps: of each direction.
-      recorded: what `forward` kept with `all_of`.
+      step_residuals: what `forward` kept with `all_of`.
       d_outputs: (of the final carry, of the hidden states [time, batch, features]).
     """
-    contexts = [_context(*each) for each in zip(walks, operands, steps, recorded, strict=True)]
-    tasks = [
-        _backward_task(*each)
+    contexts = [
+        _context(*each) for each in zip(walks, operands, steps, step_residuals, strict=True)
+    ]
+    loops = [
+        _backward_loop(*each)
         for each in zip(walks, prepared, contexts, steps, d_outputs, strict=True)
     ]
-    results = loop.run(tasks, d_outputs[0][1].shape[0])
+    results = loop.run(loops, d_outputs[0][1].shape[0])
     d_operands = []
     for (spec, _), operand, context, ((d_initial, d_fresh), d_saved) in zip(
         walks, operands, contexts, results, strict=True
     ):
-        d_projected, d_weights = rule_of(spec).gradients(spec, context, d_saved)
+        d_projected, d_recurrent = rule_of(spec).gradients(spec, context, d_saved)
         d_bias = None if operand.bias is None else jnp.sum(rows(d_projected), axis=0)
-        d_operands.append(Operands(d_projected, d_bias, d_weights, d_initial, d_fresh))
+        d_operands.append(Operands(d_projected, d_bias, d_recurrent, d_initial, d_fresh))
     return tuple(d_operands)
 
 
-def _forward_task(walk, prepared, operands: Operands, flags: Steps, record) -> loop.Task:
+def _forward_loop(walk, prepared, operands: Operands, flags: Steps, save) -> loop.Loop:
     spec, reverse = walk
     rule = rule_of(spec)
 
@@ -227,21 +229,21 @@ def _forward_task(walk, prepared, operands: Operands, flags: Steps, record) -> l
         after, saved = rule.forward(spec, prepared, state, projected)
         if valid is not None:
             after = _select(valid, after, state)
-        return after, record(after, saved)
+        return after, save(after, saved)
 
     reads = (operands.projected, flags.valid, flags.restart)
-    return loop.Task(step, operands.initial, reads, rule.overwrites, (), reverse)
+    return loop.Loop(step, operands.initial, reads, rule.overwrites, (), reverse)
 
 
-def _context(walk, operands: Operands, flags: Steps, recorded) -> Context:
-    """What the rule has for its way back."""
-    (spec, reverse), (states, saved) = walk, recorded
+def _context(walk, operands: Operands, flags: Steps, step_residuals) -> Context:
+    """What the rule has for its backward pass."""
+    (spec, reverse), (states, saved) = walk, step_residuals
     before = _entering(states, operands, flags.restart, reverse)
-    context = Context(operands.weights, saved, before, states)
+    context = Context(operands.recurrent, saved, before, states)
     return context._replace(factors=rule_of(spec).factors(spec, context))
 
 
-def _backward_task(walk, prepared, context: Context, flags: Steps, d_outputs) -> loop.Task:
+def _backward_loop(walk, prepared, context: Context, flags: Steps, d_outputs) -> loop.Loop:
     (spec, reverse), (d_carry, d_hidden) = walk, d_outputs
     rule = rule_of(spec)
     d_fresh = None if flags.restart is None else jax.tree.map(jnp.zeros_like, d_carry)
@@ -261,7 +263,7 @@ def _backward_task(walk, prepared, context: Context, flags: Steps, d_outputs) ->
         return (d_before, d_fresh), d_saved
 
     carry, reads = (d_carry, d_fresh), (context.factors, d_hidden, flags.valid, flags.restart)
-    return loop.Task(step, carry, reads, False, context.saved, not reverse)
+    return loop.Loop(step, carry, reads, False, context.saved, not reverse)
 
 
 def _select(condition: Array, chosen: Any, otherwise: Any) -> Any:

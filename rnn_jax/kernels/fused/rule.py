@@ -16,15 +16,15 @@ from rnn_jax.kernels.fused.products import outer, transposed
 from rnn_jax.types import Array, Carry, hidden_state
 
 
-class Weights(NamedTuple):
-    """What a step needs beside its inputs and state.
+class Recurrent(NamedTuple):
+    """What a step does to the hidden state.
 
-    kernel: the recurrent kernel [features, gates * hidden], its sigmoid columns halved.
+    weights: the recurrent weights [features, gates * hidden], its sigmoid columns halved.
     bias: the recurrent bias [gates * hidden] where it cannot join the projected inputs, or None.
     keep: [batch, features], recurrent dropout's factor for the hidden state; or None.
     """
 
-    kernel: Array
+    weights: Array
     bias: Array | None = None
     keep: Array | None = None
 
@@ -32,13 +32,13 @@ class Weights(NamedTuple):
 class Context(NamedTuple):
     """What the forward loop left behind, for all steps: [time, batch, ...].
 
-    weights: the recurrent ones.
+    recurrent: what each step did to the hidden state.
     saved: what each step saved.
     before, after: the states that each step met and left.
     factors: all that the backward loop multiplies with; what `Rule.factors` made of the rest.
     """
 
-    weights: Weights
+    recurrent: Recurrent
     saved: Any
     before: Carry
     after: Carry
@@ -56,13 +56,13 @@ class Rule(NamedTuple):
     bounded: whether from a finite carry, states, what is saved and the factors stay finite however
       many steps there are, so that a row may be walked through beyond its end, where all of them
       meet gradients of zero: infinity would make NaN of those.
-    prepare: `(spec, weights) -> anything`, what the forward loop takes in the weights' place.
+    prepare: `(spec, recurrent) -> anything`, what the forward loop takes in their place.
     forward: `(spec, prepared, state, projected_t) -> (state, saved_t)`.
     factors: `(spec, context) -> factors`.
-    prepare_backward: `(spec, weights) -> anything`, as `prepare`.
+    prepare_backward: `(spec, recurrent) -> anything`, as `prepare`.
     backward: `(spec, prepared, factors_t, d_state) -> (d_state, d_saved_t)`, no more than products
       and multiplications.
-    gradients: `(spec, context, d_saved) -> (d_projected, d_weights)`, for all steps at once.
+    gradients: `(spec, context, d_saved) -> (d_projected, d_recurrent)`, for all steps at once.
     """
 
     options: dict[str, tuple]
@@ -75,7 +75,7 @@ class Rule(NamedTuple):
     factors: Callable[..., Any]
     prepare_backward: Callable[..., Any]
     backward: Callable[..., tuple[Carry, Any]]
-    gradients: Callable[..., tuple[Array, Weights]]
+    gradients: Callable[..., tuple[Array, Recurrent]]
 
 
 # What the rules of gated cells need of the options that such cells share.
@@ -106,17 +106,17 @@ def kept(values: Array, keep: Array | None) -> Array:
     return values if keep is None else values * keep
 
 
-def given(spec, weights: Weights) -> Weights:
+def given(spec, recurrent: Recurrent) -> Recurrent:
     """`Rule.prepare` where there is nothing to prepare."""
-    return weights
+    return recurrent
 
 
-def one_transposed(spec, weights: Weights) -> tuple[Array, Array | None]:
-    """`Rule.prepare_backward` for one product: the transposed kernel, and dropout's factor."""
-    return transposed(weights.kernel), weights.keep
+def one_transposed(spec, recurrent: Recurrent) -> tuple[Array, Array | None]:
+    """`Rule.prepare_backward` for one product: the transposed weights, and dropout's factor."""
+    return transposed(recurrent.weights), recurrent.keep
 
 
 def sum_gradients(spec, context: Context, d_sums: Array):
     """`Rule.gradients` where all gates read `x_t W + h_{t-1} U` and nothing else."""
-    h = kept(hidden_state(context.before), context.weights.keep)
-    return d_sums, Weights(outer(h, d_sums, context.weights.kernel))
+    h = kept(hidden_state(context.before), context.recurrent.keep)
+    return d_sums, Recurrent(outer(h, d_sums, context.recurrent.weights))

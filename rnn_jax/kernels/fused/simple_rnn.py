@@ -5,10 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from rnn_jax.cells.affine import ACTIVATIONS
-from rnn_jax.kernels.fused.products import step_product
 from rnn_jax.kernels.fused.rule import (
+    Recurrent,
     Rule,
-    Weights,
     given,
     kept,
     one_transposed,
@@ -27,8 +26,8 @@ _SLOPES = {
 }
 
 
-def _forward(spec, weights: Weights, h: Array, projected: Array):
-    sums = step_product(kept(h, weights.keep), weights.kernel)
+def _forward(spec, recurrent: Recurrent, h: Array, projected: Array):
+    sums = step_product(kept(h, recurrent.keep), recurrent.weights)
     sums = projected.astype(sums.dtype) + sums
     if spec.activation == "sigmoid":
         return sigmoid_of(jnp.tanh(sums)), ()
@@ -36,9 +35,9 @@ def _forward(spec, weights: Weights, h: Array, projected: Array):
 
 
 def _backward(spec, prepared, slope, d_h):
-    kernel, keep = prepared
+    weights, keep = prepared
     d_sums = d_h * slope
-    return kept(step_product(d_sums, kernel), keep), d_sums
+    return kept(step_product(d_sums, weights), keep), d_sums
 
 
 def rule(spec) -> Rule:

@@ -1,7 +1,7 @@
 """A kernel for CPUs in C++, for LSTMs in float32 (`cpp/lstm.cc`).
 
 XLA runs each step of a loop as several small kernels, and a layer as products and loops one after
-the other. Here one direction of a layer, or some of its rows, is one job on one core, which keeps
+the other. Here one direction of a layer, or some of its rows, is one core's part, which keeps
 what it works on in that core's cache and its sums in registers.
 
 Reverse-mode differentiation only, and only once: the gradient is C++, too. Under `jax.vmap` its
@@ -30,7 +30,7 @@ _SUPPORTED = {"lstm": lambda spec: GATED | {"projection": (None,), "peepholes": 
 _GATES = 4
 
 # The rows of a direction are divided among cores, but not further than to so many each, and only
-# from so many multiplications on: each core lays out the kernels for itself, and a second one comes
+# from so many multiplications on: each core lays out the weights for itself, and a second one comes
 # to help late. Measured on two x86 cores.
 _ROWS = 4
 _MULTIPLICATIONS = 1 << 21
@@ -38,11 +38,11 @@ _MULTIPLICATIONS = 1 << 21
 _VALID, _RESTART = 1, 2  # `Layer::Flag`
 
 
-class Jobs(NamedTuple):
+class Division(NamedTuple):
     """How the work is divided.
 
     reverse: of each direction, whether the last step in time comes first.
-    parts: into how many jobs each direction's rows are divided.
+    parts: into how many parts each direction's rows are divided.
     """
 
     reverse: tuple[bool, ...]
@@ -53,8 +53,8 @@ class Layer(NamedTuple):
     """One direction; all float32 but for the flags. `Layer` in `cpp/lstm.cc` has the same order.
 
     inputs: [batch, time, in_features].
-    kernel: [in_features, 4 * hidden].
-    recurrent_kernel: [hidden, 4 * hidden].
+    weights: [in_features, 4 * hidden].
+    recurrent_weights: [hidden, 4 * hidden].
     bias: [4 * hidden], or None.
     keep: [batch, hidden], recurrent dropout's factor for the hidden state; or None.
     initial: the carry before the first step.
@@ -63,8 +63,8 @@ class Layer(NamedTuple):
     """
 
     inputs: Array
-    kernel: Array
-    recurrent_kernel: Array
+    weights: Array
+    recurrent_weights: Array
     bias: Array | None
     keep: Array | None
     initial: LSTMState
@@ -72,8 +72,8 @@ class Layer(NamedTuple):
     flags: Array | None
 
 
-class Record(NamedTuple):
-    """What the way back needs of the way there.
+class Residuals(NamedTuple):
+    """What the backward pass needs of the forward pass.
 
     hidden, cell: the states that each step left, [batch, time, hidden].
     gates: i, f, g, o of each step, [batch, time, 4 * hidden].
@@ -114,8 +114,8 @@ def _unroll(
         batch = inputs.shape[0]
         return Unrolled(tuple(support.no_steps(direction, batch) for direction in directions))
     layers = tuple(_layer(direction, inputs, mask, resets) for direction in directions)
-    jobs = Jobs(tuple(direction.reverse for direction in directions), _parts(layers))
-    results = _recurrences(jobs, layers)
+    division = Division(tuple(direction.reverse for direction in directions), _parts(layers))
+    results = _recurrences(division, layers)
     return Unrolled(tuple((carry, zero_masked(hidden, mask)) for carry, hidden in results))
 
 
@@ -168,8 +168,8 @@ def _layer(direction: Direction, inputs: Array, mask: Array | None, resets: Arra
         fresh = cell.initial_carry(params, inputs.shape[0])
     layer = Layer(
         inputs=inputs,
-        kernel=params["kernel"],
-        recurrent_kernel=params["recurrent_kernel"],
+        weights=params["kernel"],
+        recurrent_weights=params["recurrent_kernel"],
         bias=sum(biases) if biases else None,
         keep=keep,
         initial=initial,
@@ -182,32 +182,32 @@ def _layer(direction: Direction, inputs: Array, mask: Array | None, resets: Arra
 
 def _parts(layers: tuple[Layer, ...]) -> int:
     batch, time, in_features = layers[0].inputs.shape
-    hidden = layers[0].recurrent_kernel.shape[0]
+    hidden = layers[0].recurrent_weights.shape[0]
     if batch * time * (in_features + hidden) * _GATES * hidden < _MULTIPLICATIONS:
         return 1
     return max(1, min(-(-machine.threads() // len(layers)), batch // _ROWS))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recurrences(jobs: Jobs, layers: tuple[Layer, ...]) -> tuple[tuple[Carry, Array], ...]:
+def _recurrences(division: Division, layers: tuple[Layer, ...]) -> tuple[tuple[Carry, Array], ...]:
     """(final carry, hidden states [batch, time, hidden]) of each direction.
 
     Hidden states at steps that are not valid are those of the carry: callers must mask them.
     """
-    return tuple(result for result, _ in _forward(jobs, layers, record=False))
+    return tuple(result for result, _ in _forward(division, layers, save=False))
 
 
-def _recurrences_forward(jobs, layers):
+def _recurrences_forward(division, layers):
     wanted = tuple(_in_structure(layer.inputs.perturbed) for layer in layers)
     layers = jax.custom_derivatives.custom_vjp_primal_tree_values(layers)
-    results, records = zip(*_forward(jobs, layers, record=True), strict=True)
-    return results, (layers, records, wanted)
+    results, residuals = zip(*_forward(division, layers, save=True), strict=True)
+    return results, (layers, residuals, wanted)
 
 
-def _recurrences_backward(jobs, residuals, d_results):
-    layers, records, wanted = residuals
+def _recurrences_backward(division, residuals, d_results):
+    layers, saved, wanted = residuals
     d_results = support.instantiated(d_results)
-    return (_backward(jobs, tuple(map(bool, wanted)), layers, records, d_results),)
+    return (_backward(division, tuple(map(bool, wanted)), layers, saved, d_results),)
 
 
 _recurrences.defvjp(_recurrences_forward, _recurrences_backward, symbolic_zeros=True)
@@ -218,48 +218,48 @@ def _in_structure(condition: bool) -> tuple:
     return ((),) if condition else ()
 
 
-def _forward(jobs: Jobs, layers: tuple[Layer, ...], record: bool):
-    """((final carry, hidden states), Record) of each direction; without `record`, an empty one."""
+def _forward(division: Division, layers: tuple[Layer, ...], save: bool):
+    """((final carry, hidden states), Residuals) of each direction; empty ones without `save`."""
     shapes = []
     for each in layers:
         batch, time, _ = each.inputs.shape
-        hidden = each.recurrent_kernel.shape[0]
+        hidden = each.recurrent_weights.shape[0]
         states = (batch, time, hidden)
-        kept = [states, (batch, time, _GATES * hidden)] if record else [(0,), (0,)]
+        kept = [states, (batch, time, _GATES * hidden)] if save else [(0,), (0,)]
         shapes += [states, (batch, hidden), *kept]
-    results = _call("rnn_jax_lstm_forward", jobs, [_arguments(each) for each in layers], shapes)
+    results = _call("rnn_jax_lstm_forward", division, [_arguments(each) for each in layers], shapes)
     return [
-        ((LSTMState(hidden[:, 0 if reverse else -1], last), hidden), Record(hidden, cell, gates))
-        for reverse, (hidden, last, cell, gates) in zip(jobs.reverse, results, strict=True)
+        ((LSTMState(hidden[:, 0 if reverse else -1], last), hidden), Residuals(hidden, cell, gates))
+        for reverse, (hidden, last, cell, gates) in zip(division.reverse, results, strict=True)
     ]
 
 
-def _backward(jobs, wanted, layers, records, d_results) -> tuple[Layer, ...]:
+def _backward(division, wanted, layers, residuals, d_results) -> tuple[Layer, ...]:
     """The gradients with respect to the layers; to the inputs where they are `wanted`."""
     arguments, shapes = [], []
-    for want, each, record, (d_carry, d_hidden) in zip(
-        wanted, layers, records, d_results, strict=True
+    for want, each, saved, (d_carry, d_hidden) in zip(
+        wanted, layers, residuals, d_results, strict=True
     ):
-        arguments.append([*_arguments(each), *record, d_hidden, *d_carry])
+        arguments.append([*_arguments(each), *saved, d_hidden, *d_carry])
         state = d_carry.hidden.shape
-        sums = (each.kernel.shape, each.recurrent_kernel.shape, each.kernel.shape[1:])
+        sums = (each.weights.shape, each.recurrent_weights.shape, each.weights.shape[1:])
         shapes += [
             each.inputs.shape if want else (0,),
-            *((jobs.parts, *shape) for shape in sums),
+            *((division.parts, *shape) for shape in sums),
             *(state, state),
             *((0,) if each.fresh is None else state,) * 2,
         ]
-    results = _call("rnn_jax_lstm_backward", jobs, arguments, shapes)
+    results = _call("rnn_jax_lstm_backward", division, arguments, shapes)
     d_layers = []
     for want, each, (d_inputs, *d_sums, d_h, d_c, d_h_fresh, d_c_fresh) in zip(
         wanted, layers, results, strict=True
     ):
-        d_kernel, d_recurrent_kernel, d_bias = (jnp.sum(parts, axis=0) for parts in d_sums)
+        d_weights, d_recurrent_weights, d_bias = (jnp.sum(parts, axis=0) for parts in d_sums)
         d_layers.append(
             Layer(
                 inputs=d_inputs if want else None,
-                kernel=d_kernel,
-                recurrent_kernel=d_recurrent_kernel,
+                weights=d_weights,
+                recurrent_weights=d_recurrent_weights,
                 bias=None if each.bias is None else d_bias,
                 keep=None,
                 initial=LSTMState(d_h, d_c),
@@ -282,7 +282,7 @@ def _arguments(layer: Layer) -> list[Array]:
     return jax.tree.leaves(absent)
 
 
-def _call(target: str, jobs: Jobs, arguments: list, shapes: list) -> list[list[Array]]:
+def _call(target: str, division: Division, arguments: list, shapes: list) -> list[list[Array]]:
     """The results of each direction."""
     foreign = jax.ffi.ffi_call(
         target,
@@ -293,12 +293,12 @@ def _call(target: str, jobs: Jobs, arguments: list, shapes: list) -> list[list[A
     @jax.custom_vjp
     def call(*arrays):
         return foreign(
-            *arrays, reverse=np.array(jobs.reverse, np.int64), parts=np.int64(jobs.parts)
+            *arrays, reverse=np.array(division.reverse, np.int64), parts=np.int64(division.parts)
         )
 
     call.defvjp(_refuse, _refuse)
     results = call(*(array for each in arguments for array in each))
-    size = len(results) // len(jobs.reverse)
+    size = len(results) // len(division.reverse)
     return [results[n : n + size] for n in range(0, len(results), size)]
 
 

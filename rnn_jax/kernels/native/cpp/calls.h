@@ -17,10 +17,10 @@ namespace rnn_jax {
 
 namespace ffi = xla::ffi;
 
-// Runs job(0) to job(count - 1): the caller takes one after the other, and so do the pool's threads
-// that come to help. Jobs may throw only for want of memory.
-template <typename Job>
-ffi::Error Parallel(ffi::ThreadPool& pool, int64_t count, const Job& job) {
+// Runs part(0) to part(count - 1): the caller takes one after the other, and so do the pool's
+// threads that come to help. Parts may throw only for want of memory.
+template <typename Part>
+ffi::Error Parallel(ffi::ThreadPool& pool, int64_t count, const Part& part) {
   struct State {
     std::atomic<int64_t> next{0}, done{0};
     std::atomic<bool> failed{false};
@@ -28,11 +28,11 @@ ffi::Error Parallel(ffi::ThreadPool& pool, int64_t count, const Job& job) {
     std::condition_variable all_done;
   };
   const auto state = std::make_shared<State>();
-  // A helper that comes late finds no job left, and does not touch `job`.
-  const auto help = [state, count, &job] {
+  // A helper that comes late finds no part left, and does not touch `part`.
+  const auto help = [state, count, &part] {
     for (int64_t n = state->next++; n < count; n = state->next++) {
       try {
-        job(n);
+        part(n);
       } catch (const std::bad_alloc&) {
         state->failed = true;
       }

@@ -1,9 +1,10 @@
 // An LSTM layer in float32 for CPUs, forwards and backwards, as two calls that XLA makes.
 //
-// A job is some rows of one direction, from the first step to the last, on one core: rows do not
-// depend on each other, so jobs never wait for each other. A job goes through time in chunks, small
-// enough for its core's cache up to a few hundred units: it projects a chunk's inputs, then takes
-// its steps; on the way back it takes a chunk's steps, then adds up what they give the kernels.
+// A part is some rows of one direction, from the first step to the last, on one core: rows do not
+// depend on each other, so parts never wait for each other. A part goes through time in chunks,
+// small enough for its core's cache up to a few hundred units: it projects a chunk's inputs, then
+// takes its steps; the backward pass takes a chunk's steps, then adds up their gradients with
+// respect to the weights.
 //
 // The gates are i, f, g, o, as in rnn_jax.cells. Arrays are batch-first and contiguous.
 
@@ -19,19 +20,19 @@ namespace rnn_jax {
 namespace {
 
 constexpr int kGates = 4;
-// Steps times rows of a chunk: more where a kernel outgrows a core's cache, so that its gradient is
+// Steps times rows of a chunk: more where weights outgrow a core's cache, so that their gradient is
 // added to less often.
-constexpr int64_t kChunkRows = 128, kLargeChunkRows = 256, kLargeKernel = 1 << 18;
+constexpr int64_t kChunkRows = 128, kLargeChunkRows = 256, kLargeWeights = 1 << 18;
 
 // [hidden, gates * hidden] -> for each vector of units, [hidden, gates, vector].
-const float* PackGates(Workspace& workspace, const float* kernel, int64_t hidden) {
+const float* PackGates(Workspace& workspace, const float* weights, int64_t hidden) {
   const int64_t vectors = (hidden + kLanes - 1) / kLanes;
   float* const packed = workspace.Take(vectors * hidden * kGates * kLanes);
   float* to = packed;
   for (int64_t unit = 0; unit < hidden; unit += kLanes) {
     for (int64_t k = 0; k < hidden; ++k) {
       for (int64_t gate = 0; gate < kGates; ++gate, to += kLanes) {
-        Store(to, Load(kernel + (k * kGates + gate) * hidden + unit, hidden - unit), kLanes);
+        Store(to, Load(weights + (k * kGates + gate) * hidden + unit, hidden - unit), kLanes);
       }
     }
   }
@@ -43,8 +44,8 @@ struct Layer {
   int64_t batch, time, in, hidden;
   bool reverse;
   const float* inputs;            // [batch, time, in]
-  const float* kernel;            // [in, gates * hidden]
-  const float* recurrent_kernel;  // [hidden, gates * hidden]
+  const float* weights;            // [in, gates * hidden]
+  const float* recurrent_weights;  // [hidden, gates * hidden]
   const float* bias;              // [gates * hidden]
   const float* keep;              // [batch, hidden], recurrent dropout's factor
   const float *h_initial, *c_initial, *h_fresh, *c_fresh;  // [batch, hidden]
@@ -53,9 +54,9 @@ struct Layer {
   enum Flag : uint8_t { kValid = 1, kRestart = 2 };
 
   int64_t columns() const { return kGates * hidden; }
-  // In how many steps a job of so many rows takes a chunk.
+  // In how many steps a part of so many rows takes a chunk.
   int64_t ChunkSteps(int64_t rows) const {
-    const bool large = std::max(in, hidden) * columns() > kLargeKernel;
+    const bool large = std::max(in, hidden) * columns() > kLargeWeights;
     const int64_t size = large ? kLargeChunkRows : kChunkRows;
     return std::clamp<int64_t>(size / std::max<int64_t>(rows, 1), 1, time);
   }
@@ -77,11 +78,11 @@ struct Layer {
 };
 
 Layer NextLayer(Arguments& arguments, bool reverse) {
-  const auto inputs = arguments.Dimensions(0), recurrent_kernel = arguments.Dimensions(2);
-  Layer layer{inputs[0], inputs[1], inputs[2], recurrent_kernel[0], reverse};
+  const auto inputs = arguments.Dimensions(0), recurrent_weights = arguments.Dimensions(2);
+  Layer layer{inputs[0], inputs[1], inputs[2], recurrent_weights[0], reverse};
   layer.inputs = arguments.Next();
-  layer.kernel = arguments.Next();
-  layer.recurrent_kernel = arguments.Next();
+  layer.weights = arguments.Next();
+  layer.recurrent_weights = arguments.Next();
   layer.bias = arguments.Next();
   layer.keep = arguments.Next();
   layer.h_initial = arguments.Next();
@@ -111,8 +112,8 @@ struct Forward {
     const int64_t count = last - first, hidden = layer.hidden, columns = layer.columns();
     const int64_t steps = layer.ChunkSteps(count);
     Workspace& workspace = Workspace::Begin();
-    const float* kernel = PackColumns(workspace, layer.kernel, layer.in, columns);
-    const float* recurrent_kernel = PackGates(workspace, layer.recurrent_kernel, hidden);
+    const float* weights = PackColumns(workspace, layer.weights, layer.in, columns);
+    const float* recurrent_weights = PackGates(workspace, layer.recurrent_weights, hidden);
     float* kept = workspace.Take(layer.keep ? count * hidden : 0);
     float* own = workspace.Take(gates ? 0 : count * steps * columns);
     std::copy_n(layer.c_initial + first * hidden, count * hidden, c_last + first * hidden);
@@ -128,7 +129,7 @@ struct Forward {
           sums.push_back(gates ? gates + layer.at(row, s) * columns : own + sums.size() * columns);
         }
       }
-      Project(kernel, inputs, sums);
+      Project(weights, inputs, sums);
       for (int64_t s = start; s < end; ++s) {
         for (int64_t n = 0; n < count; ++n) {
           fed[n] = layer.Met(h, layer.h_initial, layer.h_fresh, first + n, s);
@@ -137,13 +138,13 @@ struct Forward {
             fed[n] = kept + n * hidden;
           }
         }
-        Step(s, first, count, recurrent_kernel, fed.data(), sums.data() + (s - start) * count);
+        Step(s, first, count, recurrent_weights, fed.data(), sums.data() + (s - start) * count);
       }
     }
   }
 
-  // sums = inputs @ kernel + bias
-  void Project(const float* kernel, const std::vector<const float*>& inputs,
+  // sums = inputs @ weights + bias
+  void Project(const float* weights, const std::vector<const float*>& inputs,
                const std::vector<float*>& sums) const {
     const int64_t columns = layer.columns();
     InBlocks(columns, [&](int64_t first, auto n_vectors) {
@@ -155,7 +156,7 @@ struct Forward {
       InGroups(inputs.size(), [&](int64_t row, auto n_rows) {
         constexpr int M = decltype(n_rows)::value;
         const Block<M, N> block =
-            Multiplied(Block<M, N>{}, inputs.data() + row, kernel + first * layer.in, layer.in);
+            Multiplied(Block<M, N>{}, inputs.data() + row, weights + first * layer.in, layer.in);
         for (int m = 0; m < M; ++m) {
           for (int64_t n = 0, at = first; n < N && at < columns; ++n, at += kLanes) {
             Store(sums[row + m] + at, block.sums[m][n] + bias[n], columns - at);
@@ -166,7 +167,7 @@ struct Forward {
   }
 
   // The s-th step of all rows; gates are written over the sums if they are asked for.
-  void Step(int64_t s, int64_t first, int64_t count, const float* recurrent_kernel,
+  void Step(int64_t s, int64_t first, int64_t count, const float* recurrent_weights,
             const float* const* fed, float* const* sums) const {
     const int64_t hidden = layer.hidden;
     for (int64_t unit = 0; unit < hidden; unit += kLanes) {
@@ -179,7 +180,7 @@ struct Forward {
             block.sums[m][gate] = Load(sums[n + m] + gate * hidden + unit, lanes);
           }
         }
-        block = Multiplied(block, fed + n, recurrent_kernel + unit * hidden * kGates, hidden);
+        block = Multiplied(block, fed + n, recurrent_weights + unit * hidden * kGates, hidden);
         for (int m = 0; m < M; ++m) {
           const int64_t row = first + n + m, at = layer.at(row, s) * hidden + unit;
           const Vec i = Sigmoid(block.sums[m][0]), f = Sigmoid(block.sums[m][1]),
@@ -212,7 +213,7 @@ struct Backward {
   const float *h, *c, *gates;                     // as Forward left them
   const float* d_outputs;                         // [batch, time, hidden]
   float* d_inputs;                                // [batch, time, in], or null
-  float *d_kernel, *d_recurrent_kernel, *d_bias;  // [parts, ...]: each job adds to one of its own
+  float *d_weights, *d_recurrent_weights, *d_bias;  // [parts, ...]: each part adds to its own
   float *d_h, *d_c;              // [batch, hidden], of the last carry at first, then of the initial
   float *d_h_fresh, *d_c_fresh;  // [batch, hidden], or null
 
@@ -224,8 +225,8 @@ struct Backward {
     walk.d_outputs = arguments.Next();
     const float *d_h = arguments.Next(), *d_c = arguments.Next();
     walk.d_inputs = results.Next();
-    walk.d_kernel = results.Next();
-    walk.d_recurrent_kernel = results.Next();
+    walk.d_weights = results.Next();
+    walk.d_recurrent_weights = results.Next();
     walk.d_bias = results.Next();
     walk.d_h = results.Next();
     walk.d_c = results.Next();
@@ -245,15 +246,16 @@ struct Backward {
     const int64_t count = last - first, in = layer.in, hidden = layer.hidden;
     const int64_t columns = layer.columns(), steps = layer.ChunkSteps(count);
     Workspace& workspace = Workspace::Begin();
-    const float* kernel = d_inputs ? PackTransposed(workspace, layer.kernel, in, columns) : nullptr;
-    const float* recurrent_kernel =
-        PackTransposed(workspace, layer.recurrent_kernel, hidden, columns);
+    const float* weights =
+        d_inputs ? PackTransposed(workspace, layer.weights, in, columns) : nullptr;
+    const float* recurrent_weights =
+        PackTransposed(workspace, layer.recurrent_weights, hidden, columns);
     const Rows d_sums(workspace, steps * count, columns), inputs(workspace, steps * count, in),
         fed(workspace, steps * count, hidden);
-    float* const d_kernel_part = d_kernel + part * in * columns;
-    float* const d_recurrent_part = d_recurrent_kernel + part * hidden * columns;
+    float* const d_weights_part = d_weights + part * in * columns;
+    float* const d_recurrent_part = d_recurrent_weights + part * hidden * columns;
     float* const d_bias_part = d_bias + part * columns;
-    std::fill_n(d_kernel_part, in * columns, 0.0f);
+    std::fill_n(d_weights_part, in * columns, 0.0f);
     std::fill_n(d_recurrent_part, hidden * columns, 0.0f);
     std::fill_n(d_bias_part, columns, 0.0f);
     std::vector<int64_t> places;  // of a chunk's rows in [batch, time]
@@ -268,15 +270,15 @@ struct Backward {
           layer.CopyFed(h, row, s, fed[n]);
           places.push_back(layer.at(row, s));
         }
-        IntoHidden(s, first, count, recurrent_kernel, d_sums, top);
+        IntoHidden(s, first, count, recurrent_weights, d_sums, top);
       }
       const int64_t size = places.size();
-      AddOuter(inputs, in, d_sums, columns, size, d_kernel_part);
+      AddOuter(inputs, in, d_sums, columns, size, d_weights_part);
       AddOuter(fed, hidden, d_sums, columns, size, d_recurrent_part);
       for (int64_t n = 0; n < size; ++n) {
         for (int64_t k = 0; k < columns; ++k) d_bias_part[k] += d_sums[n][k];
       }
-      if (d_inputs) IntoInputs(places, kernel, d_sums);
+      if (d_inputs) IntoInputs(places, weights, d_sums);
     }
   }
 
@@ -316,7 +318,7 @@ struct Backward {
 
   // d_h: from the gradients of the s-th step's sums, in d_sums from row `top` on, to that of the
   // hidden state it met.
-  void IntoHidden(int64_t s, int64_t first, int64_t count, const float* recurrent_kernel,
+  void IntoHidden(int64_t s, int64_t first, int64_t count, const float* recurrent_weights,
                   const Rows& d_sums, int64_t top) const {
     const int64_t hidden = layer.hidden, columns = layer.columns();
     InBlocks(hidden, [&](int64_t unit, auto n_vectors) {
@@ -326,7 +328,7 @@ struct Backward {
         const float* rows[M];
         for (int m = 0; m < M; ++m) rows[m] = d_sums[top + group + m];
         const Block<M, N> block =
-            Multiplied(Block<M, N>{}, rows, recurrent_kernel + unit * columns, columns);
+            Multiplied(Block<M, N>{}, rows, recurrent_weights + unit * columns, columns);
         for (int m = 0; m < M; ++m) {
           const int64_t row = first + group + m;
           for (int64_t n = 0, at = unit; n < N && at < hidden; ++n, at += kLanes) {
@@ -346,7 +348,7 @@ struct Backward {
   }
 
   // d_inputs at the places of a chunk's rows.
-  void IntoInputs(const std::vector<int64_t>& places, const float* kernel,
+  void IntoInputs(const std::vector<int64_t>& places, const float* weights,
                   const Rows& d_sums) const {
     InBlocks(layer.in, [&](int64_t first, auto n_vectors) {
       constexpr int N = decltype(n_vectors)::value;
@@ -355,7 +357,7 @@ struct Backward {
         const float* rows[M];
         for (int m = 0; m < M; ++m) rows[m] = d_sums[group + m];
         const Block<M, N> block =
-            Multiplied(Block<M, N>{}, rows, kernel + first * layer.columns(), layer.columns());
+            Multiplied(Block<M, N>{}, rows, weights + first * layer.columns(), layer.columns());
         for (int m = 0; m < M; ++m) {
           float* to = d_inputs + places[group + m] * layer.in;
           for (int64_t n = 0, at = first; n < N && at < layer.in; ++n, at += kLanes) {
@@ -367,13 +369,13 @@ struct Backward {
   }
 };
 
-// Every walk's rows in `parts` jobs.
+// Every walk's rows in `parts` parts.
 template <typename Walk>
 ffi::Error RunAll(ffi::ThreadPool& pool, const std::vector<Walk>& walks, int64_t parts) {
   const int64_t count = walks.size();
-  return Parallel(pool, count * parts, [&](int64_t job) {
-    const int64_t part = job / count;
-    const Walk& walk = walks[job % count];
+  return Parallel(pool, count * parts, [&](int64_t n) {
+    const int64_t part = n / count;
+    const Walk& walk = walks[n % count];
     const int64_t batch = walk.layer.batch;
     walk.Run(part, part * batch / parts, (part + 1) * batch / parts);
   });

@@ -86,12 +86,12 @@ inline Vec Tanh(Vec x) {
 
 inline Vec Sigmoid(Vec x) { return 0.5f * Tanh(0.5f * x) + 0.5f; }
 
-// What a thread's jobs work on, aligned for vectors and undefined at first. Up to kMost stays with
-// the thread from one job to the next: memory that goes back to the system is new to the processor
-// at every call, and touching it first would take as long as a small job.
+// What a thread's parts work on, aligned for vectors and undefined at first. Up to kMost stays with
+// the thread from one part to the next: memory that goes back to the system is new to the processor
+// at every call, and touching it first would take as long as a small part.
 class Workspace {
  public:
-  // This thread's, with nothing taken; what its last job took is gone.
+  // This thread's, with nothing taken; what its last part took is gone.
   static Workspace& Begin() {
     thread_local Workspace own;
     int64_t total = 0;
@@ -242,7 +242,7 @@ inline void AddOuter(const Rows& values, int64_t in, const Rows& d_sums, int64_t
 }
 
 // [in, columns] -> for each block of InBlocks(columns), [in, block].
-inline const float* PackColumns(Workspace& workspace, const float* kernel, int64_t in,
+inline const float* PackColumns(Workspace& workspace, const float* weights, int64_t in,
                                 int64_t columns) {
   float* packed = workspace.Take(in * (columns + kColumns * kLanes));
   InBlocks(columns, [&](int64_t first, auto n_vectors) {
@@ -250,7 +250,7 @@ inline const float* PackColumns(Workspace& workspace, const float* kernel, int64
     float* to = packed + in * first;
     for (int64_t k = 0; k < in; ++k) {
       for (int64_t n = 0, at = first; n < N; ++n, at += kLanes, to += kLanes) {
-        Store(to, Load(kernel + k * columns + at, std::max<int64_t>(columns - at, 0)), kLanes);
+        Store(to, Load(weights + k * columns + at, std::max<int64_t>(columns - at, 0)), kLanes);
       }
     }
   });
@@ -258,7 +258,7 @@ inline const float* PackColumns(Workspace& workspace, const float* kernel, int64
 }
 
 // [in, columns] -> for each block of InBlocks(in), its columns of the transpose, [columns, block].
-inline const float* PackTransposed(Workspace& workspace, const float* kernel, int64_t in,
+inline const float* PackTransposed(Workspace& workspace, const float* weights, int64_t in,
                                    int64_t columns) {
   float* packed = workspace.Take((in + kColumns * kLanes) * columns);
   InBlocks(in, [&](int64_t first, auto n_vectors) {
@@ -268,7 +268,7 @@ inline const float* PackTransposed(Workspace& workspace, const float* kernel, in
     if (count < width) std::fill_n(to, columns * width, 0.0f);
     for (int64_t k = 0; k < columns; k += kLanes) {  // as much as a line of the cache at a time
       for (int64_t n = 0; n < count; ++n) {
-        const float* from = kernel + (first + n) * columns;
+        const float* from = weights + (first + n) * columns;
         for (int64_t i = k; i < std::min(k + kLanes, columns); ++i) to[i * width + n] = from[i];
       }
     }
