@@ -144,7 +144,8 @@ def to_keras(module: Module, variables: Any) -> list[np.ndarray] | list[list[np.
     Returns:
       A list of NumPy arrays; for a `Stacked`, a list of such lists, one for each layer. Where Keras
       has one bias and the cell has two, it is their sum. Activations, the merge mode and
-      `reset_after` are no weights: give them to the layer of Keras.
+      `reset_after` are no weights: give them to the layer of Keras; `go_backwards`, too, which in a
+      stack a layer has where it walks another way than the one below.
 
     Raises:
       ValueError: Keras has no such layer; the message names the option.
@@ -220,7 +221,8 @@ def _layer(
 def _from_arrays(
     name: str, arrays: Arrays, layer: KerasLayer
 ) -> tuple[Cell, dict[str, np.ndarray]]:
-    kernel, recurrent_kernel, bias = arrays if len(arrays) == 3 else (*arrays, None)
+    kernel, recurrent_kernel = arrays[:2]
+    bias = arrays[2] if len(arrays) == 3 else None
     gates = GATES[layer.kind]
     if recurrent_kernel.ndim != 2:
         raise ValueError(
