@@ -249,7 +249,8 @@ def test_options_of_a_whole_module_change_in_one_call():
     fused = interop.with_options(both, kernel="fused")
     assert [member.kernel for member in fused.members()] == ["fused"] * 3
     assert fused.layers[0].merge == "sum"
-    assert jax.tree.structure(init(fused)) == jax.tree.structure(init(both))
+    shapes = [jax.eval_shape(lambda module=module: init(module)) for module in (fused, both)]
+    assert shapes[0] == shapes[1]
     assert "Bidirectional" in refusal(interop.with_options, both, reverse=True)
     assert "reverse must be True, False or None" in refusal(interop.with_options, both, reverse=1)
     assert "module must be an RNN" in refusal(interop.with_options, gru(2), kernel="fused")
