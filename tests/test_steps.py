@@ -304,3 +304,37 @@ def test_runs_that_differ_in_numbers_alone_compile_nothing_anew(config, tmp_path
     assert before > 0
     assert between == 0
     assert (table(results[0].params) != table(results[1].params)).any()
+
+
+@pytest.mark.parametrize("embedding_update", ["touched", "delayed"])
+def test_members_of_a_population_train_as_if_alone(embedding_update):
+    members = [
+        {"optimizer.learning_rate": 0.1, "model.dropout": 0.2, "optimizer.clip_norm": 0.1},
+        {"optimizer.learning_rate": 0.01, "model.dropout": 0.6, "optimizer.clip_norm": 9.0},
+    ]
+    made = []
+    for seed, changes in enumerate(members):
+        config = replace(CONFIG, changes | {"optimizer.embedding_update": embedding_update})
+        task = tasks.classification(config, ("a", "b"))
+        update = updates.make(config.optimizer)
+        numbers = updates.hyperparameters(config.optimizer, total_steps=10, rates=task.rates)
+        state = steps.init_state(task, update, numbers, seed)
+        made.append((state, steps.run_key(seed), numbers))
+    step = steps.make_train_step(task, update)
+    other = BATCH._replace(tokens=BATCH.tokens.at[0].set(jnp.array([9, 8, 2, 0])))
+
+    def run(state, key, numbers):
+        for batch in (BATCH, other, BATCH):
+            state = step(state, batch, key, numbers)
+        return state
+
+    run_alone = jax.jit(run)
+    together = jax.jit(jax.vmap(run))(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *made))
+    for index, member in enumerate(made):
+        alone = run_alone(*member)
+        own = jax.tree.map(lambda leaf, index=index: leaf[index], together)
+        jax.tree.map(
+            lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6), own, alone
+        )
+    assert run_alone._cache_size() == 1
+    assert (table(together.params)[0] != table(together.params)[1]).any()
