@@ -34,3 +34,15 @@ def test_no_examples_have_no_mean():
         jnp.ones((2, 3)), jnp.zeros(2, int), jnp.zeros(2), jnp.ones(2, int)
     )
     assert all(np.isnan(value) for value in metrics.classification_means(empty).values())
+
+
+def test_counts_go_on_beyond_32_bits_and_losses_keep_their_type():
+    batch = metrics.classification(
+        jnp.zeros((1, 2)), jnp.zeros(1, int), jnp.ones(1), jnp.array([2**31 - 1])
+    )
+    total = metrics.on_host(batch)
+    for _ in range(4):
+        total = metrics.add(total, metrics.on_host(batch))
+    assert total["tokens"] == 5 * (2**31 - 1)
+    assert total["examples"] == 5
+    assert total["loss"].dtype == np.float32

@@ -5,10 +5,12 @@ Means over batches would weigh a short last batch like a full one; sums are exac
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rnn_jax.types import Array
@@ -53,7 +55,13 @@ def classification_means(sums: dict[str, Any]) -> dict[str, float]:
 
 def add(one: Sums, other: Sums) -> Sums:
     """Adds sums of the same names."""
-    return jax.tree.map(jnp.add, one, other)
+    return jax.tree.map(operator.add, one, other)
+
+
+def on_host(sums: Sums) -> dict[str, np.ndarray]:
+    """The sums as NumPy's, counts in int64: added there, they do not wrap at 2^31."""
+    whole = lambda leaf: leaf.astype(np.int64) if np.issubdtype(leaf.dtype, np.integer) else leaf
+    return jax.tree.map(whole, jax.device_get(sums))
 
 
 def zeros_like(sums: Any) -> Sums:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from rnn_jax.system.display import Display
@@ -44,14 +43,15 @@ def evaluate_split(
 
         def after(more: metrics.Sums, examples: int) -> None:
             nonlocal sums, done
+            more = metrics.on_host(more)
             sums = more if sums is None else metrics.add(sums, more)
             done += examples
             if shown.due():
-                shown.show(done, task.means(jax.device_get(sums)))
+                shown.show(done, task.means(sums))
             between()
 
         outputs = outputs_in_order(task, params, split, after)
-    found = jax.device_get(metrics.zeros_like(task.sums) if sums is None else sums)
+    found = metrics.on_host(metrics.zeros_like(task.sums)) if sums is None else sums
     counts = {name: int(found[name]) for name in task.counts}
     seconds = time.perf_counter() - began
     return task.means(found) | counts | {"seconds": seconds}, np.stack(outputs)

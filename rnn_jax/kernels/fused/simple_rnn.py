@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from rnn_jax.cells.affine import ACTIVATIONS
+from rnn_jax.kernels.fused.products import step_product
 from rnn_jax.kernels.fused.rule import (
     Recurrent,
     Rule,
