@@ -315,7 +315,7 @@ def test_members_of_a_population_train_as_if_alone(embedding_update):
     made = []
     for seed, changes in enumerate(members):
         config = replace(CONFIG, changes | {"optimizer.embedding_update": embedding_update})
-        task = tasks.classification(config, ("a", "b"))
+        task = task_of(config)
         update = updates.make(config.optimizer)
         numbers = updates.hyperparameters(config.optimizer, total_steps=10, rates=task.rates)
         state = steps.init_state(task, update, numbers, seed)
