@@ -19,8 +19,12 @@ sys.path.insert(0, str(ROOT))
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rnn_jax_tests_")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers have what is set here
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="rnn_jax_tests_")
-# Most of the tests' time is XLA compiling small programs that run once; how well does not matter.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+_FLAGS = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2"]
+# Most of the tests' time is XLA compiling small programs that run once; how well does not matter. A
+# part of them runs once more as users' programs do.
+if os.environ.get("RNN_JAX_TEST_XLA") != "production":
+    _FLAGS.append("--xla_backend_optimization_level=0")
+os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
 
 CLASSES = ("animals", "weather")
 STORIES = {
