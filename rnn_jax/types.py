@@ -7,8 +7,10 @@ from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
+AnyArray = jax.Array | np.ndarray  # on the device, or not yet
 Carry = Any  # a pytree of arrays [batch, ...]
 Params = Any  # a pytree of arrays
 PRNGKey = jax.Array
@@ -39,11 +41,11 @@ class Batch(NamedTuple):
       belongs to, 0 for padding (at the rows' ends). None for a padded batch.
     """
 
-    tokens: Array
-    lengths: Array
-    labels: Array
-    weights: Array
-    segments: Array | None = None
+    tokens: AnyArray
+    lengths: AnyArray
+    labels: AnyArray
+    weights: AnyArray
+    segments: AnyArray | None = None
 
 
 def hidden_state(carry: Carry) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_jax.data import batching
 from rnn_jax.data.epochs import Dealing
-from rnn_jax.types import Array
+from rnn_jax.types import AnyArray
 
 
 class ArrayBatch(NamedTuple):
@@ -23,7 +23,7 @@ class ArrayBatch(NamedTuple):
     """
 
     arrays: Any
-    weights: Array
+    weights: AnyArray
 
     @property
     def segments(self) -> None:
@@ -73,7 +73,7 @@ class ArrayEpochs(NamedTuple):
     def batches(self) -> int:
         return math.ceil(self.examples / self.dealing.batch_size)
 
-    def windows(self, epoch: int, position: int) -> Iterator[ArrayWindow]:
+    def windows(self, epoch: int, position: int) -> Generator[ArrayWindow, None, None]:
         yield self.window_at(epoch, position)
 
     def window_at(self, epoch: int, position: int) -> ArrayWindow:

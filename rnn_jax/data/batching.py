@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from rnn_jax.data.text import PADDING, Ragged
 from rnn_jax.types import Batch
 
 Plan = list[tuple[Shape, np.ndarray]]  # (shape, int64[members]) for each batch of an epoch
+Part = TypeVar("Part", np.ndarray, Plan)
 
 # Shapes are chosen by the texts of so many batches, dealt out so many times (once, if they are not
 # shuffled), so that what comes once in a thousand batches is likely among them; large batches,
@@ -181,7 +183,7 @@ def _batches(
     return [order[n::count] for n in range(count)] if packed else _split(order, batch_size)
 
 
-def _split(values: Sequence, size: int) -> list[Sequence]:
+def _split(values: Part, size: int) -> list[Part]:
     """Pieces of `size`, the last one perhaps smaller."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
@@ -245,7 +247,7 @@ def assemble(examples: Examples, shape: Shape, members: np.ndarray, batch_size: 
     within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     tokens = np.full(shape.rows * shape.width, PADDING, np.int32)
     tokens[places[owner] + within] = examples.tokens.ids[starts[owner] + within]
-    segments = None
+    segments: np.ndarray | None = None
     if shape.rows < batch_size:
         segments = np.zeros(shape.rows * shape.width, np.int32)
         segments[places[owner] + within] = owner + 1

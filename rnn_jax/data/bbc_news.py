@@ -34,7 +34,7 @@ def read(config: DataConfig) -> tuple[Stories, Stories]:
     Raises:
       InputError: the installed package lacks the corpus.
     """
-    stories = {}
+    stories: dict[str, tuple[str, int]] = {}
     for label, name in enumerate(CLASSES):
         for raw in _files(name):
             text = decode(raw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +95,7 @@ class Epochs(NamedTuple):
     def batches(self) -> int:
         return math.ceil(len(self.stories) / self.dealing.batch_size)
 
-    def windows(self, epoch: int, position: int) -> Iterator[Window]:
+    def windows(self, epoch: int, position: int) -> Generator[Window, None, None]:
         """An epoch's windows, from the one that holds its batch number `position` on."""
         first = position * self.dealing.batch_size // self.window_stories
         return windows.read_ahead(functools.partial(self._window, epoch), first, self._windows)

@@ -171,7 +171,7 @@ def _read(file: BinaryIO, kind: np.dtype, starts: np.ndarray, stops: np.ndarray)
     size = kind.itemsize
     counts = stops - starts
     items = np.empty(int(counts.sum()), kind)
-    view = memoryview(items.view(np.uint8))
+    view = items.view(np.uint8).data
     ranges = np.stack([starts, counts], axis=1) * size
     descriptor = file.fileno()
     if hasattr(os, "posix_fadvise"):

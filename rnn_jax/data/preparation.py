@@ -110,5 +110,5 @@ def digest(data: Vectorized) -> str:
             (split.tokens.offsets, "<i8"),
             (split.labels, "<i4"),
         ):
-            found.update(hashlib.sha256(np.ascontiguousarray(array, kind)).digest())
+            found.update(hashlib.sha256(np.ascontiguousarray(array, kind).data).digest())
     return found.hexdigest()

@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +41,7 @@ MAX_WORDS = 2**19  # different words that are counted at a time, or four times v
 OPENING = 8  # words by which versions of a story are known
 META, VOCABULARY = "meta.json", "vocabulary.json"
 MAX_META = 2**16
+Say = Callable[[str], None]
 Versions = list[tuple[pathlib.Path, int, int]]  # (file, bytes, time of its last change)
 # Options that change nothing that is prepared.
 _APART = ("data_dir", "cache_dir", "stream", "window", "pool", "pack")
@@ -54,7 +55,7 @@ class Prepared(NamedTuple):
     validation: Flat
 
 
-def prepare(config: DataConfig, classes: tuple[str, ...], say=lambda line: None) -> Prepared:
+def prepare(config: DataConfig, classes: tuple[str, ...], say: Say = lambda line: None) -> Prepared:
     """The training stories as ids in flat files, made now or found in the cache.
 
     Args:
@@ -106,7 +107,7 @@ def held_test(config: DataConfig, classes: tuple[str, ...]) -> Stories:
 
 
 def _prepare(
-    folder: pathlib.Path, config: DataConfig, classes: tuple[str, ...], versions: Versions, say
+    folder: pathlib.Path, config: DataConfig, classes: tuple[str, ...], versions: Versions, say: Say
 ) -> Prepared:
     if folder.exists():
         try:
@@ -271,7 +272,7 @@ def _as_stories(found: list[tuple[str, str, int]]) -> Stories:
 
 
 @contextlib.contextmanager
-def _locked(path: pathlib.Path, say) -> Iterator[None]:
+def _locked(path: pathlib.Path, say: Say) -> Iterator[None]:
     """Waits until no other process prepares the same stories."""
     with open(path, "a") as lock:
         try:

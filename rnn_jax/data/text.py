@@ -11,7 +11,7 @@ import functools
 import itertools
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -88,7 +88,10 @@ def _standardize(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass").translate(_LOWER, _PUNCTUATION)
 
 
-SPLITTERS = {"words": split_words, "characters": split_characters}
+SPLITTERS: dict[str, Callable[[str], Sequence[bytes | str]]] = {
+    "words": split_words,
+    "characters": split_characters,
+}
 
 
 @dataclasses.dataclass(frozen=True)

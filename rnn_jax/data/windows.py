@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 import numpy as np
@@ -54,7 +54,7 @@ def numbers(stories: int, seed: int, epoch: int, start: int, stop: int) -> np.nd
     return np.sort(found[skipped : skipped + stop - start])
 
 
-def read_ahead(load: Callable[[int], T], first: int, stop: int) -> Iterator[T]:
+def read_ahead(load: Callable[[int], T], first: int, stop: int) -> Generator[T, None, None]:
     """Yields `load(first)`, ..., `load(stop - 1)`; a thread prepares the next one meanwhile."""
     if stop - first < 2:
         yield from map(load, range(first, stop))

@@ -50,8 +50,8 @@ import optax
 
 from rnn_jax.optim import optimizer, touched
 from rnn_jax.optim.optimizer import Hyperparameters
-from rnn_jax.optim.tables import Learned, TableUpdate
-from rnn_jax.types import Array
+from rnn_jax.optim.tables import Marks, TableUpdate, Values
+from rnn_jax.types import AnyArray, Array
 
 _SMALL = 1 << 15  # rows of tails that nobody minds: 256 KiB
 
@@ -64,8 +64,8 @@ class Missed(NamedTuple):
       stay the same.
     """
 
-    decays: Array
-    tails: Array
+    decays: AnyArray
+    tails: AnyArray
 
 
 @functools.cache  # one record, so that what is compiled for it is found again
@@ -126,7 +126,7 @@ def _tails(terms: np.ndarray, r: float) -> np.ndarray:
     return np.array(list(backwards)[::-1])
 
 
-def catch_up(numbers: Hyperparameters, marks: Learned, learned: Learned) -> Learned:
+def catch_up(numbers: Hyperparameters, marks: Marks, learned: Values) -> Values:
     """`TableUpdate.catch_up`: all rows of the tables at the optimizer's present count.
 
     A row that misses nothing keeps its bits, and one that never had a gradient stays where it is.
@@ -160,6 +160,7 @@ def catch_up(numbers: Hyperparameters, marks: Learned, learned: Learned) -> Lear
     return learned._replace(params=params, opt_state=opt_state)
 
 
-def mark(settled: Array, opt_state: Any) -> Array:
+def mark(settled: Array | None, opt_state: Any) -> Array:
     """`TableUpdate.mark`: `settled` for rows that all stand at the optimizer's present count."""
+    assert settled is not None  # `init` made it
     return jnp.full_like(settled, optax.tree_utils.tree_get(opt_state, "ScaleByAdamState").count)

@@ -18,6 +18,8 @@ import optax
 from rnn_jax.config import OptimizerConfig
 from rnn_jax.types import Array
 
+Number = jax.Array | np.number  # on the device, or not yet
+
 _LONGEST = 2**31 - 1  # steps; JAX counts in int32
 
 
@@ -41,12 +43,12 @@ class Hyperparameters:
       rounds it then. In float32 it would be off by 1e-5 of itself.
     """
 
-    learning_rate: Array
-    epsilon: Array
-    clip_norm: Array | None = None
-    weight_decay: Array | None = None
-    warmup_steps: Array | None = None
-    decay_steps: Array | None = None
+    learning_rate: Number
+    epsilon: Number
+    clip_norm: Number | None = None
+    weight_decay: Number | None = None
+    warmup_steps: Number | None = None
+    decay_steps: Number | None = None
     rates: Any = None
     missed: Any = None
     b1: float = dataclasses.field(metadata={"static": True})

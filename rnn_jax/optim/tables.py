@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
+import numpy as np
 import optax
 
 from rnn_jax.optim.optimizer import Hyperparameters
-from rnn_jax.types import Array, Batch, Params
+from rnn_jax.types import AnyArray, Array, Params
+
+T = TypeVar("T")
 
 
 class Tables(NamedTuple):
@@ -27,18 +30,18 @@ class Tables(NamedTuple):
 
     marks: a tree like the parameters, true at the tables. Each has the shape [rows, ...].
     rows: how many rows they have. Row 0 is the padding's.
-    read: `(batch) -> int32[...]`, the rows that the loss reads.
+    read: `(batch) -> int32[...]`, the rows that the loss reads. A batch is the task's own.
     with_reads: `(batch, positions) -> batch`, the batch whose look-ups go to these positions, of
       the same shape, instead: so a table may be given in part.
     """
 
     marks: Params
     rows: int
-    read: Callable[[Batch], Array]
-    with_reads: Callable[[Batch, Array], Batch]
+    read: Callable[[Any], AnyArray]
+    with_reads: Callable[[Any, Array], Any]
 
 
-class Learned(NamedTuple):
+class Learned(NamedTuple, Generic[T]):
     """What an update changes: as a whole, or as the rows that a batch reads stand for the tables.
 
     params: the parameters.
@@ -49,11 +52,18 @@ class Learned(NamedTuple):
 
     params: Params
     opt_state: Any
-    settled: Array | None
+    settled: T | None
+
+
+Values = Learned[Array]
+Marks = Learned[bool]  # whether a leaf has a row for each of the tables'
 
 
 class TableUpdate(NamedTuple):
-    """How a step updates tables. `marks` is a `Learned` of bools, true at what has a table's rows.
+    """How a step updates tables.
+
+    `marks` are true at what has a table's rows. A task without tables has `NO_TABLES` and marks of
+    nothing, and its update is `dense`, which looks at neither.
 
     prepare: `(hyperparameters, total_steps) -> hyperparameters`, with the numbers that it needs.
     init: `(tables) -> settled`, before the first step.
@@ -68,11 +78,11 @@ class TableUpdate(NamedTuple):
 
     prepare: Callable[[Hyperparameters, int], Hyperparameters]
     init: Callable[[Tables], Array | None]
-    read: Callable[[Tables, Learned, Learned, Batch], tuple[Any, Learned, Batch]]
-    catch_up: Callable[[Hyperparameters, Learned, Learned], Learned]
+    read: Callable[[Tables, Marks, Values, Any], tuple[Any, Values, Any]]
+    catch_up: Callable[[Hyperparameters, Marks, Values], Values]
     gradient: Callable[[Tables, Any, Params], Params]
     mark: Callable[[Array | None, Any], Array | None]
-    write: Callable[[Learned, Any, Learned, Learned], Learned]
+    write: Callable[[Marks, Any, Values, Values], Values]
 
 
 def prepare_nothing(hyperparameters: Hyperparameters, total_steps: int) -> Hyperparameters:
@@ -86,15 +96,23 @@ def keep_no_state(tables: Tables) -> None:
     del tables
 
 
-def miss_nothing(hyperparameters: Hyperparameters, marks: Learned, learned: Learned) -> Learned:
+def miss_nothing(hyperparameters: Hyperparameters, marks: Marks, learned: Values) -> Values:
     """`TableUpdate.catch_up` of an update that keeps all rows up to date."""
     del hyperparameters, marks
     return learned
 
 
-def mark_nothing(settled: None, opt_state: Any) -> None:
+def mark_nothing(settled: Array | None, opt_state: Any) -> None:
     """`TableUpdate.mark` of an update that keeps all rows up to date."""
     del settled, opt_state
+
+
+NO_TABLES = Tables(
+    marks=None,
+    rows=0,
+    read=lambda batch: np.zeros(0, np.int32),
+    with_reads=lambda batch, positions: batch,
+)
 
 
 @functools.cache  # one record, so that what is compiled for it is found again
@@ -111,7 +129,7 @@ def dense() -> TableUpdate:
     )
 
 
-def marks_of(tables: Tables, optimizer: optax.GradientTransformation, learned: Learned) -> Learned:
+def marks_of(tables: Tables, optimizer: optax.GradientTransformation, learned: Values) -> Marks:
     """For every leaf of `learned` whether it has a row for each of the tables'."""
     in_state = optax.tree_utils.tree_map_params(
         optimizer,

@@ -15,13 +15,13 @@ dense Adam again, if rows first make up for what they missed: `rnn_jax.optim.del
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from rnn_jax.optim import tables as tables_lib
-from rnn_jax.optim.tables import Learned, Tables, TableUpdate
-from rnn_jax.types import Array, Batch, Params
+from rnn_jax.optim.tables import Marks, Tables, TableUpdate, Values
+from rnn_jax.types import AnyArray, Array, Params
 
 PADDING = 0
 
@@ -52,8 +52,8 @@ def touched() -> TableUpdate:
 
 
 def read(
-    tables: Tables, marks: Learned, learned: Learned, batch: Batch, padding: bool = False
-) -> tuple[Array, Learned, Batch]:
+    tables: Tables, marks: Marks, learned: Values, batch: Any, padding: bool = False
+) -> tuple[Array, Values, Any]:
     """`TableUpdate.read`: the batch's rows stand for the tables.
 
     Args:
@@ -75,14 +75,14 @@ def gradient(tables: Tables, rows: Array, gradient: Params) -> Params:
     )
 
 
-def write(marks: Learned, rows: Array, learned: Learned, part: Learned) -> Learned:
+def write(marks: Marks, rows: Array, learned: Values, part: Values) -> Values:
     """`TableUpdate.write`."""
     return tables_lib.where_marked(
         marks, lambda table, values: scatter(table, rows, values), learned, part
     )
 
 
-def reads(tokens: Array, table_rows: int, padding: bool = False) -> Reads:
+def reads(tokens: AnyArray, table_rows: int, padding: bool = False) -> Reads:
     """The rows that `tokens` read in a table of `table_rows` rows.
 
     There is a slot for each token. A row stands in the slot of the last token that reads it; all

@@ -8,7 +8,7 @@ folder and the page know no more of a task than what stands here.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -18,7 +18,7 @@ from rnn_jax.config import Config
 from rnn_jax.optim.tables import Tables
 from rnn_jax.system import programs
 from rnn_jax.tasks.metrics import Sums
-from rnn_jax.types import Array, Batch, Carry, Cell, Params, PRNGKey
+from rnn_jax.types import AnyArray, Array, Carry, Cell, Params, PRNGKey
 
 Facts = Mapping[str, Any]  # what of the data a model must know, such as classes; plain JSON
 Record = Mapping[str, Any]  # a line of metrics.jsonl
@@ -29,20 +29,38 @@ NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 MODES = ("train", "summary", "evaluate", "predict")
 
 
+class TaskBatch(Protocol):
+    """What is known here of a batch: a pytree of arrays, made and read by the task."""
+
+    @property
+    def weights(self) -> AnyArray:
+        """float32[batch]; 1 for an example, 0 for one that only fills the shape."""
+        ...
+
+    @property
+    def segments(self) -> AnyArray | None:
+        """Of packed sequences, as in `rnn_jax.types.Batch`; otherwise None."""
+        ...
+
+
 class Window(Protocol):
     """A part of an epoch that is in memory, and the batches that are made of it."""
 
-    start: int  # batches of the epoch that come before it
+    @property
+    def start(self) -> int:
+        """Batches of the epoch that come before it."""
+        ...
 
     def runs(self, position: int, longest: int) -> Iterator[Sequence[Any]]:
         """From the epoch's batch number `position` on: entries of one shape, at most `longest`."""
         ...
 
-    def assemble(self, entries: Sequence[Any]) -> Batch:
-        """The entries' batches, with an axis of `steps_per_call` in front."""
+    def assemble(self, entries: Any) -> TaskBatch:
+        """The batches of entries that this window's `runs` gave, with an axis of `steps_per_call`
+        in front."""
         ...
 
-    def batch(self, position: int) -> Batch:
+    def batch(self, position: int) -> TaskBatch:
         """The epoch's batch number `position`."""
         ...
 
@@ -64,8 +82,9 @@ class Epochs(Protocol):
         """Of an epoch; a step each."""
         ...
 
-    def windows(self, epoch: int, position: int) -> Iterator[Window]:
-        """An epoch's windows, from the one that holds its batch number `position` on."""
+    def windows(self, epoch: int, position: int) -> Generator[Window, None, None]:
+        """An epoch's windows, from the one that holds its batch number `position` on; closed by who
+        asked for them."""
         ...
 
     def window_at(self, epoch: int, position: int) -> Window:
@@ -79,7 +98,7 @@ class Pass(Protocol):
     @property
     def examples(self) -> int: ...
 
-    def batches(self) -> Iterator[tuple[Batch, np.ndarray]]:
+    def batches(self) -> Iterator[tuple[TaskBatch, np.ndarray]]:
         """Yields (batch, members): which examples it holds, int64[n]."""
         ...
 
@@ -208,7 +227,7 @@ class Task(NamedTuple):
 
 
 @programs.shared
-def compiled(task: Task) -> Callable[[Params, Carry, Batch], tuple[Carry, Sums, Array]]:
+def compiled(task: Task) -> Callable[[Params, Carry, TaskBatch], tuple[Carry, Sums, Array]]:
     """The task's `evaluate`, compiled: the same for all tasks of one key."""
     return jax.jit(task.evaluate)
 

@@ -128,6 +128,7 @@ def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Net
         logits = module.apply(
             variables, vectors, batch.lengths, segments=batch.segments, method="classify", **noise
         )
+        assert not isinstance(logits, tuple)  # flax returns one only where a collection is mutable
         return logits, metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
 
     def loss(

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rnn_jax.types import Array
+from rnn_jax.types import AnyArray, Array
 
 Sums = dict[str, Array]
 
 
-def classification(logits: Array, labels: Array, weights: Array, tokens: Array) -> Sums:
+def classification(logits: Array, labels: AnyArray, weights: AnyArray, tokens: AnyArray) -> Sums:
     """Softmax cross-entropy and hits, summed over the examples of a batch.
 
     Args:

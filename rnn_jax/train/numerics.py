@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,8 +19,8 @@ import numpy as np
 import optax
 
 from rnn_jax.system import programs
-from rnn_jax.tasks.base import Task
-from rnn_jax.types import Array, Batch, Params, PRNGKey
+from rnn_jax.tasks.base import Task, TaskBatch
+from rnn_jax.types import AnyArray, Array, Carry, Params, PRNGKey
 
 
 class Stage(NamedTuple):
@@ -46,12 +46,12 @@ class Examination(NamedTuple):
     cotangents: the same of the loss' gradient with respect to its values.
     """
 
-    loss: Array
-    gradient: Array
-    gradients: dict[str, Array]
-    parameters: dict[str, Array]
-    values: list[Array]
-    cotangents: list[Array]
+    loss: AnyArray
+    gradient: AnyArray
+    gradients: Mapping[str, AnyArray]
+    parameters: Mapping[str, AnyArray]
+    values: Sequence[AnyArray]
+    cotangents: Sequence[AnyArray]
 
 
 class Wrong(NamedTuple):
@@ -74,17 +74,24 @@ class Wrong(NamedTuple):
 @programs.shared
 def examiner(
     task: Task,
-) -> Callable[[Params, Any, Batch, PRNGKey, Any], tuple[list[Stage], Examination]]:
+) -> Callable[[Params, Carry, TaskBatch, PRNGKey, Any], tuple[list[Stage], Examination]]:
     """Returns `(params, carry, batch, key, rates) -> (stages, examination)` for a task's loss.
 
     The arguments are the loss', the key is the step's. Rows of weight 0 are never found wrong.
     """
     stages: dict[Any, list[Stage]] = {}
 
-    def run(params: Params, carry: Any, batch: Batch, key: PRNGKey, rates: Any) -> Examination:
-        walk = functools.partial(_walk, task, carry=carry, batch=batch, key=key, rates=rates)
+    def run(
+        params: Params, carry: Carry, batch: TaskBatch, key: PRNGKey, rates: Any
+    ) -> Examination:
+        walk = functools.partial(_walk, task, (carry, batch, key, rates))
         seen: list[tuple[Stage, Array]] = []
-        jax.eval_shape(lambda: seen.extend(walk(params)[1]) or 0)
+
+        def look() -> int:
+            seen.extend(walk(params)[1])
+            return 0
+
+        jax.eval_shape(look)
         probes = [jnp.zeros(values.shape, values.dtype) for _, values in seen]
         stages[_shapes(batch)] = [stage for stage, _ in seen]
 
@@ -107,13 +114,14 @@ def examiner(
     compiled = jax.jit(run)
 
     def examine(
-        params: Params, carry: Any, batch: Batch, key: PRNGKey, rates: Any
+        params: Params, carry: Carry, batch: TaskBatch, key: PRNGKey, rates: Any
     ) -> tuple[list[Stage], Examination]:
         found = jax.device_get(compiled(params, carry, batch, key, rates))
         if batch.segments is not None:
+            split = functools.partial(_by_sequence, segments=np.asarray(batch.segments))
             found = found._replace(
-                values=[_by_sequence(flags, batch.segments) for flags in found.values],
-                cotangents=[_by_sequence(flags, batch.segments) for flags in found.cotangents],
+                values=[split(np.asarray(flags)) for flags in found.values],
+                cotangents=[split(np.asarray(flags)) for flags in found.cotangents],
             )
         return stages[_shapes(batch)], found
 
@@ -142,11 +150,20 @@ def norms(examination: Examination) -> dict[str, Any]:
 
 
 def _walk(
-    task: Task, params: Params, probes: list[Array] | None = None, **arguments: Any
+    task: Task,
+    arguments: tuple[Carry, TaskBatch, PRNGKey, Any],
+    params: Params,
+    probes: list[Array] | None = None,
 ) -> tuple[Array, list[tuple[Stage, Array]]]:
-    """The loss of these arguments, and what each layer put out on the way; with `probes` (zeros)
-    added to it, so that the loss can be differentiated with
-    respect to it."""
+    """The loss, and what each layer put out on the way; with `probes` (zeros) added to it, so that
+    the loss can be differentiated with respect to it.
+
+    Args:
+      task: the task.
+      arguments: the loss', from the second on.
+      params: the first.
+      probes: see above.
+    """
     seen: list[tuple[Stage, Array]] = []
 
     def note(name: str, values: Array, backwards: bool = False) -> Array:
@@ -155,7 +172,12 @@ def _walk(
         seen.append((Stage(name, backwards), values))
         return values
 
-    def intercept(call, args, kwargs, context):
+    def intercept(
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
         module, name = context.module, "/".join(context.module.path)
         if context.method_name != "__call__" or not name:
             return call(*args, **kwargs)
@@ -173,15 +195,15 @@ def _walk(
         return carry, note(name, outputs, backwards=getattr(module, "reverse", False))
 
     with nn.intercept_methods(intercept):
-        loss, _ = task.loss(params, **arguments)
+        loss, _ = task.loss(params, *arguments)
     return loss, seen
 
 
-def _shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
+def _shapes(batch: TaskBatch) -> tuple[tuple[int, ...], ...]:
     return tuple(leaf.shape for leaf in jax.tree.leaves(batch))
 
 
-def _not_finite(values: Array, batch: Batch) -> Array:
+def _not_finite(values: Array, batch: TaskBatch) -> Array:
     flags = ~jnp.isfinite(values).all(axis=-1)
     if batch.segments is not None and flags.ndim == 2:
         return flags & (batch.segments > 0)
@@ -198,7 +220,7 @@ def _by_sequence(flags: np.ndarray, segments: np.ndarray) -> np.ndarray:
     return found
 
 
-def _place(what: str, layer: str, flags: np.ndarray, last: bool) -> Wrong:
+def _place(what: str, layer: str, flags: AnyArray, last: bool) -> Wrong:
     times = np.flatnonzero(flags.any(axis=0))
     time = int(times[-1] if last else times[0])
     row = int(np.flatnonzero(flags[:, time])[0])

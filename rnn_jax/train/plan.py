@@ -13,11 +13,11 @@ from rnn_jax.runs.checkpoints import Checkpoints, Progress
 from rnn_jax.runs.records import Scalars
 from rnn_jax.system.display import Display
 from rnn_jax.system.interrupts import Request
-from rnn_jax.tasks.base import Data, Task
+from rnn_jax.tasks.base import Data, Task, TaskBatch
 from rnn_jax.train import numerics, steps
 from rnn_jax.train.numerics import Examination, Stage
 from rnn_jax.train.steps import TrainState
-from rnn_jax.types import Batch, Params, PRNGKey
+from rnn_jax.types import Params, PRNGKey
 
 
 class Plan(NamedTuple):
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     init_state: Callable[[], TrainState]
     train_steps: steps.TrainSteps
     settle: Callable[[TrainState, Hyperparameters], TrainState]
-    examine: Callable[[TrainState, Batch, PRNGKey], tuple[list[Stage], Examination]]
+    examine: Callable[[TrainState, TaskBatch, PRNGKey], tuple[list[Stage], Examination]]
 
     def steps_done(self, progress: Progress) -> int:
         """Batches that lie behind `progress`, skipped ones among them."""

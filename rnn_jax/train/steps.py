@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from rnn_jax.optim import optimizer
 from rnn_jax.optim import tables as tables_lib
 from rnn_jax.optim.optimizer import Hyperparameters
-from rnn_jax.optim.tables import Learned, TableUpdate
+from rnn_jax.optim.tables import NO_TABLES, Learned, Marks, Tables, TableUpdate, Values
 from rnn_jax.system import programs
 from rnn_jax.tasks import metrics
-from rnn_jax.tasks.base import Task
+from rnn_jax.tasks.base import Task, TaskBatch
 from rnn_jax.tasks.metrics import Sums
-from rnn_jax.types import Array, Batch, Params, PRNGKey
+from rnn_jax.types import Array, Params, PRNGKey
 
 
 class TrainState(NamedTuple):
@@ -43,9 +44,9 @@ class TrainState(NamedTuple):
 
 
 # (state, batch, the run's key, numbers) -> state
-TrainStep = Callable[[TrainState, Batch, PRNGKey, Hyperparameters], TrainState]
+TrainStep = Callable[[TrainState, TaskBatch, PRNGKey, Hyperparameters], TrainState]
 # The same with several batches, and how many of them count, in the batch's place.
-TrainSteps = Callable[[TrainState, Batch, Array, PRNGKey, Hyperparameters], TrainState]
+TrainSteps = Callable[[TrainState, TaskBatch, ArrayLike, PRNGKey, Hyperparameters], TrainState]
 
 
 def init_state(task: Task, update: TableUpdate, numbers: Hyperparameters, seed: int) -> TrainState:
@@ -109,23 +110,22 @@ def make_train_step(
       update: what becomes of the task's tables; where it has none, there is no difference.
       stop_at_non_finite: see above.
     """
-    if task.tables is None:
-        update = tables_lib.dense()
+    tables, update = _tables(task, update)
 
     def train_step(
-        state: TrainState, batch: Batch, key: PRNGKey, numbers: Hyperparameters
+        state: TrainState, batch: TaskBatch, key: PRNGKey, numbers: Hyperparameters
     ) -> TrainState:
         transformation = optimizer.make(numbers)
         key = step_key(key, state.step)
         whole = _learned(state)
         marks = _marks(task, transformation, whole)
-        rows, stored, batch = update.read(task.tables, marks, whole, batch)
+        rows, stored, batch = update.read(tables, marks, whole, batch)
         params, opt_state, settled = update.catch_up(numbers, marks, stored)
 
         (loss, (carry, sums)), grads = jax.value_and_grad(task.loss, has_aux=True)(
             params, jax.lax.stop_gradient(state.carry), batch, key, numbers.rates
         )
-        grads = update.gradient(task.tables, rows, grads)
+        grads = update.gradient(tables, rows, grads)
         norm = optax.tree.norm(grads)
         updates, opt_state = transformation.update(grads, opt_state, params)
         params, settled = optax.apply_updates(params, updates), update.mark(settled, opt_state)
@@ -165,7 +165,11 @@ def make_train_steps(train_step: TrainStep) -> TrainSteps:
     """
 
     def train_steps(
-        state: TrainState, batches: Batch, count: Array, key: PRNGKey, numbers: Hyperparameters
+        state: TrainState,
+        batches: TaskBatch,
+        count: ArrayLike,
+        key: PRNGKey,
+        numbers: Hyperparameters,
     ) -> TrainState:
         def body(index: Array, state: TrainState) -> TrainState:
             batch = jax.tree.map(lambda leaf: leaf[index], batches)
@@ -187,8 +191,7 @@ def make_settle(
     Args:
       task, update: as for `make_train_step`.
     """
-    if task.tables is None:
-        update = tables_lib.dense()
+    _, update = _tables(task, update)
 
     def settle(state: TrainState, numbers: Hyperparameters) -> TrainState:
         learned = _learned(state)
@@ -225,14 +228,17 @@ def compiled(task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Compi
     )
 
 
-def _learned(state: TrainState) -> Learned:
+def _tables(task: Task, update: TableUpdate) -> tuple[Tables, TableUpdate]:
+    """The task's tables with their update; where it has none, what leaves all to the optimizer."""
+    return (NO_TABLES, tables_lib.dense()) if task.tables is None else (task.tables, update)
+
+
+def _learned(state: TrainState) -> Values:
     return Learned(state.params, state.opt_state, state.settled)
 
 
-def _marks(
-    task: Task, transformation: optax.GradientTransformation, learned: Learned
-) -> Learned | None:
-    """Where the tables are in what is learned; None if there are none."""
+def _marks(task: Task, transformation: optax.GradientTransformation, learned: Values) -> Marks:
+    """Where the tables are in what is learned; of nothing if there are none."""
     if task.tables is None:
-        return None
+        return Learned(None, None, None)
     return tables_lib.marks_of(task.tables, transformation, learned)
