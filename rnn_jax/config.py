@@ -23,7 +23,13 @@ class InputError(ValueError):
 
 
 def option(
-    default: Any, meaning: str, *, minimum=None, below=None, choices=None, fixed: bool = True
+    default: Any,
+    meaning: str,
+    *,
+    minimum: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    fixed: bool = True,
 ) -> Any:
     """A config field: its default, its meaning, and what values it takes.
 

@@ -86,7 +86,7 @@ class SequenceClassifier(nn.Module):
     dropout: float = 0.0
     token_dropout: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, smallest in (("vocab_size", 1), ("embedding_size", 0), ("classes", 1)):
             if getattr(self, name) < smallest:
                 raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)!r}")
@@ -98,7 +98,7 @@ class SequenceClassifier(nn.Module):
                 raise ValueError(f"{name} must be a number in [0, 1), got {value!r}")
         super().__post_init__()
 
-    def setup(self):
+    def setup(self) -> None:
         if self.embedding_size:
             self.embedding = nn.Embed(
                 self.vocab_size, self.embedding_size, embedding_init=_keras_embedding_init
@@ -187,7 +187,7 @@ class SequenceClassifier(nn.Module):
         return jnp.minimum(widths[jnp.searchsorted(widths, lengths, method="compare_all")], time)
 
 
-def _keras_embedding_init(key: PRNGKey, shape: tuple[int, ...], dtype) -> Array:
+def _keras_embedding_init(key: PRNGKey, shape: tuple[int, ...], dtype: Any) -> Array:
     """Uniform within 0.05 of zero."""
     return jax.random.uniform(key, shape, dtype, -0.05, 0.05)
 

@@ -360,12 +360,13 @@ def _check_fit(metadata: Any, like: Any) -> None:
     Raises:
       ValueError: they differ.
     """
-    held = jax.tree_util.tree_leaves_with_path(getattr(metadata, "item_metadata", metadata))
-    held = {_plain(keys): (tuple(leaf.shape), np.dtype(leaf.dtype)) for keys, leaf in held}
-    expected = {
-        _plain(keys): (tuple(leaf.shape), np.dtype(leaf.dtype))
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(like)
-    }
+    held, expected = (
+        {
+            _plain(keys): (tuple(leaf.shape), np.dtype(leaf.dtype))
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (getattr(metadata, "item_metadata", metadata), like)
+    )
     for name in sorted({*held, *expected}):
         if held.get(name) != expected.get(name):
             raise ValueError(f"{'/'.join(name)}: {held.get(name)} instead of {expected.get(name)}")

@@ -98,21 +98,26 @@ def claim(
             shutil.rmtree(path / OVERWRITTEN, ignore_errors=True)
             if overwrite:
                 _clear(path, reader.remembered)
-            identity, found = _find(path, config, reader)
-            if found:  # options that change no number may be others now
-                identity = identity._replace(config=config)
+            before = _find(path, config, reader)
+            if before:  # options that change no number may be others now
+                identity, found = before.identity._replace(config=config), before.found
             else:
-                identity = Identity(config, facts, environment(chosen))
+                identity, found = Identity(config, facts, environment(chosen)), None
             files.write_atomically(path / CONFIG, identity.to_json())
         except OSError as error:
             raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
         yield Claim(path, identity, found, reader.remembered)
 
 
-def _find(
-    path: pathlib.Path, config: Config, reader: Reader
-) -> tuple[Identity | None, Found | None]:
-    """What a folder holds that `config` can go on with.
+class _Before(NamedTuple):
+    """A run that can go on."""
+
+    identity: Identity
+    found: Found
+
+
+def _find(path: pathlib.Path, config: Config, reader: Reader) -> _Before | None:
+    """What a folder holds that `config` can go on with; None if it holds no step.
 
     Raises:
       InputError: it holds something else, or something damaged.
@@ -131,16 +136,17 @@ def _find(
         _compare(path, identity.config, config)
         if problem:
             log.warning("%s; it is written anew from checkpoint %s", problem, found.path.name)
-    elif problem:
+        return _Before(identity, found)
+    if problem:
         raise InputError(f"{problem}; choose another --workdir, or --overwrite") from problem
-    elif identity is None:
+    if identity is None:
         for name in (METRICS, *reader.remembered, REPORT, FAILURE, CHECKPOINTS, TENSORBOARD):
             if (path / name).exists():
                 raise InputError(
                     f"{path} holds {name} but no {CONFIG}, so no run wrote it; choose another "
                     "--workdir"
                 )
-    return identity, found
+    return None
 
 
 def _compare(path: pathlib.Path, other: Config, config: Config) -> None:

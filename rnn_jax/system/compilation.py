@@ -44,8 +44,8 @@ def return_memory() -> None:
         return
     trim.argtypes = [ctypes.c_size_t]
 
-    def compiled(event: str, seconds: float, **_: object) -> None:
-        if event == _COMPILED and seconds > _SECONDS:
+    def compiled(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == _COMPILED and duration_secs > _SECONDS:
             trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(compiled)

@@ -88,7 +88,7 @@ class Pass:
     def __enter__(self) -> Pass:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             with contextlib.suppress(OSError):
                 self._bar.close()

@@ -30,7 +30,7 @@ class Request:
     answered: set by the loop when it saves on request: from then on time no longer runs against it.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signal: int | None = None
         self.answered = False
 
@@ -70,7 +70,8 @@ def deferred(grace: float = GRACE) -> Iterator[Request]:
 
 def _watch(reader: int, request: Request, grace: float) -> None:
     """Reads the numbers of arriving signals from a pipe, until `_CLOSE` comes."""
-    first, deadline = None, 0.0
+    first: int | None = None
+    deadline = 0.0
     while True:
         timeout = None if first is None else 0.1
         if select.select([reader], [], [], timeout)[0]:
@@ -82,7 +83,7 @@ def _watch(reader: int, request: Request, grace: float) -> None:
                     os._exit(128 + number)  # asked twice
                 request.signal = first = number
                 deadline = time.monotonic() + grace
-        elif time.monotonic() > deadline and not request.answered:
+        elif first is not None and time.monotonic() > deadline and not request.answered:
             _say(
                 f"stopped by {signal.Signals(first).name} after waiting {grace:g} s for a step to "
                 "end; what was saved before stays: the same command (without --overwrite) "
