@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from rnn_jax.report.pieces import Chart
 
@@ -88,7 +88,9 @@ def ticks(low: float, high: float, count: int = 5, smallest: float = 0.0) -> lis
     return [k * step for k in range(first, last + 1)]
 
 
-def _vertical(values: Sequence[float], from_zero: bool):
+def _vertical(
+    values: Sequence[float], from_zero: bool
+) -> tuple[Callable[[float], float], list[tuple[float, str]], bool]:
     """The map of values to heights, the ticks as (height, label), and whether it is logarithmic.
 
     Positive values that span more than two powers of ten get a logarithmic axis: an exploding loss
@@ -151,5 +153,5 @@ def _short(tick: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _drawable(value: float | None) -> bool:
+def _drawable(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value) and abs(value) <= LARGEST

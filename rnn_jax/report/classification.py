@@ -98,7 +98,13 @@ def _scores(counts: np.ndarray, classes: Sequence[str], wide: bool) -> Table:
     )
 
 
-def _mistakes(labels, probabilities, predicted, texts, classes) -> list[Prose | Case]:
+def _mistakes(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    texts: Sequence[str],
+    classes: Sequence[str],
+) -> list[Prose | Case]:
     wrong = np.flatnonzero(predicted != labels)
     if not len(wrong):
         return [Prose(f"No mistake among {len(labels):,} examples.")]
@@ -115,7 +121,9 @@ def _mistakes(labels, probabilities, predicted, texts, classes) -> list[Prose | 
     ]
 
 
-def _case(text: str, probabilities: np.ndarray, true: int, predicted: int, classes) -> Case:
+def _case(
+    text: str, probabilities: np.ndarray, true: int, predicted: int, classes: Sequence[str]
+) -> Case:
     likely = [int(c) for c in np.argsort(-probabilities, kind="stable")]
     shown = [predicted, true, *(c for c in likely if c not in (predicted, true))][:BARS]
     remarks = {int(true): "true", int(predicted): "predicted"}

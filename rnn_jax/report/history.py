@@ -64,12 +64,17 @@ class Run:
         both = [x for x, row in self.rows.items() if {"train", "validation"} <= row.keys()]
         return both[-1] if both else None
 
-    def gap(self, x: int) -> float | None:
-        """Validation loss less training loss in row `x`."""
+    def losses(self, x: int) -> tuple[float, float] | None:
+        """Training and validation loss of row `x`; None where one is missing."""
         train, validation = (
             figure(self.rows[x].get(s, {}), "loss") for s in ("train", "validation")
         )
-        return None if train is None or validation is None else validation - train
+        return None if train is None or validation is None else (train, validation)
+
+    def gap(self, x: int) -> float | None:
+        """Validation loss less training loss in row `x`."""
+        losses = self.losses(x)
+        return None if losses is None else losses[1] - losses[0]
 
 
 def figure(record: Record, name: str) -> float | None:
@@ -98,14 +103,14 @@ def summarize(history: Sequence[Record], best_epoch: int | None = None) -> Run:
         for x, row in rows.items()
         if "validation" in row and best_epoch in (None, row["validation"]["epoch"])
     }
-    finite = [x for x, loss in losses.items() if loss is not None and math.isfinite(loss)]
+    finite = {x: loss for x, loss in losses.items() if loss is not None and math.isfinite(loss)}
     measured = [*(row["validation"] for row in rows.values() if "validation" in row), test]
     names = dict.fromkeys(name for record in measured for name in record if name not in BOOKKEEPING)
     return Run(
         axis=axis,
         rows=rows,
         test=test,
-        best=min(finite, key=losses.__getitem__, default=None),
+        best=min(finite, key=finite.__getitem__, default=None),
         measures=["loss", *(name for name in names if name != "loss")],
     )
 
@@ -122,7 +127,7 @@ def curves(run: Run, clip_norm: float) -> list[Prose | Chart]:
     x = list(run.rows)
     mark = None if run.best is None else (run.best, "best")
 
-    def chart(title, series, **choices):
+    def chart(title: str, series: Mapping[str, Sequence[float | None]], **choices: Any) -> Chart:
         return Chart(title, run.axis, x, series, mark=mark, **choices)
 
     charts = [
@@ -175,7 +180,7 @@ def table(run: Run) -> Table:
 
 def tiles(run: Run, parameters: Sequence[tuple[str, Any, str, int]]) -> list[Tile]:
     """The headline: results (validation's, as long as there is no test), gap, size, time, speed."""
-    kept = run.rows.get(run.best, {}).get("validation", {})
+    kept = {} if run.best is None else run.rows.get(run.best, {}).get("validation", {})
     at_best = f"at {run.axis} {run.best:,}" if run.best is not None else ""
     shown, split = (run.test, "test") if run.test else (kept, "validation")
     found = []
@@ -193,7 +198,7 @@ def tiles(run: Run, parameters: Sequence[tuple[str, Any, str, int]]) -> list[Til
 
     total = sum(count for *_, count in parameters)
     largest = max(parameters, key=lambda row: row[-1], default=None)
-    remark = f"{largest[-1] / total:.0%} of them in {largest[0]}" if total else ""
+    remark = f"{largest[-1] / total:.0%} of them in {largest[0]}" if largest and total else ""
     found.append(Tile("parameters", f"{total:,}", remark))
 
     trains = [row["train"] for row in run.rows.values() if "train" in row]
@@ -233,25 +238,21 @@ def story(run: Run, epochs: int | None, stopped_early: bool) -> list[str]:
 
 
 def _overfitting(run: Run) -> list[str]:
-    last = run.last()
-    gaps = [run.gap(x) for x in (run.best, last) if x is not None]
-    if len(gaps) < 2 or any(gap is None or not math.isfinite(gap) for gap in gaps):
+    best, last = run.best, run.last()
+    if best is None or last is None:
         return []
-
-    def stands(x):
-        gap = run.gap(x)
-        return f"{abs(gap):.4f} {'above' if gap >= 0 else 'below'}"
-
-    said = (
-        f"At {run.axis} {run.best:,} the validation loss stood {stands(run.best)} the training loss"
-    )
-    if last == run.best:
-        return [f"{said}. It was still falling: training longer may help."]
-    said = [f"{said}; at the last, {run.axis} {last:,}, {stands(last)}."]
-    train, validation = (
-        [figure(run.rows[x][split], "loss") for x in (run.best, last)]
-        for split in ("train", "validation")
-    )
+    first, final = run.losses(best), run.losses(last)
+    if first is None or final is None:
+        return []
+    train, validation = zip(first, final, strict=True)
+    gaps = [judged - learned for learned, judged in (first, final)]
+    if not all(map(math.isfinite, gaps)):
+        return []
+    stand = [f"{abs(gap):.4f} {'above' if gap >= 0 else 'below'}" for gap in gaps]
+    opening = f"At {run.axis} {best:,} the validation loss stood {stand[0]} the training loss"
+    if last == best:
+        return [f"{opening}. It was still falling: training longer may help."]
+    said = [f"{opening}; at the last, {run.axis} {last:,}, {stand[1]}."]
     if train[1] < train[0] and validation[1] > validation[0]:
         said.append(
             f"In between the training loss fell by {train[0] - train[1]:.4f} while the validation "

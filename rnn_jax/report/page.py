@@ -145,8 +145,7 @@ def _config_table(config: Mapping[str, Any], options: Mapping[str, dataclasses.F
     rows = []
     for name, value in _flat(config):
         field = options.get(name)
-        differs = field is not None and value != field.default
-        default = _shown(field.default) if differs else ""
+        default = _shown(field.default) if field and value != field.default else ""
         rows.append([name, _shown(value), default, field.metadata["help"] if field else ""])
     return Table("", ["option", "value", "default", "meaning"], rows)
 
