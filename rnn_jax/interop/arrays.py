@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from rnn_jax.cells.affine import CellSpec
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.types import Array, Carry, Cell
 
@@ -44,12 +45,16 @@ def _directions(layer: Any, path: Path) -> list[tuple[RNN, Path]]:
             f"got {type(layer).__name__}"
         )
     for member, _ in members:
-        if getattr(member.cell.spec, "kind", None) not in KINDS:
-            raise ValueError(
-                f"cell must be one of {', '.join(KINDS)} to convert, got {member.cell!r}"
-            )
+        spec_of(member.cell)
         require(member.cell, layer_norm=False, peepholes=False)
     return members
+
+
+def spec_of(cell: Cell) -> CellSpec:
+    """The options of a cell that other frameworks have, too; ValueError if it is none."""
+    if not isinstance(cell.spec, CellSpec) or cell.spec.kind not in KINDS:
+        raise ValueError(f"cell must be one of {', '.join(KINDS)} to convert, got {cell!r}")
+    return cell.spec
 
 
 def layer_of(

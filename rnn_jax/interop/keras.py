@@ -9,7 +9,7 @@ one bias, but for the GRU with the reset after the product, whose bias [2, 3 * h
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,11 @@ from rnn_jax.interop.arrays import (
     layer_of,
     layers_of,
     require,
+    spec_of,
 )
 from rnn_jax.interop.keras_cut import GATES, Arrays, cut, divided, is_list
 from rnn_jax.interop.keras_layers import KerasLayer, layers_of_config
-from rnn_jax.nn.layers import Stacked
+from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.types import Cell
 
 Kind = str | KerasLayer
@@ -117,7 +118,9 @@ def from_keras(
     else:
         arrays = cut("weights", weights, layers)
 
-    modules, params, reverse = [], {}, False
+    modules: list[RNN | Bidirectional] = []
+    params: dict[Path, np.ndarray] = {}
+    reverse = False
     for n, (layer, own) in enumerate(zip(layers, arrays, strict=True)):
         name, prefix = (f"weights[{n}]", (f"layers_{n}",)) if stacked else ("weights", ())
         if layer.bidirectional and reverse:
@@ -151,14 +154,12 @@ def to_keras(module: Module, variables: Any) -> list[np.ndarray] | list[list[np.
       ValueError: Keras has no such layer; the message names the option.
     """
     params = flat_params(variables)
-    weights = []
+    weights: list[Arrays] = []
     for directions in layers_of(module):
         weights.append([])
         for layer, path in directions:
             require(layer.cell, projection=None)
-            weights[-1] += _to_arrays(
-                layer.cell, lambda name, path=path: find(params, (*path, name))
-            )
+            weights[-1] += _to_arrays(layer.cell, params, path)
     return weights if isinstance(module, Stacked) else weights[0]
 
 
@@ -202,7 +203,8 @@ def _layer(
     name: str, layer: KerasLayer, arrays: Arrays
 ) -> tuple[list[Cell], dict[Path, np.ndarray]]:
     """The cells of a layer, and their parameters by path within it."""
-    cells, found = [], {}
+    cells: list[Cell] = []
+    found: dict[Path, np.ndarray] = {}
     paths = [("forward",), ("backward",)] if layer.bidirectional else [()]
     for path, one, own in zip(paths, layer.directions(), divided(layer, arrays), strict=True):
         cell, params = _from_arrays(name, own, one)
@@ -212,7 +214,7 @@ def _layer(
         rows = [found[*path, "kernel"].shape[0] for path in paths]
         if rows[0] != rows[1]:
             raise ValueError(f"{name}: the kernels must have as many rows, got {rows}")
-        widths = [cell.spec.hidden for cell in cells]
+        widths = [spec_of(cell).hidden for cell in cells]
         if layer.merge != "concat" and widths[0] != widths[1]:
             raise ValueError(f"{name}: merge must be 'concat' with units {widths}")
     return cells, found
@@ -263,7 +265,7 @@ def _check_fit(modules: list[Any], params: dict[Path, np.ndarray]) -> None:
     """Raises ValueError unless each layer reads as many features as the one below gives."""
     for n in range(1, len(modules)):
         below, (first, *_) = modules[n - 1], layers_of(modules[n])[0]
-        widths = [member.cell.spec.features for member in below.members()]
+        widths = [spec_of(member.cell).features for member in below.members()]
         gives = sum(widths) if getattr(below, "merge", "concat") == "concat" else widths[0]
         wants = params[f"layers_{n}", *first[1], "kernel"].shape[0]
         if gives != wants:
@@ -273,8 +275,9 @@ def _check_fit(modules: list[Any], params: dict[Path, np.ndarray]) -> None:
             )
 
 
-def _to_arrays(cell: Cell, param: Callable[[str], np.ndarray]) -> Arrays:
-    spec = cell.spec
+def _to_arrays(cell: Cell, params: dict[Path, np.ndarray], path: Path) -> Arrays:
+    spec = spec_of(cell)
+    param = lambda name: find(params, (*path, name))
     arrays = [param("kernel"), param("recurrent_kernel")]
     if spec.use_bias:
         biases = [param(name) for name in ("bias", "recurrent_bias")[: 1 + spec.recurrent_bias]]

@@ -89,7 +89,7 @@ class KerasLayer:
     dtype: Any = None
     backward: KerasLayer | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
         put("kind", kind_of(self.kind, KINDS))
         for name, optional in (

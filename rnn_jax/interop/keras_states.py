@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.cells.affine import CellSpec
 from rnn_jax.interop.arrays import (
     Module,
     flat_carry,
     layers_of,
     nested_carry,
+    spec_of,
     state_array,
 )
 from rnn_jax.masking import lengths_to_mask, zero_masked
@@ -47,10 +49,11 @@ def carry_from_keras(module: Module, states: Any) -> Carry:
             f"states must be a list with {len(layers)} entries, the states of each layer, got "
             f"{len(states) if isinstance(states, list | tuple) else type(states).__name__}"
         )
-    carries, batch = [], None
+    carries: list[Carry] = []
+    batch: int | None = None
     for n, (directions, own) in enumerate(zip(layers, states, strict=True)):
         name = f"states[{n}]" if isinstance(module, Stacked) else "states"
-        specs = [member.cell.spec for member, _ in directions]
+        specs = [spec_of(member.cell) for member, _ in directions]
         arrays = iter(_arrays(name, own, sum(map(_count, specs))))
         for spec in specs:
             hidden = _checked(*next(arrays), batch, spec.features)
@@ -151,7 +154,7 @@ def final_output_to_keras(
     return jnp.where(some[:, None], final, jnp.zeros((), final.dtype))
 
 
-def _count(spec: Any) -> int:
+def _count(spec: CellSpec) -> int:
     return 2 if spec.kind == "lstm" else 1
 
 
@@ -180,7 +183,7 @@ def _checked(name: str, state: Any, batch: int | None, features: int) -> Array:
 
 
 def _states(member: RNN, carry: Carry) -> Sequence[Array]:
-    if member.cell.spec.kind == "lstm":
+    if spec_of(member.cell).kind == "lstm":
         if not isinstance(carry, LSTMState):
             raise ValueError(
                 f"carry must be an LSTMState(hidden, cell) for each LSTM, "

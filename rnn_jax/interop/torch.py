@@ -29,6 +29,7 @@ from rnn_jax.interop.arrays import (
     layers_of,
     nested_carry,
     require,
+    spec_of,
     state_array,
 )
 from rnn_jax.nn.layers import Bidirectional, Stacked
@@ -119,7 +120,8 @@ def to_torch(module: Module, variables: Any) -> dict[str, np.ndarray]:
     _check_convertible(module)
     params = flat_params(variables)
     for layer, path in chain(*layers_of(module)):
-        if layer.cell.spec.use_bias and not layer.cell.spec.recurrent_bias:
+        spec = spec_of(layer.cell)
+        if spec.use_bias and not spec.recurrent_bias:
             params[*path, "recurrent_bias"] = np.zeros_like(find(params, (*path, "bias")))
     entries = _entries(module, in_features=0)
     return {key: np.array(find(params, path).T, order="C") for key, path, _ in entries}
@@ -137,7 +139,7 @@ def carry_from_torch(module: Module, h0: Any, c0: Any = None) -> Carry:
       ValueError: a state that is missing, superfluous or of a wrong shape.
     """
     members = [layer for layer, _ in chain(*layers_of(module))]
-    spec = members[0].cell.spec
+    spec = spec_of(members[0].cell)
     if (c0 is not None) != (spec.kind == "lstm"):
         given = ("None", "given") if c0 is None else ("given", "None")
         raise ValueError(f"c0 must be {given[1]} with a cell {spec.kind}, it is {given[0]}")
@@ -166,13 +168,25 @@ def carry_to_torch(module: Module, carry: Carry) -> tuple[Array, Array | None]:
 
 
 def _module(kind: str, layout: _Layout, kernel: Any) -> Stacked:
-    options = {"use_bias": layout.bias, "recurrent_bias": layout.bias, "initializer": "torch"}
+    hidden, bias = layout.hidden, layout.bias
     if kind == "lstm":
-        cell = lstm(layout.hidden, projection=layout.projection, **options)
+        cell = lstm(
+            hidden,
+            projection=layout.projection,
+            use_bias=bias,
+            recurrent_bias=bias,
+            initializer="torch",
+        )
     elif kind == "gru":
-        cell = gru(layout.hidden, **options)
+        cell = gru(hidden, use_bias=bias, recurrent_bias=bias, initializer="torch")
     else:
-        cell = simple_rnn(layout.hidden, activation=kind.removeprefix("rnn_"), **options)
+        cell = simple_rnn(
+            hidden,
+            activation=kind.removeprefix("rnn_"),
+            use_bias=bias,
+            recurrent_bias=bias,
+            initializer="torch",
+        )
     cells = [cell] * (2 if layout.bidirectional else 1)
     return Stacked([layer_of(cells, "concat", kernel) for _ in range(layout.layers)])
 
@@ -180,9 +194,9 @@ def _module(kind: str, layout: _Layout, kernel: Any) -> Stacked:
 def _entries(module: Module, in_features: int) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
     """(PyTorch's key, our path, PyTorch's shape) of each array, in PyTorch's order."""
     for n, directions in enumerate(layers_of(module)):
-        spec = directions[0][0].cell.spec
+        spec = spec_of(directions[0][0].cell)
         rows = spec.gates * spec.hidden
-        names = [
+        names: list[tuple[str, str, tuple[int, ...]]] = [
             ("weight_ih", "kernel", (rows, in_features)),
             ("weight_hh", "recurrent_kernel", (rows, spec.features)),
         ]
@@ -244,17 +258,17 @@ def _commonest(sizes: Iterable[int]) -> int:
 
 def _check_convertible(module: Module) -> None:
     layers = layers_of(module)
-    first = layers[0][0][0].cell
-    activations = ACTIVATIONS[first.spec.kind]
-    if first.spec.activation not in activations:
+    first = spec_of(layers[0][0][0].cell)
+    activations = ACTIVATIONS[first.kind]
+    if first.activation not in activations:
         raise ValueError(
             f"activation must be {' or '.join(map(repr, activations))} in a cell to convert, "
-            f"got {first.spec.activation!r}"
+            f"got {first.activation!r}"
         )
     alike = {
-        name: getattr(first.spec, name)
+        name: getattr(first, name)
         for name in ("kind", "hidden", "projection", "use_bias", "activation")
-        if hasattr(first.spec, name)
+        if hasattr(first, name)
     }
     for n, directions in enumerate(layers):
         if len(directions) != len(layers[0]):
@@ -263,10 +277,10 @@ def _check_convertible(module: Module) -> None:
             )
         for layer, _ in directions:
             require(layer.cell, recurrent_activation="sigmoid", reset_after=True, **alike)
-    for layer in module.layers if isinstance(module, Stacked) else [module]:
-        if isinstance(layer, Bidirectional) and layer.merge != "concat":
-            raise ValueError(f"merge must be 'concat' in a module to convert, got {layer.merge!r}")
-        if getattr(layer, "reverse", False):
+    for part in module.layers if isinstance(module, Stacked) else [module]:
+        if isinstance(part, Bidirectional) and part.merge != "concat":
+            raise ValueError(f"merge must be 'concat' in a module to convert, got {part.merge!r}")
+        if getattr(part, "reverse", False):
             raise ValueError("reverse must be False in a module to convert, got True")
 
 
