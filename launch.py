@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import itertools
 import json
 import logging
@@ -192,9 +193,12 @@ def main(argv: list[str]) -> int:
     mode = None
     try:
         with _terminable():
-            command = parse(argv)
-            mode = command.values.mode
-            return run(command)
+            from rnn_jax.system import interrupts  # imports JAX, which takes seconds
+
+            with interrupts.raising():
+                command = parse(argv)
+                mode = command.values.mode
+                return run(command)
     except KeyboardInterrupt as stop:  # while a run goes on, it answers signals itself
         number = stop.args[0] if stop.args else signal.SIGINT
         kept = "; whatever was saved before stays" if mode == "train" else ""
@@ -253,6 +257,13 @@ def explain(error: Exception, mode: str | None) -> tuple[str, int] | None:
             else "the run's config is fixed, so this needs a device with more of it"
         )
         return f"out of memory; {advice}", EXIT_FAILED
+    if isinstance(error, RuntimeError) and "initialize backend" in str(error):
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        return (
+            f"JAX has no device for JAX_PLATFORMS={wanted!r} here: unset it, or install JAX for "
+            "that device",
+            EXIT_BAD_INPUT,
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         where = error.filename or "the run folder"
         return f"cannot write {where} ({error.strerror}); what was saved before stays", EXIT_FAILED
@@ -279,7 +290,7 @@ def run(command: Command) -> int:
     for flag, mode in (("text", "predict"), ("overwrite", "train")):
         if values[flag].present and values.mode != mode:
             raise InputError(f"--{flag} is for --mode={mode}, not --mode={values.mode}")
-    workdir = values.workdir or str(pathlib.Path("runs") / values.experiment)
+    workdir = os.path.expanduser(values.workdir or str(pathlib.Path("runs") / values.experiment))
     if values.mode == "summary":
         return _summary(command)
     from rnn_jax.system import compilation
@@ -305,15 +316,20 @@ def _summary(command: Command) -> int:
 
 def _train(command: Command, workdir: str) -> int:
     from rnn_jax import train
+    from rnn_jax.system import interrupts
     from rnn_jax.system.display import Display
-    from rnn_jax.system.interrupts import Interrupted
 
     extras, overwrite = extras_of(command.experiment), command.values.overwrite
     try:
         result = train.run(
-            command.config, workdir, overwrite=overwrite, display=Display(), **extras._asdict()
+            command.config,
+            workdir,
+            overwrite=overwrite,
+            display=Display(),
+            deferred=interrupts.deferred_or_exit,
+            **extras._asdict(),
         )
-    except Interrupted as interrupted:
+    except interrupts.Interrupted as interrupted:
         # stdout's last line is the result's; this is none.
         print(
             f"{interrupted}; everything is saved in {workdir}: "
@@ -396,6 +412,25 @@ def _without_closed_loops(hook: Callable[[Any], None]) -> Callable[[Any], None]:
     return call
 
 
+def _prepare_streams() -> None:
+    """Standard streams that any text can be written to, be they closed or of a narrow encoding."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for the process' life)
+        elif isinstance(stream, io.TextIOWrapper) and mode == "w":
+            stream.reconfigure(errors="backslashreplace")
+
+
 if __name__ == "__main__":
+    _prepare_streams()
     sys.unraisablehook = _without_closed_loops(sys.unraisablehook)
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    if code > 128:
+        # Stopped by a signal, perhaps while XLA compiles in threads of its own: taking the process
+        # apart under them may crash it. What was to be saved is on the disk.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import zipfile
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 
 import rnn_jax
 from rnn_jax import tasks, train
-from rnn_jax.config import replace
-from rnn_jax.runs import identity
+from rnn_jax.config import InputError, replace
+from rnn_jax.runs import checkpoints, identity
 from rnn_jax.train.evaluate import evaluate_test
 from rnn_jax.train.opened import moved, open_run
 
@@ -63,3 +64,23 @@ def test_an_unfinished_run_goes_on_to_the_end_of_the_undisturbed_one(recorded, u
         for name in FIGURES:
             if name in other:
                 assert one[name] == pytest.approx(other[name], rel=1e-5, abs=1e-6), name
+
+
+def test_a_run_whose_checkpoint_goes_while_it_is_read_is_read_from_the_next(recorded, monkeypatch):
+    folder = recorded / "touched_finished" / "checkpoints"
+    (old,) = folder.iterdir()
+    restore, new = checkpoints.restore, folder / "000009"
+
+    def removed_meanwhile(path, *arguments):
+        if path == old:
+            shutil.copytree(old, new)
+            shutil.rmtree(old)  # as a run that trains there does
+        return restore(path, *arguments)
+
+    monkeypatch.setattr(checkpoints, "restore", removed_meanwhile)
+    assert open_run(folder.parent).epoch > 0
+    assert new.exists()
+    assert not old.exists()
+    shutil.rmtree(new / "best")
+    with pytest.raises(InputError):  # and what is damaged stays damaged
+        open_run(folder.parent)

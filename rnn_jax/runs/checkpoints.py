@@ -22,7 +22,6 @@ import errno
 import hashlib
 import json
 import logging
-import math
 import os
 import pathlib
 import re
@@ -35,18 +34,17 @@ import jax
 import numpy as np
 
 from rnn_jax.config import InputError
+from rnn_jax.runs.progress import Progress
 from rnn_jax.system import files
 from rnn_jax.system.messages import first_line
 from rnn_jax.types import Params
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of progress.json; another number means another version's checkpoint
 DIGESTS = "digests.json"
 PROGRESS = "progress.json"
 MAX_DIGESTS = 2**24  # bytes
 MAX_PROGRESS = 2**28
-MAX_COUNT = 2**53  # beyond it JSON's numbers are no longer exact everywhere
 
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES)
 
@@ -55,59 +53,6 @@ _NAME = re.compile(r"(\d{6,12})(\.part|\.damaged)?")
 
 class CheckpointError(OSError):
     """A checkpoint could not be written; the ones before it stay."""
-
-
-class Progress(NamedTuple):
-    """Where a run stands, in plain numbers.
-
-    epoch: epochs whose training and validation are done.
-    batch: batches of the next epoch that are done.
-    seconds: training time spent on those batches.
-    best_epoch: the epoch with the lowest validation loss so far (1 is the first; 0: none yet).
-    best_loss: that loss (None: none yet).
-    finished: tested; nothing is left to do.
-    history: the records of metrics.jsonl.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    seconds: float = 0.0
-    best_epoch: int = 0
-    best_loss: float | None = None
-    finished: bool = False
-    history: tuple[dict[str, Any], ...] = ()
-
-    def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **self._asdict()})
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Progress:
-        """What `to_json` wrote.
-
-        Raises:
-          ValueError: the text is anything else.
-        """
-        try:
-            fields = json.loads(text)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
-            raise ValueError(f"no JSON object with format {FORMAT}")
-        if set(fields) != set(cls._fields):
-            raise ValueError(f"expected the fields {', '.join(cls._fields)}")
-        for name in ("epoch", "batch", "best_epoch"):
-            if type(fields[name]) is not int or not 0 <= fields[name] <= MAX_COUNT:
-                raise ValueError(f"{name} is no count")
-        if not _is_finite(fields["seconds"]) or fields["seconds"] < 0:
-            raise ValueError("seconds is no duration")
-        if not (fields["best_loss"] is None or _is_finite(fields["best_loss"])):
-            raise ValueError("best_loss is no number")
-        if type(fields["finished"]) is not bool:
-            raise ValueError("finished is neither true nor false")
-        history = fields["history"]
-        if not isinstance(history, list) or not all(map(_is_record, history)):
-            raise ValueError("history is no list of records")
-        return cls(**fields | {"history": tuple(history)})
 
 
 class Found(NamedTuple):
@@ -229,6 +174,8 @@ def newest(folder: pathlib.Path, set_aside: bool = False) -> Found | None:
     """
     for path in reversed(_paths(folder)):
         if problem := verify(path):
+            if not path.exists():  # a run that trains removed it meanwhile
+                continue
             log.warning("checkpoint %s is not used: %s", path, problem)
             if set_aside:
                 path.rename(path.with_name(path.name + ".damaged"))
@@ -247,6 +194,11 @@ def newest(folder: pathlib.Path, set_aside: bool = False) -> Found | None:
             "choose another --workdir, or begin anew with --overwrite"
         )
     return None
+
+
+def names(folder: pathlib.Path) -> tuple[str, ...]:
+    """The names of the checkpoints that are there, complete or not."""
+    return tuple(path.name for _, path in _entries(folder))
 
 
 def holds(path: pathlib.Path, name: str) -> bool:
@@ -377,20 +329,6 @@ def _plain(keys: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(
         str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
         for key in keys
-    )
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= MAX_COUNT and math.isfinite(value)
-
-
-def _is_record(record: Any) -> bool:
-    """Whether it is an object of plain values with step, epoch and split."""
-    return (
-        isinstance(record, dict)
-        and all(value is None or type(value) in (int, float, str) for value in record.values())
-        and all(type(record.get(name)) is int for name in ("step", "epoch"))
-        and isinstance(record.get("split"), str)
     )
 
 

@@ -8,6 +8,7 @@ removed, so that no kill leaves a folder of which nobody knows what it is.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -81,7 +82,7 @@ def claim(
       InputError: the folder cannot be written, is in use, holds a run with another config or files
         that no run wrote, or nothing undamaged to continue from.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(os.path.expanduser(path))
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "a")  # noqa: SIM115 (closed below; the lock ends with it)
@@ -91,9 +92,13 @@ def claim(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InputError(
-                f"another process is training in {path}; wait for it, or choose another --workdir"
-            ) from error
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                log.warning("%s cannot be locked (%s): run no other process there", path, error)
+            else:
+                raise InputError(
+                    f"another process is training in {path}; wait for it, or choose another "
+                    "--workdir"
+                ) from error
         try:
             shutil.rmtree(path / OVERWRITTEN, ignore_errors=True)
             if overwrite:

@@ -18,6 +18,16 @@ from rnn_jax.version import __version__
 CONFIG = "config.json"
 MAX_CONFIG = 2**22  # bytes of a config.json
 
+_USUAL = {
+    "jax_enable_x64": False,
+    "jax_disable_jit": False,
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
+# XLA's flags that change no number: how many devices a CPU plays, what is written down.
+_HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_hlo_profile")
+
 
 class Reader(NamedTuple):
     """What tells a run's folder of the tasks that there are; `rnn_jax.tasks.reader` makes one.
@@ -112,7 +122,8 @@ def read_identity(path: str | os.PathLike, reader: Reader) -> Identity:
 def experiment_name(path: str | os.PathLike) -> str | None:
     """The name of the experiment of the run in a folder; None where config.json does not say."""
     try:
-        fields = json.loads(files.read_bounded(pathlib.Path(path) / CONFIG, MAX_CONFIG))
+        file = pathlib.Path(os.path.expanduser(path)) / CONFIG
+        fields = json.loads(files.read_bounded(file, MAX_CONFIG))
         return str(fields["config"]["experiment"])
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return None
@@ -133,7 +144,22 @@ def environment(chosen: Mapping[str, Any]) -> dict[str, Any]:
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
         "threads": machine.threads(),
         **chosen,
+        **_unusual(),
     }
+
+
+def _unusual() -> dict[str, Any]:
+    """Settings of JAX and XLA that change numbers, where they are not the usual ones."""
+    import jax
+
+    found: dict[str, Any] = {
+        name: getattr(jax.config, name)
+        for name, usual in _USUAL.items()
+        if getattr(jax.config, name) != usual
+    }
+    given = os.environ.get("XLA_FLAGS", "").split()
+    flags = sorted(flag for flag in given if not flag.startswith(_HARMLESS))
+    return found | ({"xla_flags": " ".join(flags)} if flags else {})
 
 
 def _is_continuation(entry: Any) -> bool:

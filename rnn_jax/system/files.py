@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import pathlib
 import stat
+import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
 
 def user_cache() -> pathlib.Path:
-    """The folder for what this program can make again, in the user's cache folder."""
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    return cache / "rnn_jax"
+    """The folder for what this program can make again, in the user's cache folder.
+
+    Where there is no such folder, one that goes when the process ends.
+    """
+    given = os.environ.get("XDG_CACHE_HOME")
+    if given:
+        return pathlib.Path(given) / "rnn_jax"
+    try:
+        return pathlib.Path.home() / ".cache" / "rnn_jax"
+    except RuntimeError:  # no HOME, and nobody of this number: as in a container
+        return _process_cache()
+
+
+@functools.cache
+def _process_cache() -> pathlib.Path:
+    """A folder for this process alone, removed at its end."""
+    folder = tempfile.TemporaryDirectory(prefix="rnn_jax_")
+    atexit.register(folder.cleanup)
+    return pathlib.Path(folder.name)
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:

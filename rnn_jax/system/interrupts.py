@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request that the loop answers between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that the loop answers between two steps.
+
+Ending a process is for programs to decide: `deferred` only ever raises, and is what a library uses;
+`deferred_or_exit` and `raising` are for a program.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 GRACE = 6.0  # seconds that the loop has to answer; who sends SIGTERM often kills after ten
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -36,14 +40,77 @@ class Request:
 
 
 @contextlib.contextmanager
-def deferred(grace: float = GRACE) -> Iterator[Request]:
-    """While it is open, SIGINT, SIGTERM and SIGHUP are noted instead of obeyed.
+def deferred() -> Iterator[Request]:
+    """While it is open, the first SIGINT, SIGTERM or SIGHUP is noted instead of obeyed.
 
-    A second one ends the process at once. So does a first one that the loop has not answered after
-    `grace` seconds, say in the middle of a long compilation: what was saved before stays. A thread
-    sees to both, since Python runs no signal handler while a library computes. Signals that were
-    ignored (`nohup`) stay ignored. In a thread other than the main one, where Python allows no
-    handlers, signals go on as before.
+    A second one raises KeyboardInterrupt. Signals that were ignored (`nohup`) stay ignored. In a
+    thread other than the main one, where Python allows no handlers, signals go on as before.
+    """
+    request = Request()
+
+    def note(number: int, frame: object) -> None:
+        if request.signal is not None:
+            raise KeyboardInterrupt(number)
+        request.signal = number
+
+    with _handled_by(note):
+        yield request
+
+
+@contextlib.contextmanager
+def raising(interval: float = 2.0) -> Iterator[None]:
+    """While it is open, SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt with their number.
+
+    Again every `interval` seconds, until the exception has left this block: one that is raised
+    while a library's callback runs is swallowed there. If somebody else handles signals by then,
+    such as `deferred_or_exit`, the signal is handed on once.
+    """
+    first: list[int] = []
+    left = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        if not first:
+            first.append(number)
+            threading.Thread(target=repeat, args=(number,), daemon=True).start()
+        raise KeyboardInterrupt(number)
+
+    def repeat(number: int) -> None:
+        main = threading.main_thread().ident
+        while main is not None and not left.wait(interval):
+            ours = signal.getsignal(number) is stop
+            signal.pthread_kill(main, number)
+            if not ours:
+                return
+
+    try:
+        with _handled_by(stop):
+            yield
+    finally:
+        left.set()
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Our signals' handler for a while, but for ignored ones; in other threads nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+@contextlib.contextmanager
+def deferred_or_exit(grace: float = GRACE) -> Iterator[Request]:
+    """`deferred` for a program: a second signal ends the process at once.
+
+    So does a first one that the loop has not answered after `grace` seconds, say in the middle of a
+    long compilation: what was saved before stays. A thread sees to both, since Python runs no
+    signal handler while a library computes.
     """
     request = Request()
     if threading.current_thread() is not threading.main_thread():
@@ -51,17 +118,14 @@ def deferred(grace: float = GRACE) -> Iterator[Request]:
         return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda *_: None) for number in heeded}
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     watcher = threading.Thread(target=_watch, args=(reader, request, grace), daemon=True)
     watcher.start()
     try:
-        yield request
+        with _handled_by(lambda number, frame: None):
+            yield request
     finally:
         signal.set_wakeup_fd(wakeup)
-        for number, handler in before.items():
-            signal.signal(number, handler)
         os.write(writer, bytes([_CLOSE]))
         watcher.join()
         os.close(reader)

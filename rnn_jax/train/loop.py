@@ -11,7 +11,8 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
@@ -22,13 +23,14 @@ from rnn_jax import tasks as tasks_lib
 from rnn_jax.config import Config, InputError
 from rnn_jax.runs import checkpoints, records
 from rnn_jax.runs import folder as folder_lib
-from rnn_jax.runs.checkpoints import Checkpoints, Progress
+from rnn_jax.runs.checkpoints import Checkpoints
 from rnn_jax.runs.failure import RunError, writing
 from rnn_jax.runs.folder import Claim
 from rnn_jax.runs.identity import CONFIG, Identity, environment
+from rnn_jax.runs.progress import Progress
 from rnn_jax.system import files, interrupts
 from rnn_jax.system.display import Display
-from rnn_jax.system.interrupts import Interrupted
+from rnn_jax.system.interrupts import Interrupted, Request
 from rnn_jax.tasks import Extras, Kind
 from rnn_jax.tasks.base import NOTHING, Cells, Task, Window
 from rnn_jax.train import failures, numerics, outcome, steps
@@ -65,6 +67,7 @@ def run(
     display: Display | None = None,
     cells: Cells = NOTHING,
     tasks: Mapping[str, Kind] = NOTHING,
+    deferred: Callable[[], AbstractContextManager[Request]] = interrupts.deferred,
 ) -> Result:
     """Trains, validates after each epoch, tests once with the best parameters, and reports.
 
@@ -78,6 +81,8 @@ def run(
       display: where to show progress; by default nowhere.
       cells: cells of one's own by name, `(model section) -> Cell`, for `model.cell`.
       tasks: kinds of tasks of one's own, by name.
+      deferred: how signals are noted while it trains. By default the first one stops the run after
+        saving and a second one raises KeyboardInterrupt; nothing here ends the process.
 
     Raises:
       InputError: the config, the data or the folder cannot be used.
@@ -117,7 +122,7 @@ def run(
         saved = Checkpoints(claimed.folder / folder_lib.CHECKPOINTS, texts, start=standing.progress)
         # Only from here on is there anything that a signal could cost.
         with (
-            interrupts.deferred() as request,
+            deferred() as request,
             writing(claimed.folder),
             contextlib.closing(
                 records.Scalars(claimed.folder, standing.progress.history)
@@ -167,7 +172,9 @@ def _identify(claimed: Claim, digest: str, now: dict[str, Any], display: Display
     last = identity.last_environment
     if now != last:
         changes = [
-            f"{name} {last.get(name)} -> {now[name]}" for name in now if last.get(name) != now[name]
+            f"{name} {last.get(name)} -> {now.get(name)}"
+            for name in dict.fromkeys((*now, *last))
+            if last.get(name) != now.get(name)
         ]
         display.line(
             f"the environment is another than before ({', '.join(changes)}): figures may differ "
@@ -214,7 +221,7 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
         standing = standing._replace(state=steps.begin_epoch(plan.task, standing.state))
         if session.checkpoints.affordable(SHARE):
             _save(plan, session, standing)
-        session.display.line(_epoch_line(config.epochs, trained, validated, better))
+        session.display.line(outcome.epoch_line(config.epochs, trained, validated, better))
     if standing.best is None:  # no validation loss was a number
         standing = standing._replace(best=standing.state.params)
     tested, outputs = _measure(plan, session, standing, "test")
@@ -383,17 +390,3 @@ def _step_failed(
 
 def _patience_is_over(progress: Progress, patience: int) -> bool:
     return bool(patience) and progress.epoch - progress.best_epoch >= patience
-
-
-def _epoch_line(
-    epochs: int, trained: dict[str, Any], validated: dict[str, Any], better: bool
-) -> str:
-    names = [name for name in validated if name in trained and name not in records.BOOKKEEPING]
-    figures = lambda record: " ".join(f"{name} {record[name]:.4f}" for name in names)
-    gap = validated["loss"] - trained["loss"]
-    return (
-        f"epoch {trained['epoch']}/{epochs}  train {figures(trained)}  "
-        f"validation {figures(validated)}  gap {gap:+.4f}  "
-        f"gradient norm {trained['gradient_norm']:.2f}  "
-        f"{trained['examples'] / trained['seconds']:.0f} examples/s{'  best' if better else ''}"
-    )

@@ -26,7 +26,18 @@ def open_run(path: str | os.PathLike, extras: Extras = NO_EXTRAS) -> Trained:
       InputError: the folder holds no run, no checkpoint, something damaged, or a run with a cell or
         task that is not known here.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(os.path.expanduser(path))
+    while True:
+        before = checkpoints.names(path / folder.CHECKPOINTS)
+        try:
+            return _open(path, extras)
+        except (InputError, OSError):
+            # A run that trains there removes old checkpoints, perhaps the one that was being read.
+            if checkpoints.names(path / folder.CHECKPOINTS) == before:
+                raise
+
+
+def _open(path: pathlib.Path, extras: Extras) -> Trained:
     reader = tasks.reader(extras)
     found = checkpoints.newest(path / folder.CHECKPOINTS)
     if found is None or not checkpoints.holds(found.path, "best"):

@@ -1,4 +1,4 @@
-"""What a finished run leaves for its readers: the report, and its TensorBoard scalars."""
+"""What a run shows its readers: a line for each epoch, and at its end the report."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rnn_jax import report
 from rnn_jax.config import Config, InputError
 from rnn_jax.report import summary
 from rnn_jax.runs import checkpoints, records
-from rnn_jax.runs.checkpoints import Progress
 from rnn_jax.runs.folder import REPORT, Claim
+from rnn_jax.runs.progress import Progress
 from rnn_jax.system import files
 from rnn_jax.system.display import Display
 from rnn_jax.tasks.base import Pass, Task
@@ -78,4 +78,25 @@ def complete(config: Config, claimed: Claim, task: Task, best: Params, display: 
     _, outputs = evaluate_split(task, best, data.test, title="test", display=display)
     write_report(
         config, folder, identity.last_environment, task, data.test, found.progress, outputs
+    )
+
+
+def epoch_line(
+    epochs: int, trained: dict[str, Any], validated: dict[str, Any], better: bool
+) -> str:
+    """An epoch's figures in a line.
+
+    Args:
+      epochs: how many there are, at most.
+      trained, validated: the epoch's records.
+      better: whether the validation loss is the lowest so far.
+    """
+    names = [name for name in validated if name in trained and name not in records.BOOKKEEPING]
+    figures = lambda record: " ".join(f"{name} {record[name]:.4f}" for name in names)
+    gap = validated["loss"] - trained["loss"]
+    return (
+        f"epoch {trained['epoch']}/{epochs}  train {figures(trained)}  "
+        f"validation {figures(validated)}  gap {gap:+.4f}  "
+        f"gradient norm {trained['gradient_norm']:.2f}  "
+        f"{trained['examples'] / trained['seconds']:.0f} examples/s{'  best' if better else ''}"
     )

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from rnn_jax.config import Config, TrainConfig
 from rnn_jax.optim import updates
 from rnn_jax.optim.optimizer import Hyperparameters
-from rnn_jax.runs.checkpoints import Checkpoints, Progress
+from rnn_jax.runs.checkpoints import Checkpoints
+from rnn_jax.runs.progress import Progress
 from rnn_jax.runs.records import Scalars
 from rnn_jax.system.display import Display
 from rnn_jax.system.interrupts import Request
