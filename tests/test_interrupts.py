@@ -106,7 +106,7 @@ def test_a_signal_that_a_callback_swallows_is_raised_again(process, number):
 def test_a_signal_swallowed_early_becomes_one_request_of_the_run(process):
     child = process("""
         swallowed = []
-        with interrupts.raising(interval=0.3):
+        with interrupts.raising(interval=1.0):
             print("ready", flush=True)
             while not swallowed:
                 try:
@@ -117,7 +117,7 @@ def test_a_signal_swallowed_early_becomes_one_request_of_the_run(process):
                 while request.signal is None:
                     time.sleep(0.01)
                 request.answered = True
-                time.sleep(0.8)  # a second one would end the process
+                time.sleep(1.5)  # a second one would end the process
             print(request.signal)
     """)
     child.send_signal(signal.SIGTERM)

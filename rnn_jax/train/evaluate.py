@@ -37,14 +37,15 @@ def evaluate_split(
       The task's means with its counts and `seconds`, and the outputs [examples, ...] in the
       examples' order.
     """
-    sums, done = None, 0
+    sums: dict[str, np.ndarray] | None = None
+    done = 0
     began = time.perf_counter()
     with (display or Display(quiet=True)).start(title, split.examples) as shown:
 
         def after(more: metrics.Sums, examples: int) -> None:
             nonlocal sums, done
-            more = metrics.on_host(more)
-            sums = more if sums is None else metrics.add(sums, more)
+            whole = metrics.on_host(more)
+            sums = whole if sums is None else metrics.add(sums, whole)
             done += examples
             if shown.due():
                 shown.show(done, task.means(sums))
