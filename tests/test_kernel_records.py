@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -212,3 +213,19 @@ def test_a_kernel_sees_through_wrappers_that_leave_the_steps_alone():
     resolved = resolve("auto", [learnable_initial(zoneout(gru(4), 0.1))])
     assert resolved == (scan(), "native supports the cells lstm, got zoneout; fused supports the "
                         "cells gru, lstm, simple_rnn, got zoneout")  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [lstm, gru])
+def test_auto_exports_programs_for_any_batch(make):
+    cell = make(HIDDEN)
+    ((params, _),), inputs = arguments([cell])
+    (rows,) = jax.export.symbolic_shape("rows")
+
+    def export(kernel):
+        run = jax.jit(lambda inputs: unroll(cell, params, inputs, kernel=kernel)[1])
+        shape = jax.ShapeDtypeStruct((rows, *inputs.shape[1:]), jnp.float32)
+        return jax.export.export(run)(shape)
+
+    assert_close(export("auto").call(inputs), unroll(cell, params, inputs)[1], 2e-6)
+    with pytest.raises(ValueError, match=r"'fused' does not support symbolic .*use kernel 'scan'"):
+        export("fused")

@@ -40,6 +40,15 @@ def problem(spec: Any, supported: Mapping[str, Callable[[Any], Options]]) -> str
     return None
 
 
+def symbolic_shape(arrays: Any) -> str | None:
+    """Why kernels whose loops depend on sizes cannot run: a size that is not known when the program
+    is traced, as in `jax.export`; None if there is none."""
+    for leaf in jax.tree.leaves(arrays):
+        if not all(isinstance(size, int) for size in jnp.shape(leaf)):
+            return f"does not support symbolic shapes, got {jnp.shape(leaf)}"
+    return None
+
+
 def no_steps(direction: Direction, batch: int) -> tuple[Carry, Array]:
     """(final carry, outputs) of an unroll over no time."""
     spec = spec_of(direction.cell)

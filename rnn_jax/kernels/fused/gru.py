@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from rnn_jax.kernels.fused.products import outer, step_product, transposed
@@ -13,7 +16,6 @@ from rnn_jax.kernels.fused.rule import (
     given,
     kept,
     one_transposed,
-    sigmoid_of,
     sigmoid_slope,
     tanh_slope,
 )
@@ -25,20 +27,20 @@ def _after_forward(spec, recurrent: Recurrent, h: Array, projected: Array):
     x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
     h_rz, h_n = _split_n(spec, sums)
     if recurrent.bias is not None:
-        bias_rz, bias_n = _split_n(spec, recurrent.bias.astype(sums.dtype))
+        bias_rz, bias_n = _split_n(spec, recurrent.bias.astype(sums.dtype)[None])
         h_rz, h_n = h_rz + bias_rz, h_n + bias_n
-    rz = jnp.tanh(x_rz + h_rz)
+    rz = jax.nn.sigmoid(x_rz + h_rz)
     r, z = jnp.split(rz, 2, axis=-1)
-    n = jnp.tanh(x_n + sigmoid_of(r) * h_n)
-    return n + sigmoid_of(z) * (h - n), (rz, n, h_n)
+    n = jnp.tanh(x_n + r * h_n)
+    return n + z * (h - n), (rz, n, h_n)
 
 
 def _after_factors(spec, context: Context):
     (rz, n, h_n), h = context.saved, context.before
     r, z = jnp.split(rz, 2, axis=-1)
-    by_n = sigmoid_of(-z) * tanh_slope(n)
-    by_sum = by_n * h_n * sigmoid_slope(r), (h - n) * sigmoid_slope(z), by_n * sigmoid_of(r)
-    return by_sum, sigmoid_of(z), by_n
+    by_n = (1 - z) * tanh_slope(n)
+    by_sum = by_n * h_n * sigmoid_slope(r), (h - n) * sigmoid_slope(z), by_n * r
+    return by_sum, z, by_n
 
 
 def _after_backward(spec, prepared, factors, d_h):
@@ -63,17 +65,17 @@ def _before_forward(spec, prepared, h: Array, projected: Array):
     weights_rz, weights_n, keep = prepared
     sums = step_product(kept(h, keep), weights_rz)
     x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
-    rz = jnp.tanh(x_rz + sums)
+    rz = jax.nn.sigmoid(x_rz + sums)
     r, z = jnp.split(rz, 2, axis=-1)
-    n = jnp.tanh(x_n + step_product(kept(sigmoid_of(r) * h, keep), weights_n))
-    return n + sigmoid_of(z) * (h - n), (rz, n)
+    n = jnp.tanh(x_n + step_product(kept(r * h, keep), weights_n))
+    return n + z * (h - n), (rz, n)
 
 
 def _before_factors(spec, context: Context):
     (rz, n), h = context.saved, context.before
     r, z = jnp.split(rz, 2, axis=-1)
-    by_n, by_r, by_z = sigmoid_of(-z) * tanh_slope(n), sigmoid_slope(r), sigmoid_slope(z)
-    return by_n, h * by_r, (h - n) * by_z, sigmoid_of(r), sigmoid_of(z)
+    by_n, by_r, by_z = (1 - z) * tanh_slope(n), sigmoid_slope(r), sigmoid_slope(z)
+    return by_n, h * by_r, (h - n) * by_z, r, z
 
 
 def _before_backward(spec, prepared, factors, d_h):
@@ -111,7 +113,12 @@ def _before_transposed(spec, recurrent: Recurrent):
     return (*(transposed(weights) for weights in _split_n(spec, recurrent.weights)), recurrent.keep)
 
 
-_COMMON = {"options": GATED, "scales": (0.5, 0.5, 1.0), "overwrites": False, "bounded": True}
+_COMMON: dict[str, Any] = {
+    "options": GATED,
+    "order": (0, 1, 2),
+    "overwrites": False,
+    "bounded": True,
+}
 RESET_AFTER = Rule(
     **_COMMON,
     separate_bias=True,

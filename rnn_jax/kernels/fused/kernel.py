@@ -77,10 +77,10 @@ def _unroll(
 
 
 def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> str | None:
-    """`Kernel.problem`: which of the cell's options has no rule here."""
-    del params, inputs
+    """`Kernel.problem`: a cell or an option that has no rule here, or shapes that are not known."""
+    del params
     supported = {kind: lambda spec: recurrence.rule_of(spec).options for kind in RULES}
-    return support.problem(spec_of(cell), supported)
+    return support.problem(spec_of(cell), supported) or support.symbolic_shape(inputs)
 
 
 def _walked(
@@ -110,25 +110,30 @@ def _flags(flags: Array | None) -> Array | None:
     return None if flags is None else flags.T[:, :, None]
 
 
+def _ordered(parameter: Array, order: tuple[int, ...]) -> Array:
+    """A parameter with its gates, which stand side by side in its last axis, in another order."""
+    if order == tuple(range(len(order))):
+        return parameter
+    gates = jnp.split(parameter, len(order), axis=-1)
+    return jnp.concatenate([gates[place] for place in order], axis=-1)
+
+
 def _source(direction: Direction, inputs: Array, has_resets: bool) -> Source:
     cell, params, _, initial, noise = direction
     spec = spec_of(cell)
     rule = recurrence.rule_of(spec)
-    scale = jnp.repeat(jnp.array(rule.scales), spec.hidden)
-    scaled = {
-        name: params[name] * scale.astype(params[name].dtype) for name in _BY_GATE if name in params
-    }
     dtype, state = compute_dtype(spec, params), state_dtype(spec, params)
     input_keep, keep = noise if noise is not None else (None, None)
     if input_keep is not None:
         inputs = drop(inputs, input_keep, spec.input_dropout)
     if keep is not None:
         keep = keep[:, 0].astype(state) / (1 - spec.recurrent_dropout)
-    bias, recurrent_bias = scaled.get("bias"), scaled.get("recurrent_bias")
-    if recurrent_bias is not None and not rule.separate_bias:
+    own = {name: _ordered(params[name], rule.order) for name in _BY_GATE if name in params}
+    bias, recurrent_bias = own.get("bias"), own.get("recurrent_bias")
+    if bias is not None and recurrent_bias is not None and not rule.separate_bias:
         bias, recurrent_bias = bias + recurrent_bias, None
-    weights = scaled["kernel"].astype(dtype)
+    weights = own["kernel"].astype(dtype)
     bias = None if bias is None else bias.astype(sums_dtype(weights))
-    recurrent = Recurrent(scaled["recurrent_kernel"].astype(dtype), recurrent_bias, keep)
+    recurrent = Recurrent(own["recurrent_kernel"].astype(dtype), recurrent_bias, keep)
     fresh = cell.initial_carry(params, inputs.shape[0]) if has_resets else None
     return Source(inputs.astype(dtype), weights, Operands(None, bias, recurrent, initial, fresh))

@@ -1,9 +1,10 @@
-"""The LSTM in the fused kernel: one tanh for its four gates, one product a step either way."""
+"""The LSTM in the fused kernel: its four gates in one pass, one product a step either way."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from rnn_jax.kernels.fused.products import step_product
@@ -15,7 +16,6 @@ from rnn_jax.kernels.fused.rule import (
     given,
     kept,
     one_transposed,
-    sigmoid_of,
     sigmoid_slope,
     sum_gradients,
     tanh_slope,
@@ -26,15 +26,15 @@ from rnn_jax.types import Array, LSTMState
 class Factors(NamedTuple):
     """What the backward loop multiplies with; each [time, batch, hidden].
 
-    i, f, g, o: from the cell's gradient (for `o`, the hidden state's) to the gate's.
+    i, f, o, g: from the cell's gradient (for `o`, the hidden state's) to the gate's.
     cell: from the hidden state's to the cell's.
     forget: from the cell's to that of the cell before.
     """
 
     i: Array
     f: Array
-    g: Array
     o: Array
+    g: Array
     cell: Array
     forget: Array
 
@@ -42,22 +42,33 @@ class Factors(NamedTuple):
 def _forward(spec, recurrent: Recurrent, state: LSTMState, projected: Array):
     h, c = state
     sums = step_product(kept(h, recurrent.keep), recurrent.weights)
-    gates = jnp.tanh(projected.astype(sums.dtype) + sums)
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    c = sigmoid_of(f) * c + sigmoid_of(i) * g
-    return LSTMState(sigmoid_of(o) * jnp.tanh(c), c), gates
+    gates = _gates(spec, projected.astype(sums.dtype) + sums)
+    i, f, o, g = jnp.split(gates, 4, axis=-1)
+    c = f * c + i * g
+    return LSTMState(o * jnp.tanh(c), c), gates
+
+
+def _gates(spec, sums: Array) -> Array:
+    """The gates i, f, o, g, given their sums [batch, 4 * hidden].
+
+    The barriers keep XLA from computing them once for the state and once for what is saved, and as
+    slices of one array, which it does not vectorise.
+    """
+    sigmoids, tanhs = jnp.split(sums, [3 * spec.hidden], axis=-1)
+    functions = [jax.nn.sigmoid(sigmoids), jnp.tanh(tanhs)]
+    return jnp.concatenate(list(map(jax.lax.optimization_barrier, functions)), axis=-1)
 
 
 def _factors(spec, context: Context) -> Factors:
-    i, f, g, o = jnp.split(context.saved, 4, axis=-1)
+    i, f, o, g = jnp.split(context.saved, 4, axis=-1)
     tanh_c = jnp.tanh(context.after.cell)
     return Factors(
         i=g * sigmoid_slope(i),
         f=context.before.cell * sigmoid_slope(f),
-        g=sigmoid_of(i) * tanh_slope(g),
         o=tanh_c * sigmoid_slope(o),
-        cell=sigmoid_of(o) * tanh_slope(tanh_c),
-        forget=sigmoid_of(f),
+        g=i * tanh_slope(g),
+        cell=o * tanh_slope(tanh_c),
+        forget=f,
     )
 
 
@@ -65,14 +76,14 @@ def _backward(spec, prepared, factors, d_state):
     weights, keep = prepared
     d_h = d_state.hidden
     d_c = d_state.cell + d_h * factors.cell
-    by_gate = [d_c * factors.i, d_c * factors.f, d_c * factors.g, d_h * factors.o]
+    by_gate = [d_c * factors.i, d_c * factors.f, d_h * factors.o, d_c * factors.g]
     d_gates = jnp.concatenate(by_gate, axis=-1)
     return LSTMState(kept(step_product(d_gates, weights), keep), d_c * factors.forget), d_gates
 
 
 RULE = Rule(
     options=GATED | {"projection": (None,), "peepholes": (False,)},
-    scales=(0.5, 0.5, 1.0, 0.5),
+    order=(0, 1, 3, 2),  # i, f, o, g: the sigmoids side by side
     overwrites=True,
     separate_bias=False,
     bounded=True,

@@ -1,8 +1,7 @@
 """What the fused kernel needs to know of a cell: how its steps run forwards and backwards.
 
-All arrays are time-major. A rule computes its sigmoids as `(tanh(x / 2) + 1) / 2`, so that one tanh
-serves all gates of a step; `scales` asks for their halved pre-activations, which halving the
-parameters' columns once gives exactly.
+All arrays are time-major. Sigmoids are the logistic function itself: as `(tanh(x / 2) + 1) / 2`,
+which is as fast, they would have no small values, nor slopes there.
 
 The names in the equations are those of `rnn_jax.cells`; `d_x` is the gradient with respect to `x`.
 """
@@ -19,7 +18,7 @@ from rnn_jax.types import Array, Carry, hidden_state
 class Recurrent(NamedTuple):
     """What a step does to the hidden state.
 
-    weights: the recurrent weights [features, gates * hidden], its sigmoid columns halved.
+    weights: the recurrent weights [features, gates * hidden].
     bias: the recurrent bias [gates * hidden] where it cannot join the projected inputs, or None.
     keep: [batch, features], recurrent dropout's factor for the hidden state; or None.
     """
@@ -49,7 +48,8 @@ class Rule(NamedTuple):
     """How one kind of cell runs forwards and backwards.
 
     options: the values that the rule needs the spec's options to have.
-    scales: for each gate, by what its columns of the parameters are multiplied first.
+    order: the gates, by their place in the cell's parameters, in the order in which the rule takes
+      their columns.
     overwrites: whether the loop may write what a step saves over the projected inputs; see
       `loop.Task`.
     separate_bias: whether the recurrent bias stays apart from the projection.
@@ -66,7 +66,7 @@ class Rule(NamedTuple):
     """
 
     options: dict[str, tuple]
-    scales: tuple[float, ...]
+    order: tuple[int, ...]
     overwrites: bool
     separate_bias: bool
     bounded: bool
@@ -86,24 +86,21 @@ GATED = {
 }
 
 
-def sigmoid_of(tanh: Array) -> Array:
-    """`sigmoid(x)`, given `tanh(x / 2)`."""
-    return tanh * 0.5 + 0.5
-
-
-def sigmoid_slope(tanh: Array) -> Array:
-    """The derivative of `sigmoid(x)` with respect to `x / 2`, given `tanh(x / 2)`."""
-    return 0.5 - 0.5 * tanh * tanh
+def sigmoid_slope(sigmoid: Array) -> Array:
+    """The derivative of `sigmoid(x)`, given itself."""
+    return sigmoid * (1 - sigmoid)
 
 
 def tanh_slope(tanh: Array) -> Array:
-    """The derivative of `tanh(x)`, given itself."""
-    return 1 - tanh * tanh
+    """The derivative of `tanh(x)`, given itself; exact, too, where it is near ±1."""
+    return (1 - tanh) * (1 + tanh)
 
 
 def kept(values: Array, keep: Array | None) -> Array:
-    """The values after dropout."""
-    return values if keep is None else values * keep
+    """The values [..., batch, features] after dropout."""
+    if keep is None:
+        return values
+    return values * keep.reshape((1,) * (values.ndim - keep.ndim) + keep.shape)
 
 
 def given(spec, recurrent: Recurrent) -> Recurrent:

@@ -12,17 +12,17 @@ from rnn_jax.kernels.fused.rule import (
     given,
     kept,
     one_transposed,
-    sigmoid_of,
+    sigmoid_slope,
     sum_gradients,
     tanh_slope,
 )
 from rnn_jax.types import Array
 
-# The derivative given the activation's value; for a sigmoid, with respect to half its argument.
+# The derivative given the activation's value.
 _SLOPES = {
     "tanh": tanh_slope,
     "relu": lambda h: (h > 0).astype(h.dtype),
-    "sigmoid": lambda h: 2 * h * (1 - h),
+    "sigmoid": sigmoid_slope,
     "identity": jnp.ones_like,
 }
 
@@ -30,8 +30,6 @@ _SLOPES = {
 def _forward(spec, recurrent: Recurrent, h: Array, projected: Array):
     sums = step_product(kept(h, recurrent.keep), recurrent.weights)
     sums = projected.astype(sums.dtype) + sums
-    if spec.activation == "sigmoid":
-        return sigmoid_of(jnp.tanh(sums)), ()
     return ACTIVATIONS[spec.activation](sums), ()
 
 
@@ -45,7 +43,7 @@ def rule(spec) -> Rule:
     """The rule for the cell's activation."""
     return Rule(
         options={"activation": tuple(_SLOPES), "layer_norm": (False,)},
-        scales=(0.5 if spec.activation == "sigmoid" else 1.0,),
+        order=(0,),
         overwrites=spec.activation in ("tanh", "sigmoid"),
         separate_bias=False,
         bounded=spec.activation in ("tanh", "sigmoid"),

@@ -140,10 +140,11 @@ def missing() -> str | None:
 
 def _tracing_problem(arrays: Any) -> str | None:
     """Where JAX would not see what a foreign call does."""
+    found = support.symbolic_shape(arrays)
+    if found is not None:
+        return found
     for leaf in jax.tree.leaves(arrays):
         kind = jax.typeof(leaf)  # says over which axes of a mesh a value varies: `vma`, later `mat`
-        if not all(isinstance(size, int) for size in kind.shape):
-            return f"does not support symbolic shapes, got {kind.shape}"
         # JAX takes the results for the same on all devices, and would leave out sums over them.
         if getattr(kind, "vma", None) or getattr(getattr(kind, "mat", None), "varying", None):
             return "does not support shard_map with check_vma=True (or give check_vma=False)"
