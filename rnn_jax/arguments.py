@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.masking import is_concrete
+from rnn_jax.masking import int32_lengths, is_concrete
 from rnn_jax.types import Array, Carry, Cell, Direction, Params
 
 
@@ -31,13 +31,12 @@ def checked_lengths(lengths: Array | None, batch: int, time: int) -> Array | Non
         lengths = np.asarray(lengths)
     if lengths.shape != (batch,):
         raise ValueError(f"lengths must have shape [batch] = {(batch,)}, got {lengths.shape}")
-    if batch and not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(f"lengths must be of an integer type, got {lengths.dtype}")
+    counted = int32_lengths(lengths)
     if is_concrete(lengths):
         values = np.asarray(lengths)
         if np.any((values < 0) | (values > time)):
             raise ValueError(f"lengths must be in [0, time] = [0, {time}], got {values.tolist()}")
-    return jnp.asarray(lengths)
+    return counted
 
 
 def checked_flags(name: str, flags: Array | None, batch: int, time: int) -> Array | None:
@@ -59,8 +58,23 @@ def checked_initial(direction: Direction, batch: int) -> Carry:
     if initial is None:
         return None
     expected = jax.eval_shape(lambda: initial_carry(cell, params, batch))
-    _check_tree("initial", initial, expected)
+    initial = _like_named(initial, expected)
+    if jax.tree.structure(initial) != jax.tree.structure(expected):
+        raise ValueError(f"initial must be {_described(expected)}, got {_described(initial)}")
+    _check_tree("initial", initial, expected, real=True)
     return jax.tree.map(lambda leaf, like: jnp.asarray(leaf).astype(like.dtype), initial, expected)
+
+
+def _like_named(tree: Any, expected: Any) -> Any:
+    """The tree with its plain tuples and lists as the named ones that `expected` has there."""
+    if not isinstance(tree, tuple | list) or not isinstance(expected, tuple | list):
+        return tree
+    if len(tree) != len(expected):
+        return tree
+    entries = map(_like_named, tree, expected)
+    if hasattr(expected, "_fields") and type(tree) in (tuple, list):
+        return type(expected)(*entries)
+    return type(tree)(*entries) if hasattr(tree, "_fields") else type(tree)(entries)
 
 
 @functools.lru_cache(maxsize=256)
@@ -162,7 +176,7 @@ def _shapes_of(cell: Cell, name: str, function: Callable[..., Any], *given: Any)
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
+    return hasattr(leaf, "shape") or isinstance(leaf, bool | int | float | complex)
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:
@@ -183,7 +197,9 @@ def _described(tree: Any) -> str:
         __repr__ = str.__str__
 
     def shown(leaf: Any) -> Any:
-        return Shown(f"{leaf.dtype}{list(leaf.shape)}")
+        if not _is_array(leaf):
+            return Shown(type(leaf).__name__)
+        return Shown(f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}")
 
     return repr(jax.tree.map(shown, tree))
 
@@ -193,21 +209,58 @@ def _at(name: str, path: Any) -> str:
 
 
 def check_params(cell: Cell, params: Params, in_features: int) -> None:
-    _check_tree("params", params, _expected_params(cell, in_features))
+    """Raises ValueError unless these are parameters of the cell for inputs of that width.
+
+    Where they are parameters for another width, it is the inputs that are wrong.
+    """
+    try:
+        _check_tree("params", params, _expected_params(cell, in_features))
+    except ValueError:
+        width = _width(cell, params, in_features)
+        if width is None:
+            raise
+        raise ValueError(
+            f"inputs must have {width} features, as the parameters do, got {in_features}"
+        ) from None
 
 
-def _check_tree(name: str, tree: Any, expected: Any) -> None:
-    """Raises ValueError, naming the array, unless `tree` has the shapes of `expected`."""
-    shapes, wanted = _shapes(name, tree), _shapes(name, expected)
-    for path in wanted | shapes:
-        if path not in shapes:
-            raise ValueError(f"{path} is missing, expected shape {wanted[path]}")
+def _width(cell: Cell, params: Params, in_features: int) -> int | None:
+    """The width of inputs that parameters are for; None if they are for no other one."""
+    wanted = _leaves("params", _expected_params(cell, in_features))
+    for path, leaf in _leaves("params", params).items():
+        expected = wanted[path].shape if path in wanted else ()
+        for size, got in zip(expected, jnp.shape(leaf), strict=False):
+            if size == in_features != got:
+                try:
+                    _check_tree("params", params, _expected_params(cell, got))
+                except ValueError:
+                    continue
+                return got
+    return None
+
+
+def _check_tree(name: str, tree: Any, expected: Any, real: bool = False) -> None:
+    """Raises ValueError, naming the array, unless `tree` has the shapes of `expected`, and where
+    that is floating a floating type (with `real`, an integer one will do)."""
+    leaves, wanted = _leaves(name, tree), _leaves(name, expected)
+    for path in wanted | leaves:
+        if path not in leaves:
+            raise ValueError(f"{path} is missing, expected shape {wanted[path].shape}")
         if path not in wanted:
             raise ValueError(f"{path} is unknown, expected {', '.join(wanted) or 'nothing'}")
-        if shapes[path] != wanted[path]:
-            raise ValueError(f"{path} must have shape {wanted[path]}, got {shapes[path]}")
+        if not _is_array(leaves[path]):
+            raise ValueError(f"{path} must be an array, got {type(leaves[path]).__name__}")
+        shape, dtype = jnp.shape(leaves[path]), jnp.result_type(leaves[path])
+        if shape != wanted[path].shape:
+            raise ValueError(f"{path} must have shape {wanted[path].shape}, got {shape}")
+        if not jnp.issubdtype(wanted[path].dtype, jnp.floating):
+            continue
+        if real and jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(f"{path} must be of a real type, got {dtype}")
+        if not real and not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"{path} must be of a floating type, got {dtype}")
 
 
-def _shapes(name: str, tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {_at(name, path): jnp.shape(leaf) for path, leaf in leaves}
+def _leaves(name: str, tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by what they are called."""
+    return {_at(name, path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

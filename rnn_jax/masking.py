@@ -7,6 +7,8 @@ without a valid step pools to 0. A mask of another shape or type is refused with
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +16,37 @@ import numpy as np
 from rnn_jax.types import Array
 
 
+def int32_lengths(lengths: Array) -> Array:
+    """Lengths of any integer type as int32: a narrow type cannot count further than itself.
+
+    Those beyond the largest int32 become it, as they are beyond any array.
+
+    Raises:
+      ValueError: they are of another type.
+
+    >>> int32_lengths(np.array([3, 200], np.uint8)).dtype
+    dtype('int32')
+    """
+    if not isinstance(lengths, jax.Array):  # which would itself cut off 64-bit values
+        lengths = np.asarray(lengths)
+        if not lengths.size:
+            lengths = lengths.astype(np.int32)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"lengths must be of an integer type, got {lengths.dtype}")
+    own, largest = jnp.iinfo(lengths.dtype), np.iinfo(np.int32).max
+    numpy = np if isinstance(lengths, np.ndarray) else jnp
+    if own.max > largest:
+        lengths = numpy.minimum(lengths, numpy.array(largest, lengths.dtype))
+    if own.min < -largest:
+        lengths = numpy.maximum(lengths, numpy.array(-largest, lengths.dtype))
+    return jnp.asarray(lengths.astype(np.int32))
+
+
 def lengths_to_mask(lengths: Array, time: int) -> Array:
     """The mask of right-padded rows.
 
     Args:
-      lengths: int[batch], valid steps of each row.
+      lengths: int[batch], of any integer type: valid steps of each row.
       time: steps of the padded rows.
 
     Returns:
@@ -27,8 +55,7 @@ def lengths_to_mask(lengths: Array, time: int) -> Array:
     >>> lengths_to_mask(jnp.array([2, 0]), 3).tolist()
     [[True, True, False], [False, False, False]]
     """
-    lengths = jnp.asarray(lengths)
-    return jnp.arange(time, dtype=lengths.dtype) < lengths[:, None]
+    return jnp.arange(time, dtype=jnp.int32)[None] < int32_lengths(lengths)[:, None]
 
 
 def mask_to_lengths(mask: Array) -> Array:
@@ -63,6 +90,15 @@ def zero_masked(values: Array, mask: Array | None) -> Array:
     return jnp.where(mask, values, jnp.zeros((), values.dtype))
 
 
+def rows_where(condition: Array, chosen: Any, otherwise: Any) -> Any:
+    """Of two pytrees of [batch, ...], `chosen` in the rows where `condition` bool[batch] holds."""
+
+    def leaf(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(leaf, chosen, otherwise)
+
+
 def last_valid(values: Array, mask: Array | None = None) -> Array:
     """The values at each row's last valid step.
 
@@ -88,17 +124,24 @@ def last_valid(values: Array, mask: Array | None = None) -> Array:
 
 def masked_mean(values: Array, mask: Array | None = None) -> Array:
     """The mean over valid steps, [batch, time, features] -> [batch, features]; 0 where there is
-    none.
+    none. It is added up in float32 at least.
 
     >>> masked_mean(jnp.array([[[1.], [2.], [9.]]]), jnp.array([[True, True, False]])).tolist()
     [[1.5]]
     """
     mask = _checked_mask(mask, values)
-    total = jnp.sum(zero_masked(values, mask), axis=1)
+    dtype = jnp.true_divide(jnp.zeros((), values.dtype), jnp.ones((), values.dtype)).dtype
+    sums = sums_dtype(dtype)
+    total = jnp.sum(zero_masked(values, mask).astype(sums), axis=1)
     if mask is None:
-        return total / max(values.shape[1], 1)
+        return (total / max(values.shape[1], 1)).astype(dtype)
     count = jnp.maximum(jnp.sum(mask, axis=1, dtype=jnp.int32), 1)
-    return total / count[:, None].astype(total.dtype)
+    return (total / count[:, None].astype(sums)).astype(dtype)
+
+
+def sums_dtype(dtype: Any) -> Any:
+    """The floating type in which numbers of this floating type are added up: float32 at least."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 def masked_max(values: Array, mask: Array | None = None) -> Array:
@@ -112,9 +155,20 @@ def masked_max(values: Array, mask: Array | None = None) -> Array:
         return jnp.zeros((values.shape[0], *values.shape[2:]), values.dtype)
     if mask is None:
         return jnp.max(values, axis=1)
-    lowest = jnp.array(-jnp.inf, values.dtype)
+    lowest = _lowest(values.dtype)
     largest = jnp.max(jnp.where(mask[:, :, None], values, lowest), axis=1)
     return jnp.where(jnp.any(mask, axis=1)[:, None], largest, jnp.zeros((), values.dtype))
+
+
+def _lowest(dtype: Any) -> Array:
+    """What no value of this type is below."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jnp.array(-jnp.inf, dtype)
+    if dtype == jnp.bool_:
+        return jnp.array(False)
+    if jnp.issubdtype(dtype, jnp.integer):
+        return jnp.array(jnp.iinfo(dtype).min, dtype)
+    raise ValueError(f"values must be of a real type, got {dtype}")
 
 
 def starts(resets: Array, reverse: bool) -> Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rnn_jax import arguments, kernels
 from rnn_jax.kernels import Kernel, Unrolled
-from rnn_jax.masking import lengths_to_mask, zero_masked
+from rnn_jax.masking import lengths_to_mask, rows_where, starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, Params, PRNGKey
 
 
@@ -213,28 +213,52 @@ def unroll_directions(
 def _run(cells, params, initials, keys, inputs, lengths, mask, resets, kernel):
     batch, time, in_features = inputs.shape
     if lengths is not None:
-        lengths = jnp.clip(lengths, 0, time).astype(jnp.int32)
+        lengths = jnp.clip(lengths, 0, time)
         mask = lengths_to_mask(lengths, time)
         resets = None if resets is None else resets & mask
-    directions = []
+    directions, given, idle = [], [], []
     for (cell, reverse), cell_params, initial, key in zip(
         cells, params, initials, keys, strict=True
     ):
         if initial is None:
             initial = arguments.initial_carry(cell, cell_params, batch)
+        given.append(initial)
+        idle.append(None if mask is None else _idle(mask, resets, reverse))
+        if mask is not None:
+            zeros = jax.tree.map(jnp.zeros_like, initial)
+            initial = rows_where(idle[-1][0], zeros, initial)
         noise = None
         if key is not None and cell.noise is not None:
             noise = cell.noise(key, batch, time, in_features)
         direction = Direction(cell, cell_params, reverse, initial, noise)
         arguments.check_cell(direction, inputs)
         directions.append(direction)
-    return kernel(
-        tuple(directions),
-        zero_masked(inputs, mask),
-        lengths=lengths,
-        mask=mask,
-        resets=resets,
+    unrolled = kernel(
+        tuple(directions), zero_masked(inputs, mask), lengths=lengths, mask=mask, resets=resets
     )
+    if mask is None:
+        return unrolled
+    results = tuple(
+        (rows_where(stays, initial, carry), outputs)
+        for (carry, outputs), initial, (_, stays) in zip(unrolled.results, given, idle, strict=True)
+    )
+    return unrolled._replace(results=results)
+
+
+def _idle(mask: Array, resets: Array | None, reverse: bool) -> tuple[Array, Array]:
+    """Rows whose initial carry no valid step meets, and those whose final carry it is all the same;
+    each bool[batch].
+
+    A kernel starts the first at zero, since what it computes at masked steps meets gradients of
+    zero, of which NaN would make NaN, also in the parameters' gradients.
+    """
+    if resets is None:
+        none = ~jnp.any(mask, axis=1)
+        return none, none
+    restarts = starts(resets, reverse)
+    before = jax.lax.cumsum(restarts.astype(jnp.int32), axis=1, reverse=reverse) == 0
+    unmet = ~jnp.any(mask & before, axis=1)
+    return unmet, unmet & ~jnp.any(restarts, axis=1)
 
 
 def step(

@@ -267,7 +267,7 @@ def test_bad_calls_are_named():
         stack.init(KEY, INPUTS, initial=(None,))
     variables = start(RNN(gru(3)))
     with pytest.raises(
-        ValueError, match=r"params\['kernel'\] must have shape \(1, 9\), got \(2, 9\)"
+        ValueError, match="inputs must have 2 features, as the parameters do, got 1"
     ):
         RNN(gru(3)).apply(variables, INPUTS[..., :1])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rnn_jax import masking
+from rnn_jax.nn import segments
 
 MASK = np.array([[1, 1, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], bool)
 VALUES = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
@@ -83,3 +84,93 @@ def test_starts_keep_the_boundary_under_reverse():
     resets = jnp.array([[True, False, True, False, False]])
     np.testing.assert_array_equal(masking.starts(resets, reverse=False), resets)
     np.testing.assert_array_equal(masking.starts(resets, reverse=True), [[0, 1, 0, 0, 0]])
+
+
+INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_lengths_of_every_integer_type_count_up_to_their_largest(kind):
+    largest = min(np.iinfo(kind).max, 70_000)
+    lengths = np.array([0, 10, 100, largest - 1, largest], kind)
+    time = largest + 3
+    for given in (lengths, jnp.asarray(lengths)):
+        mask = masking.lengths_to_mask(given, time)
+        assert mask.shape == (5, time)
+        np.testing.assert_array_equal(np.asarray(mask).sum(axis=1), lengths)
+        np.testing.assert_array_equal(masking.mask_to_lengths(mask), lengths)
+    traced = jax.jit(masking.lengths_to_mask, static_argnums=1)(lengths, time)
+    np.testing.assert_array_equal(np.asarray(traced).sum(axis=1), lengths)
+
+
+def test_lengths_beyond_int32_are_beyond_any_array():
+    for value in (2**31, 2**32 + 5, 2**63, 2**64 - 1):
+        np.testing.assert_array_equal(masking.lengths_to_mask(np.array([value, 1], "uint64"), 3),
+                                      [[1, 1, 1], [1, 0, 0]])  # fmt: skip
+    assert masking.lengths_to_mask(np.array([-(2**63)]), 3).tolist() == [[False] * 3]
+    assert masking.lengths_to_mask([2, 0], 2).tolist() == [[True, True], [False, False]]
+    with pytest.raises(ValueError, match="lengths must be of an integer type, got float32"):
+        masking.lengths_to_mask(jnp.ones(3), 2)
+
+
+@pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
+def test_means_of_half_types_add_up_in_float32(kind):
+    hundreds = jnp.full((1, 1000, 1), 100, kind)
+    mask = jnp.arange(1000)[None] < 998
+    ids = mask.astype(jnp.int8)
+    draw = np.random.default_rng(3).normal(size=(1, 1000, 2))
+    values = jnp.asarray(draw, kind)
+    rounded = np.asarray(values, np.float64)
+    for found, expected in (
+        (masking.masked_mean(hundreds), [[100]]),
+        (masking.masked_mean(hundreds, mask), [[100]]),
+        (segments.segment_mean(hundreds, ids, np.array([998])), [[100]]),
+        (masking.masked_mean(values, mask), rounded[:, :998].mean(axis=1)),
+        (segments.segment_mean(values, ids, np.array([998])), rounded[:, :998].mean(axis=1)),
+    ):
+        assert found.dtype == kind
+        half = np.finfo(np.float16).eps if kind == jnp.float16 else 2**-8
+        np.testing.assert_allclose(np.asarray(found, np.float64), expected, rtol=half)
+    slopes = jax.grad(lambda values: jnp.sum(masking.masked_mean(values, mask)))(hundreds)
+    assert slopes.dtype == kind
+    np.testing.assert_allclose(np.asarray(slopes, np.float64)[0, :998], 1 / 998, rtol=2**-8)
+    np.testing.assert_array_equal(slopes[0, 998:], 0)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint32"])
+def test_means_of_segments_count_in_any_integer_type(kind):
+    count = 200
+    values = np.random.default_rng(5).normal(size=(4, 300, 2)).astype(np.float32)
+    ids = np.zeros((4, 300), np.int32)
+    ids[0, :120], ids[1], ids[2, :5] = 1, 2, 3
+    lengths = np.zeros(count, np.int64)
+    lengths[:3] = 120, 100, 5
+    ids[1, 100:] = 0
+    found = segments.segment_mean(values, ids.astype(kind), lengths.astype(kind))
+    for n in range(3):
+        np.testing.assert_allclose(
+            found[n], values[ids == n + 1].mean(axis=0), rtol=2e-5, atol=1e-6
+        )
+    np.testing.assert_array_equal(found[3:], 0)
+    largest = segments.segment_max(values, ids.astype(kind), lengths.astype(kind))
+    for n in range(3):
+        np.testing.assert_array_equal(largest[n], values[ids == n + 1].max(axis=0))
+
+
+@pytest.mark.parametrize("kind", ["int8", "int32", "uint8"])
+def test_pooling_integers(kind):
+    info = np.iinfo(kind)
+    values = np.random.default_rng(2).integers(info.min, info.max, (4, 5, 3), kind, endpoint=True)
+    found = masking.masked_max(jnp.asarray(values), jnp.asarray(MASK))
+    expected = [
+        row[m].max(axis=0) if m.any() else [0] * 3 for row, m in zip(values, MASK, strict=True)
+    ]
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found, expected)
+    mean = masking.masked_mean(jnp.asarray(values), jnp.asarray(MASK))
+    assert mean.dtype == jnp.float32
+    for row, m, found in zip(values, MASK, mean, strict=True):
+        exact = row[m].mean(axis=0) if m.any() else 0
+        np.testing.assert_allclose(found, exact, rtol=0, atol=info.max * 1e-6)
+    with pytest.raises(ValueError, match="values must be of a real type, got complex64"):
+        masking.masked_max(jnp.ones((4, 5, 3), jnp.complex64), MASK)

@@ -300,7 +300,7 @@ BAD = {
         {"inputs": INPUTS.astype(int)},
         "inputs must be of a floating type, got int64",
     ),
-    "inputs width": ({"inputs": INPUTS[..., :2]}, r"params\['kernel'\] must have shape \(2, 20\)"),
+    "inputs width": ({"inputs": INPUTS[..., :2]}, "inputs must have 3 features, .*, got 2"),
     "lengths shape": (
         {"lengths": [1, 2]},
         r"lengths must have shape \[batch\] = \(4,\), got \(2,\)",
@@ -319,7 +319,10 @@ BAD = {
     "resets type": ({"resets": INPUTS[..., 0]}, "resets must be of type bool, got float64"),
     "chunk": ({"remat_chunk": 0}, "remat_chunk must be None or an int of at least 1, got 0"),
     "kernel": ({"kernel": "fast"}, "kernel must be one of .*scan.*, got 'fast'"),
-    "initial": ({"initial": jnp.zeros((4, 4))}, "initial.* expected"),
+    "initial": (
+        {"initial": jnp.zeros((4, 4))},
+        r"initial must be LSTMState\(hidden=float64\[4, 4\], ",
+    ),
     "initial shape": (
         {"initial": LSTMState(jnp.zeros((4, 4)), jnp.zeros((3, 5)))},
         r"initial.cell must have shape \(4, 5\), got \(3, 5\)",

@@ -326,5 +326,6 @@ def normalise(
 
 
 def cast(parameter: Array, like: Array) -> Array:
-    """The parameter in the type of what it meets."""
-    return parameter.astype(like.dtype)
+    """The parameter in the type and the rank of what it meets."""
+    axes = (1,) * (like.ndim - parameter.ndim)
+    return parameter.astype(like.dtype).reshape(axes + parameter.shape)

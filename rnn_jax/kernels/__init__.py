@@ -5,7 +5,7 @@ A kernel is a `Kernel` record; a factory makes one with its options, such as
 its `run` is given:
 
 - directions: tuple of `Direction`, at least one, all over the same inputs; `initial` is filled in
-  and fits the cell.
+  and fits the cell. In rows where no valid step meets it, it is zero: NaN there meets nothing.
 - inputs: float[batch, time, in_features], zeros at masked steps.
 - lengths: int32[batch] within [0, time] where rows are right-padded, else None.
 - mask: bool[batch, time], or None where every step is valid; with `lengths` it says the same as

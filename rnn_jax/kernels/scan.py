@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.kernels.base import Kernel, Unrolled
-from rnn_jax.masking import starts, zero_masked
+from rnn_jax.masking import rows_where, starts, zero_masked
 from rnn_jax.types import Array, Carry, Direction
 
 
@@ -57,10 +57,10 @@ def _unroll_one(direction: Direction, inputs, mask, resets, remat_chunk) -> tupl
     def body(params, fresh, constants, carry, step):
         (projected, valid, restart) = step
         if restart is not None:
-            carry = _select(restart, fresh, carry)
+            carry = rows_where(restart, fresh, carry)
         after, output = cell.step(params, carry, _merge(projected, constants))
         if valid is not None:
-            after = _select(valid, after, carry)
+            after = rows_where(valid, after, carry)
         return after, output
 
     def run(params, fresh, constant_noise, carry, piece):
@@ -110,15 +110,6 @@ def _in_chunks(run, carry, whole, time: int, size: int, reverse: bool) -> tuple[
 def _time_axis(leaf: Array) -> Array:
     """Batch-first to time-major, and back."""
     return jnp.swapaxes(leaf, 0, 1)
-
-
-def _select(condition: Array, chosen: Any, otherwise: Any) -> Any:
-    """`chosen` in the rows where `condition` bool[batch] holds, `otherwise` elsewhere."""
-
-    def leaf(a, b):
-        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(leaf, chosen, otherwise)
 
 
 def _split(tree: Any, time: int) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.masking import int32_lengths, sums_dtype
 from rnn_jax.types import Array
 
 
@@ -26,14 +27,15 @@ def boundaries(segments: Array) -> Array:
 
 
 def segment_mean(values: Array, segments: Array, lengths: Array) -> Array:
-    """The mean over each sequence's steps, as one product; 0 where there is none.
+    """The mean over each sequence's steps, as one product; 0 where there is none. It is added up in
+    float32 at least.
 
     A value that is not finite, of whichever sequence, makes every mean NaN.
 
     Args:
       values: float[rows, time, features].
-      segments: int32[rows, time].
-      lengths: int32[batch], how many steps each sequence has.
+      segments: int[rows, time].
+      lengths: int[batch], how many steps each sequence has.
 
     Returns:
       float[batch, features].
@@ -42,11 +44,12 @@ def segment_mean(values: Array, segments: Array, lengths: Array) -> Array:
     >>> segment_mean(values, jnp.array([[2, 2, 1]]), jnp.array([1, 2])).tolist()
     [[9.0], [1.5]]
     """
-    places = jnp.arange(1, len(lengths) + 1, dtype=segments.dtype)
-    belongs = (segments.reshape(-1) == places[:, None]).astype(values.dtype)
-    flat = values.reshape(-1, values.shape[-1])
+    lengths, sums = int32_lengths(lengths), sums_dtype(values.dtype)
+    places = jnp.arange(1, len(lengths) + 1, dtype=jnp.int32)
+    belongs = (segments.astype(jnp.int32).reshape(1, -1) == places[:, None]).astype(sums)
+    flat = values.reshape(-1, values.shape[-1]).astype(sums)
     total = jnp.matmul(belongs, flat, precision=jax.lax.Precision.HIGHEST)
-    return total / jnp.maximum(lengths, 1)[:, None].astype(values.dtype)
+    return (total / jnp.maximum(lengths, 1)[:, None].astype(sums)).astype(values.dtype)
 
 
 def segment_max(values: Array, segments: Array, lengths: Array) -> Array:
@@ -57,5 +60,6 @@ def segment_max(values: Array, segments: Array, lengths: Array) -> Array:
     [[0.0], [2.0]]
     """
     flat = values.reshape(-1, values.shape[-1])
-    largest = jax.ops.segment_max(flat, segments.reshape(-1), len(lengths) + 1)[1:]
+    places = segments.astype(jnp.int32).reshape(-1)
+    largest = jax.ops.segment_max(flat, places, len(lengths) + 1)[1:]
     return jnp.where(lengths[:, None] > 0, largest, jnp.zeros((), values.dtype))

@@ -8,6 +8,8 @@ transposed array a copy, which would otherwise be fused with what reads it.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -43,8 +45,9 @@ def step_product(values: Array, weights: Array) -> Array:
     dtype = sums_dtype(weights)
     values, weights = values.astype(weights.dtype).astype(dtype), weights.astype(dtype)
     if k <= _TERMS:
-        return sum(values[:, n : n + 1] * weights[n] for n in range(k))
-    return jnp.sum(values[:, :, None] * weights, axis=1)
+        terms = [values[:, n : n + 1] * weights[n : n + 1] for n in range(k)]
+        return functools.reduce(jnp.add, terms)
+    return jnp.sum(values[:, :, None] * weights[None], axis=1)
 
 
 def sums_dtype(weights: Array) -> jnp.dtype:
@@ -106,4 +109,5 @@ project.defvjp(_project_forward, _project_backward)
 
 def rows(values: Array) -> Array:
     """[time, batch, features] -> [time * batch, features]."""
-    return values.reshape(-1, values.shape[-1])
+    time, batch, features = values.shape
+    return values.reshape(time * batch, features)

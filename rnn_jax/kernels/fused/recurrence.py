@@ -103,12 +103,11 @@ def recurrences(walks, operands, steps):
 
 def _recurrences_forward(walks, operands, steps):
     operands, steps = jax.custom_derivatives.custom_vjp_primal_tree_values((operands, steps))
-    initial = [each.initial for each in operands]
-    operands, walked = zip(*map(_past_ends, operands, steps), strict=True)
+    walked = tuple(map(_past_ends, steps))
     results = forward(walks, prepare(walks, operands), operands, walked, all_of)
     outputs = tuple(
-        (_last(carry, states, *each), hidden_state(states))
-        for (carry, (states, _)), *each in zip(results, initial, steps, strict=True)
+        (_last(carry, states, each.initial, flags), hidden_state(states))
+        for (carry, (states, _)), each, flags in zip(results, operands, steps, strict=True)
     )
     operands = tuple(each._replace(projected=None) for each in operands)
     return outputs, (operands, steps, tuple(step_residuals for _, step_residuals in results))
@@ -131,17 +130,13 @@ def _recurrences_backward(walks, residuals, d_outputs):
 recurrences.defvjp(_recurrences_forward, _recurrences_backward, symbolic_zeros=True)
 
 
-def _past_ends(operands: Operands, steps: Steps) -> tuple[Operands, Steps]:
-    """Both for a walk without a mask, if each row's valid steps come first.
+def _past_ends(steps: Steps) -> Steps:
+    """The same without a mask, if each row's valid steps come first.
 
     What such a walk leaves behind after a row's end meets gradients of zero only, so it must be
-    finite: a row without a valid step starts from zero.
+    finite: `unroll` sees to it that a row without a valid step starts from zero.
     """
-    if steps.lengths is None:
-        return operands, steps
-    zero = jax.tree.map(jnp.zeros_like, operands.initial)
-    initial = _select((steps.lengths > 0)[:, None], operands.initial, zero)
-    return operands._replace(initial=initial), steps._replace(valid=None)
+    return steps if steps.lengths is None else steps._replace(valid=None)
 
 
 def _last(carry: Carry, states: Carry, initial: Carry, steps: Steps) -> Carry:
@@ -223,7 +218,7 @@ def _forward_loop(walk, prepared, operands: Operands, flags: Steps, save) -> loo
     def step(state, reads):
         projected, valid, restart = reads
         if operands.bias is not None:
-            projected = projected + operands.bias
+            projected = projected + operands.bias[None]
         if restart is not None:
             state = _select(restart, operands.fresh, state)
         after, saved = rule.forward(spec, prepared, state, projected)
@@ -279,7 +274,9 @@ def _entering(states: Carry, operands: Operands, restart: Array | None, reverse:
         return jnp.concatenate(pieces)
 
     met = jax.tree.map(shifted, states, operands.initial)
-    return met if restart is None else _select(restart, operands.fresh, met)
+    if restart is None:
+        return met
+    return _select(restart, jax.tree.map(lambda leaf: leaf[None], operands.fresh), met)
 
 
 def _add_hidden(d_state: Carry, d_hidden: Array) -> Carry:
