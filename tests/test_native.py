@@ -389,6 +389,55 @@ def test_a_cache_that_cannot_be_written_is_a_reason(tmp_path):
 
 
 @compiled
+@pytest.mark.parametrize("whose", ["open to all", "another's", "another's folder"])
+def test_what_others_may_have_written_is_never_loaded(tmp_path, whose):
+    if whose != "open to all" and os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    _, (library,) = in_a_process(tmp_path)
+    # It would end the process with this code if it were loaded.
+    source = tmp_path / "planted.cc"
+    source.write_text("#include <cstdlib>\nstruct P { P() { std::_Exit(77); } } p;\n")
+    planted = tmp_path / "planted.so"
+    command = [*native_library._compiler(), "-shared", "-fPIC", "-o", str(planted), str(source)]
+    subprocess.run(command, check=True)
+    name = library.stem.rpartition("-")[0]
+    library.unlink()
+    place = library.with_name(f"{name}-{native_library._digest(planted.read_bytes())}.so")
+    planted.rename(place)
+    place.chmod(0o777 if whose == "open to all" else 0o700)
+    place.parent.chmod(0o777)
+    if whose == "another's":
+        os.chown(place, 12345, 12345)
+    elif whose == "another's folder":
+        os.chown(place.parent, 12345, 12345)
+    found, libraries = in_a_process(tmp_path)  # its exit code is 0
+    assert found == str(("native", ""))
+    assert (library in libraries) == (whose != "another's folder")
+    assert place.parent.stat().st_mode & 0o022 == (0o022 if whose == "another's folder" else 0)
+
+
+@compiled
+def test_a_pipe_in_the_library_s_place_does_not_hang(tmp_path):
+    _, (library,) = in_a_process(tmp_path)
+    library.unlink()
+    os.mkfifo(library)
+    assert in_a_process(tmp_path)[0] == str(("native", ""))
+    assert library.is_file()
+
+
+@compiled
+def test_what_a_killed_compilation_left_is_cleared_away(tmp_path):
+    left, young = (tmp_path / "rnn_jax" / f"building-native-{n}" for n in ("old", "young"))
+    for folder in (left, young):
+        folder.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    (tmp_path / "rnn_jax").chmod(0o700)
+    in_a_process(tmp_path)
+    assert not left.exists()
+    assert young.exists()
+
+
+@compiled
 def test_several_processes_compile_at_once(tmp_path):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda _: in_a_process(tmp_path)[0], range(3)))

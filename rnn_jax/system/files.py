@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
 
 def user_cache() -> pathlib.Path:
     """The folder for what this program can make again, in the user's cache folder.
@@ -25,6 +27,30 @@ def user_cache() -> pathlib.Path:
         return pathlib.Path.home() / ".cache" / "rnn_jax"
     except RuntimeError:  # no HOME, and nobody of this number: as in a container
         return _process_cache()
+
+
+def private_cache() -> pathlib.Path:
+    """`user_cache`, made if need be and closed to writes of others; where it is somebody else's, a
+    folder for this process alone.
+
+    For what is executed: a file that others may write could be anything. `is_private` says so of
+    what lies there already.
+
+    Raises:
+      OSError: no such folder can be made.
+    """
+    folder = user_cache()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & _OTHERS_WRITE:
+        folder.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)
+    return folder if is_private(folder) else _process_cache()
+
+
+def is_private(path: pathlib.Path) -> bool:
+    """Whether a file or folder is this user's (or root's), and nobody else may write to it."""
+    found = path.stat()
+    return found.st_uid in (os.geteuid(), 0) and not found.st_mode & _OTHERS_WRITE
 
 
 @functools.cache

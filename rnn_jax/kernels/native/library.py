@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 
 import jax
 import jaxlib
@@ -28,6 +29,9 @@ FOLDER = pathlib.Path(__file__).with_name("cpp")
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
 _SECONDS = 120  # a compilation takes three to five
+_LARGEST = 2**26  # bytes of a library
+_BUILDING = "building-native-"
+_NO_PROGRAMS = "failed to map segment"  # what the loader says of a noexec file system
 _CALLS = {"rnn_jax_lstm_forward": "LstmForward", "rnn_jax_lstm_backward": "LstmBackward"}
 
 _one_at_a_time = threading.Lock()
@@ -63,22 +67,35 @@ def sources() -> list[pathlib.Path]:
 def _library() -> ctypes.CDLL:
     compiler = _compiler()
     texts = [source.read_text(encoding="utf-8") for source in sources()]
-    parts = (texts, compiler, _FLAGS, jaxlib.__version__, _processor())
-    name = f"native-{_digest(repr(parts).encode())}"
-    folder = files.user_cache()
+    system = (jaxlib.__version__, _processor(), platform.system(), platform.libc_ver())
+    name = f"native-{_digest(repr((texts, compiler, _FLAGS, *system)).encode())}"
+    folder = files.private_cache()
     for path in folder.glob(f"{name}-*.so"):
-        with contextlib.suppress(OSError):  # one of another system is compiled anew
-            # Loading half a library would end the process.
-            if path.stem == f"{name}-{_digest(path.read_bytes())}":
+        try:
+            # Loading half a library would end the process; one of others' could do anything.
+            content = files.read_bounded(path, _LARGEST)
+            if path.stem == f"{name}-{_digest(content)}" and files.is_private(path):
                 return ctypes.CDLL(str(path))
-    folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:  # a pipe, say, or another system's: compiled anew
+            if _NO_PROGRAMS in str(error):  # that would be in vain
+                raise OSError(f"cannot run programs from {folder} ({error})") from error
+    return ctypes.CDLL(str(_made(compiler, folder, name)))
+
+
+def _made(compiler: list[str], folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The library, compiled into a folder."""
+    for left in folder.glob(f"{_BUILDING}*"):  # by a process that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 2 * _SECONDS:
+                shutil.rmtree(left)
     # In a folder of its own first: another process may be compiling the same.
-    with tempfile.TemporaryDirectory(dir=folder) as own:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_BUILDING) as own:
         made = pathlib.Path(own) / "library.so"
         _compile(compiler, made)
         path = folder / f"{name}-{_digest(made.read_bytes())}.so"
+        made.chmod(0o700)
         os.replace(made, path)
-    return ctypes.CDLL(str(path))
+    return path
 
 
 def _digest(content: bytes) -> str:
