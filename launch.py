@@ -310,7 +310,7 @@ def _summary(command: Command) -> int:
     resolved = tasks.resolve(command.config, extras, strict=False)
     facts = tasks.kind_of(command.config.task, extras).facts(command.config)
     task = tasks.make(resolved.config, facts, extras)
-    print(summary.table(jax.eval_shape(task.init, jax.random.key(0))))
+    print(summary.table(jax.eval_shape(task.init, jax.random.key(0)), task.flow))
     return 0
 
 

@@ -178,6 +178,7 @@ class SequenceClassifier(nn.Module):
 
     def _read(self, lengths: Array, time: int) -> Array | None:
         """How many steps of each row are read: int32[batch], or None for all."""
+        lengths = masking.int32_lengths(lengths)
         if self.masked:
             return lengths
         if not self.widths:

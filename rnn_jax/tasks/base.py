@@ -202,6 +202,7 @@ class Task(NamedTuple):
     rates: of the loss' noise, a pytree of arrays (None: off) that the loop hands to `loss`; so they
       are no constants of a compiled program.
     tables: parameters that may be given in part; None if there are none.
+    flow: names at the top of the parameters' tree, in the order in which data flows through them.
     counts: those sums that are shown as they are; "examples" is one of them.
     sections: `(outputs, test) -> report sections`; outputs as `evaluate` gave them, in the order of
       the split's examples.
@@ -222,6 +223,7 @@ class Task(NamedTuple):
     initial_carry: Callable[[], Carry] = lambda: None
     rates: Any = None
     tables: Tables | None = None
+    flow: tuple[str, ...] = ()
     counts: tuple[str, ...] = ("examples",)
     sections: Callable[[np.ndarray, Any], list[Any]] = lambda outputs, test: []
 

@@ -187,6 +187,7 @@ def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Net
         rates=models.classifier_rates(config.model),
         sums=jax.eval_shape(metrics.classification, logits, rows, rows, rows),
         means=metrics.classification_means,
+        flow=("embedding", "recurrent", "head"),
         counts=("examples", "tokens"),
         tables=_tables(init, config.data.vocab_size) if has_table else None,
         prepare=prepare,

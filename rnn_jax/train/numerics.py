@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rnn_jax.nn.layers import Layer
 from rnn_jax.system import programs
 from rnn_jax.tasks.base import Task, TaskBatch
 from rnn_jax.types import AnyArray, Array, Carry, Params, PRNGKey
@@ -187,12 +188,13 @@ def _walk(
         if not isinstance(result, tuple):
             return note(name, result)
         carry, outputs = result
-        if getattr(module, "merge", None) == "concat":  # each direction goes wrong by itself
-            width = module.forward.final_output(carry[0]).shape[-1]
-            ahead = note(f"{name} (forward)", outputs[..., :width])
-            behind = note(f"{name} (backward)", outputs[..., width:], backwards=True)
-            return carry, jnp.concatenate([ahead, behind], axis=-1)
-        return carry, note(name, outputs, backwards=getattr(module, "reverse", False))
+        if not isinstance(module, Layer):
+            return carry, note(name, outputs)
+        noted = [  # each direction goes wrong by itself
+            note(f"{name} ({part.name})" if part.name else name, part.outputs, part.reverse)
+            for part in module.parts(carry, outputs)
+        ]
+        return carry, jnp.concatenate(noted, axis=-1)
 
     with nn.intercept_methods(intercept):
         loss, _ = task.loss(params, *arguments)

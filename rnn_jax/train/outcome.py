@@ -50,7 +50,7 @@ def write_report(
         options={name: field for name, field, _ in config_lib.options(config)},
         environment=environment,
         history=progress.history,
-        parameters=summary.rows(params),
+        parameters=summary.rows(params, task.flow),
         sections=task.sections(outputs, test),
         best_epoch=progress.best_epoch or None,
         stopped_early=progress.epoch < config.train.epochs,
