@@ -15,7 +15,7 @@ import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rnn_jax import config as config_lib
@@ -119,6 +119,44 @@ class _Before(NamedTuple):
 
     identity: Identity
     found: Found
+
+
+def identify(
+    claimed: Claim, digest: str, now: dict[str, Any], say: Callable[[str], None]
+) -> Identity:
+    """What config.json is to say, now that the data is known.
+
+    Args:
+      claimed: the run's folder.
+      digest: of the data as it is now.
+      now: the environment.
+      say: told in a line if that is another than before.
+
+    Raises:
+      InputError: the data is another than that of the steps already done.
+    """
+    identity, found = claimed.identity, claimed.found
+    if not found:
+        return identity._replace(data=digest)
+    if identity.data != digest:
+        raise InputError(
+            f"the data is no longer what the run in {claimed.folder} was trained on (other texts, "
+            "labels or classes); put the old data back, choose another --workdir, or --overwrite"
+        )
+    last = identity.last_environment
+    if now != last:
+        changes = [
+            f"{name} {last.get(name)} -> {now.get(name)}"
+            for name in dict.fromkeys((*now, *last))
+            if last.get(name) != now.get(name)
+        ]
+        say(
+            f"the environment is another than before ({', '.join(changes)}): figures may differ "
+            "from those of an undisturbed run by rounding"
+        )
+        entry = {"epoch": found.progress.epoch + 1, "environment": now}
+        identity = identity._replace(continued=(*identity.continued, entry))
+    return identity
 
 
 def _find(path: pathlib.Path, config: Config, reader: Reader) -> _Before | None:

@@ -7,6 +7,7 @@ best parameters, the report, the last checkpoint.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import math
 import os
@@ -20,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax import tasks as tasks_lib
-from rnn_jax.config import Config, InputError
+from rnn_jax.config import Config
 from rnn_jax.runs import checkpoints, records
 from rnn_jax.runs import folder as folder_lib
 from rnn_jax.runs.checkpoints import Checkpoints
 from rnn_jax.runs.failure import RunError, writing
 from rnn_jax.runs.folder import Claim
-from rnn_jax.runs.identity import CONFIG, Identity, environment
+from rnn_jax.runs.identity import CONFIG, environment
 from rnn_jax.runs.progress import Progress
 from rnn_jax.system import files, interrupts
 from rnn_jax.system.display import Display
@@ -39,6 +40,7 @@ from rnn_jax.train.evaluate import evaluate_split
 from rnn_jax.train.plan import Plan, Session, Standing
 from rnn_jax.types import Params
 
+AHEAD = 2  # calls that may wait for the device
 # A checkpoint that nobody asked for is written if it takes no more than this share of the time.
 SHARE = 0.01
 
@@ -104,7 +106,7 @@ def run(
             return _finished(config, task, claimed, display)
         data = task.prepare(display.line, None)
         now = environment(resolved.environment)
-        identity = _identify(claimed, data.digest, now, display)
+        identity = folder_lib.identify(claimed, data.digest, now, display.line)
         texts = {CONFIG: identity.to_json(), **data.remembered}
         with writing(claimed.folder):
             for name, content in texts.items():
@@ -153,36 +155,6 @@ def _finished(config: Config, task: Task, claimed: Claim, display: Display) -> R
 
 def _result(task: Task, best: Params, progress: Progress) -> Result:
     return Result(best, progress.history, task.result(progress.history[-1]))
-
-
-def _identify(claimed: Claim, digest: str, now: dict[str, Any], display: Display) -> Identity:
-    """What config.json is to say, now that the data is known.
-
-    Raises:
-      InputError: the data is another than that of the steps already done.
-    """
-    identity, found = claimed.identity, claimed.found
-    if not found:
-        return identity._replace(data=digest)
-    if identity.data != digest:
-        raise InputError(
-            f"the data is no longer what the run in {claimed.folder} was trained on (other texts, "
-            "labels or classes); put the old data back, choose another --workdir, or --overwrite"
-        )
-    last = identity.last_environment
-    if now != last:
-        changes = [
-            f"{name} {last.get(name)} -> {now.get(name)}"
-            for name in dict.fromkeys((*now, *last))
-            if last.get(name) != now.get(name)
-        ]
-        display.line(
-            f"the environment is another than before ({', '.join(changes)}): figures may differ "
-            "from those of an undisturbed run by rounding"
-        )
-        entry = {"epoch": found.progress.epoch + 1, "environment": now}
-        identity = identity._replace(continued=(*identity.continued, entry))
-    return identity
 
 
 def _restored(plan: Plan, found: checkpoints.Found) -> Standing:
@@ -247,6 +219,7 @@ def _train_epoch(plan: Plan, session: Session, standing: Standing) -> Standing:
     # A short batch counts as a full one, until the epoch ends.
     done = lambda: min(standing.progress.batch * config.batch_size, epochs.examples)
     began = time.perf_counter() - standing.progress.seconds
+    ahead: collections.deque[jax.Array] = collections.deque()
     with (
         session.display.start(
             f"epoch {epoch + 1}/{config.epochs}", epochs.examples, done()
@@ -258,7 +231,14 @@ def _train_epoch(plan: Plan, session: Session, standing: Standing) -> Standing:
                 batches, count = window.assemble(entries), np.int32(len(entries))
                 if config.check_numerics:
                     _check_numerics(plan, session, standing, window)
-                state = plan.train_steps(standing.state, batches, count, plan.key, plan.numbers)
+                state, step = plan.train_steps(
+                    standing.state, batches, count, plan.key, plan.numbers
+                )
+                # Calls return before they are computed: with a few ahead the device never waits,
+                # and neither does whoever looks at the progress or asks to stop.
+                ahead.append(step)
+                if len(ahead) > AHEAD:
+                    ahead.popleft().block_until_ready()
                 standing = _with_progress(
                     standing._replace(state=state),
                     batch=standing.progress.batch + len(entries),

@@ -18,7 +18,7 @@ from rnn_jax.tasks.base import Data, Task, TaskBatch
 from rnn_jax.train import numerics, steps
 from rnn_jax.train.numerics import Examination, Stage
 from rnn_jax.train.steps import TrainState
-from rnn_jax.types import Params, PRNGKey
+from rnn_jax.types import Array, Params, PRNGKey
 
 
 class Plan(NamedTuple):
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     numbers: Hyperparameters
     key: PRNGKey
     init_state: Callable[[], TrainState]
-    train_steps: steps.TrainSteps
+    train_steps: Callable[..., tuple[TrainState, Array]]
     settle: Callable[[TrainState, Hyperparameters], TrainState]
     examine: Callable[[TrainState, TaskBatch, PRNGKey], tuple[list[Stage], Examination]]
 

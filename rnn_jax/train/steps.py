@@ -206,11 +206,12 @@ def make_settle(
 class Compiled(NamedTuple):
     """A task's training, compiled.
 
-    train_steps: as `make_train_steps` returns it; the state that it is given is used up.
+    train_steps: as `make_train_steps` returns it, but with the step it arrives at, int32[], beside
+      the state. The state that it is given is used up, so the step is what can be waited for.
     settle: as `make_settle` returns it.
     """
 
-    train_steps: TrainSteps
+    train_steps: Callable[..., tuple[TrainState, Array]]
     settle: Callable[[TrainState, Hyperparameters], TrainState]
 
 
@@ -221,9 +222,14 @@ def compiled(task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Compi
     Args:
       task, update, stop_at_non_finite: as for `make_train_step`.
     """
-    train_step = make_train_step(task, update, stop_at_non_finite=stop_at_non_finite)
+    several = make_train_steps(make_train_step(task, update, stop_at_non_finite=stop_at_non_finite))
+
+    def train_steps(state: TrainState, *arguments: Any) -> tuple[TrainState, Array]:
+        state = several(state, *arguments)
+        return state, state.step
+
     return Compiled(
-        train_steps=jax.jit(make_train_steps(train_step), donate_argnums=0),
+        train_steps=jax.jit(train_steps, donate_argnums=0),
         settle=jax.jit(make_settle(task, update)),
     )
 
