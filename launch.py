@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib
 import io
 import itertools
@@ -36,10 +37,15 @@ MAX_LINE = 2**24  # bytes of a line on standard input
 
 def experiments() -> dict[str, str]:
     """The experiments' names, and the first line of what each says of itself."""
+    return _experiments(ROOT / "experiments")
+
+
+@functools.cache
+def _experiments(folder: pathlib.Path) -> dict[str, str]:
     import ast
 
     found = {}
-    for file in sorted((ROOT / "experiments").glob("*.py")):
+    for file in sorted(folder.glob("*.py")):
         if not file.stem.isidentifier():  # an editor's or a system's own file
             continue
         try:

@@ -66,8 +66,8 @@ def problem(kernel: str, cell: rnn_jax.Cell) -> str | None:
 
 
 def names() -> list[str]:
-    """The kernels."""
-    return list(kernels.KERNELS)
+    """The kernels, the reference first."""
+    return list(reversed(kernels.KERNELS))
 
 
 def cells() -> dict[str, rnn_jax.Cell]:

