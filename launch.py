@@ -72,7 +72,7 @@ def load_experiment(name: str) -> types.ModuleType:
     try:
         return importlib.import_module(f"experiments.{name}")
     except SyntaxError as error:
-        raise InputError(f"experiments/{name}.py cannot be read: {error}") from error
+        raise InputError(f"{error.filename} cannot be read: {error}") from error
 
 
 def extras_of(experiment: types.ModuleType | None):
@@ -144,7 +144,7 @@ def parse(argv: list[str]) -> Command:
     from rnn_jax import config as config_lib
     from rnn_jax.config import InputError, nearest
     from rnn_jax.system.messages import one_line
-    from rnn_jax.tasks import DEFAULT, kind_of
+    from rnn_jax.tasks import default_config
 
     for before, argument in itertools.pairwise(argv):
         name = argument.partition("=")[0]
@@ -156,7 +156,7 @@ def parse(argv: list[str]) -> Command:
         values(argv, known_only=True)
     except flags.Error as error:
         raise InputError(one_line(error)) from error
-    experiment, config = None, kind_of(DEFAULT).config()
+    experiment, config = None, default_config()
     name = values.experiment
     if name is None and values.workdir and values.mode in ("evaluate", "predict"):
         name = _experiment_in(values.workdir)
@@ -314,7 +314,7 @@ def _summary(command: Command) -> int:
 
     extras = extras_of(command.experiment)
     resolved = tasks.resolve(command.config, extras, strict=False)
-    facts = tasks.kind_of(command.config.task, extras).facts(command.config)
+    facts = tasks.kind_of(command.config, extras).facts(command.config)
     task = tasks.make(resolved.config, facts, extras)
     print(summary.table(jax.eval_shape(task.init, jax.random.key(0)), task.flow))
     return 0
@@ -376,7 +376,7 @@ def _use(command: Command, workdir: str) -> int:
             f"{workdir} holds a run of experiment {run.config.experiment!r}, "
             f"not {values.experiment!r}"
         )
-    kind = tasks.kind_of(run.config.task, extras)
+    kind = tasks.kind_of(run.config, extras)
     if values.mode not in kind.modes:
         raise InputError(
             f"{workdir} holds {kind.noun}, for which there is no --mode={values.mode}; it has "

@@ -47,6 +47,16 @@ def test_a_finished_run_is_used_as_if_written_today(recorded, update):
         assert record[name] == pytest.approx(history(folder)[-1][name], abs=1e-5)
 
 
+def test_the_program_evaluates_and_uses_it(recorded, launch):
+    folder = recorded / "touched_finished"
+    where = f"--workdir={folder}"
+    code, out, err = launch("--mode=evaluate", where, f"--config.data.data_dir={recorded / 'data'}")
+    assert code == 0, err
+    assert f"test accuracy {history(folder)[-1]['accuracy']:.4f}" in out
+    code, out, err = launch("--mode=predict", where, f"--text={TEXTS[0]}")
+    assert (code, sorted(json.loads(out))) == (0, ["label", "probabilities"]), err
+
+
 @pytest.mark.parametrize("update", ["touched", "delayed"])
 def test_an_unfinished_run_goes_on_to_the_end_of_the_undisturbed_one(recorded, update):
     folder = recorded / f"{update}_unfinished"

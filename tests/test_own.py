@@ -62,13 +62,14 @@ def test_an_experiment_brings_a_cell_or_a_network_of_its_own(
     code, out, err = launch(f"--experiment={name}", *flags)
     assert code == 0, err
     assert out.splitlines()[-1].startswith("test accuracy ")
-    assert (experiments / "run" / "report.html").stat().st_size > 10_000
+    assert "Learning curves" in (experiments / "run" / "report.html").read_text()
     code, again, _ = launch("--mode=evaluate", f"--workdir={folder}")
     assert (code, again.strip()) == (0, out.splitlines()[-1])
     code, answer, _ = launch("--mode=predict", f"--workdir={folder}", "--text=the cat")
     assert (code, sorted(json.loads(answer))) == (0, ["label", "probabilities"])
     # Without the experiment's file nothing of it is known, and nothing is imported from the run.
-    with pytest.raises(InputError, match=r"must be one of|unknown task 'bag'"):
+    message = {"own_cell": "must be one of .* not 'leaky'", "own_network": "unknown task 'bag'"}
+    with pytest.raises(InputError, match=message[name]):
         rnn_jax.load(folder)
     own = __import__(f"experiments.{name}", fromlist=["x"])
     given = {key.lower(): getattr(own, key) for key in ("CELLS", "TASKS") if hasattr(own, key)}
@@ -107,6 +108,40 @@ def test_an_experiment_brings_a_task_of_its_own(launch, experiments, signal_at):
     assert "--config.model" not in out
     code, _, err = launch(*flags[:-1], "--config.data.center=1", f"--workdir={experiments / 'x'}")
     assert (code, "did you mean 'config.data.centre'" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["own_cell", "own_network"])
+def test_an_own_step_that_is_not_finite_is_laid_open(launch, experiments, small, name):
+    flags = [*small, "--config.optimizer.learning_rate=1e38", "--config.optimizer.clip_norm=0"]
+    code, _, err = launch(f"--experiment={name}", *flags)
+    assert (code, err.count("\n")) == (1, 1), err
+    assert "not finite" in err
+    failure = json.loads((experiments / "run" / "failure.json").read_text())
+    assert failure["examples"]
+    code, _, err = launch(
+        f"--experiment={name}", *small, "--overwrite", "--config.train.check_numerics"
+    )
+    assert code == 0, err
+
+
+def test_a_config_of_a_class_of_its_own_must_name_a_task_of_its_own(launch, experiments):
+    file = experiments / "experiments" / "own_network.py"
+    file.write_text(file.read_text().replace('    task = "bag"\n', "    pass\n"))
+    code, out, err = launch("--experiment=own_network", f"--workdir={experiments / 'x'}")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "the row 'bag' of TASKS must have the name of its configs' task, 'classification'" in err
+    file.write_text(
+        FILES["own_network"].replace('    task = "bag"\n', "    pass\n") + "\nTASKS = {}\n"
+    )
+    del sys.modules["experiments.own_network"]
+    code, _, err = launch("--experiment=own_network", f"--workdir={experiments / 'x'}")
+    assert (code, "BagConfig says that its task is 'classification'" in err) == (2, True)
+    file.write_text(FILES["own_network"].replace('    "bag": ', '    "sack": '))
+    del sys.modules["experiments.own_network"]
+    code, _, err = launch("--experiment=own_network", f"--workdir={experiments / 'x'}")
+    assert code == 2
+    assert "the row 'sack' of TASKS must have the name of its configs' task, 'bag'" in err
+    assert not (experiments / "x").exists()
 
 
 def test_one_broken_file_stops_only_its_own_experiment(launch, experiments):

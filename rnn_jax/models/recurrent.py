@@ -100,7 +100,7 @@ def choose_kernel(
       InputError: it cannot run the config's cell on this machine.
     """
     made, choice = [cell(config, own)], config.kernel
-    if choice == kernels.AUTO and before in kernels.KERNELS:
+    if choice == kernels.AUTO and isinstance(before, str) and before in kernels.KERNELS:
         with contextlib.suppress(ValueError):
             return kernels.resolve(before, made)
     try:

@@ -40,7 +40,10 @@ def private_cache() -> pathlib.Path:
       OSError: no such folder can be made.
     """
     folder = user_cache()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except PermissionError:  # a home in name only
+        return _process_cache()
     found = folder.stat()
     if found.st_uid == os.geteuid() and found.st_mode & _OTHERS_WRITE:
         folder.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)

@@ -82,11 +82,11 @@ def raising(interval: float = 2.0) -> Iterator[None]:
             if not ours:
                 return
 
-    try:
-        with _handled_by(stop):
+    with _handled_by(stop):
+        try:
             yield
-    finally:
-        left.set()
+        finally:
+            left.set()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from rnn_jax.tasks.classification import ClassificationConfig
 
 __all__ = [
     "DEFAULT", "NO_EXTRAS", "TASKS", "ClassificationConfig", "Data", "Extras", "Facts", "Kind",
-    "Resolved", "Task", "Trained", "kind_of", "make", "reader", "resolve",
+    "Resolved", "Task", "Trained", "default_config", "kind_of", "make", "reader", "resolve",
 ]  # fmt: skip
 
 TASKS: dict[str, Kind] = {"classification": classification.kind()}
@@ -39,17 +39,38 @@ class Extras(NamedTuple):
 NO_EXTRAS = Extras()
 
 
-def kind_of(name: str, extras: Extras = NO_EXTRAS) -> Kind:
-    """The kind of task of this name.
+def kind_of(config: Config, extras: Extras = NO_EXTRAS) -> Kind:
+    """The kind of task that a config is of.
 
     Raises:
-      InputError: there is none.
+      InputError: there is none, or the config is of another class than it has.
     """
+    kind = _named(config.task, extras)
+    if type(config) is not kind.config:
+        raise InputError(
+            f"{type(config).__name__} says that its task is {config.task!r}, whose configs are "
+            f"{kind.config.__name__}: give it a `task` of its own, and a row in TASKS"
+        )
+    return kind
+
+
+def default_config() -> Config:
+    """A config of the default task."""
+    return TASKS[DEFAULT].config()
+
+
+def _named(name: str, extras: Extras) -> Kind:
+    for row, kind in extras.tasks.items():
+        if row in TASKS or row != kind.config.task:
+            raise InputError(
+                f"the row {row!r} of TASKS must have the name of its configs' task, "
+                f"{kind.config.task!r}, and none that is taken ({', '.join(TASKS)})"
+            )
     known = TASKS | dict(extras.tasks)
     if name not in known:
         raise InputError(
-            f"unknown task {name!r}{nearest(name, known)}; a task of one's own is found by naming "
-            "its --experiment, or handed over where the run is opened"
+            f"unknown task {name!r}{nearest(name, known)}; a custom task is found by naming its "
+            "--experiment, or handed over where the run is opened"
         )
     return known[name]
 
@@ -73,7 +94,7 @@ def resolve(
       InputError: it cannot be run.
     """
     config_lib.check(config)
-    return kind_of(config.task, extras).resolve(config, extras.cells, environment, strict)
+    return kind_of(config, extras).resolve(config, extras.cells, environment, strict)
 
 
 def make(config: Config, facts: Facts, extras: Extras = NO_EXTRAS) -> Task:
@@ -84,7 +105,10 @@ def make(config: Config, facts: Facts, extras: Extras = NO_EXTRAS) -> Task:
       facts: what of the data it must know.
       extras: what the experiment brings with it.
     """
-    return kind_of(config.task, extras).make(config, facts, extras.cells)
+    kind = kind_of(config, extras)
+    task = kind.make(config, facts, extras.cells)
+    # Two kinds may have keys that are equal by chance.
+    return task if task.key is None else task._replace(key=(kind.make, task.key))
 
 
 def reader(extras: Extras = NO_EXTRAS) -> Reader:
@@ -98,7 +122,7 @@ def reader(extras: Extras = NO_EXTRAS) -> Reader:
         name = values.get("task", DEFAULT) if isinstance(values, dict) else None
         if not isinstance(name, str):
             raise InputError("a config must be a JSON object with the name of its task")
-        kind = kind_of(name, extras)
+        kind = _named(name, extras)
         return config_lib.from_dict(kind.config, values), kind.read_facts(facts)
 
     known = TASKS | dict(extras.tasks)

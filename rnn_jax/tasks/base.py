@@ -138,6 +138,7 @@ class Trained(NamedTuple):
     """A run's best parameters, and what is needed to use them.
 
     remembered: as `Data.remembered`.
+    environment: where it last went on, with the choices made there.
     step, epoch: when the run was last saved, and in which epoch the parameters were found.
     """
 
@@ -145,6 +146,7 @@ class Trained(NamedTuple):
     task: Task
     params: Params
     remembered: dict[str, str]
+    environment: dict[str, Any]
     step: int
     epoch: int
 
@@ -178,10 +180,6 @@ class Kind(NamedTuple):
 class Task(NamedTuple):
     """A task, made.
 
-    key: a hashable value. Tasks of equal keys have the same `init`, `initial_carry`, `loss`,
-      `evaluate` and `tables`, so that programs compiled for one serve the others; what those
-      functions do not compute with (names of classes, `rates`) is no part of it. None is equal to
-      nothing. Who replaces one of these functions replaces the key.
     init: `(key) -> params`.
     loss: `(params, carry, batch, key, rates) -> (loss, (carry, sums))`; the batch's mean loss, what
       the next batch begins with (of the same structure and shapes), and what is measured on the
@@ -196,9 +194,13 @@ class Task(NamedTuple):
     result: `(record) -> str`, the test's record as the program's last line.
     predictor: `(trained) -> predictor`, what a notebook gets from `rnn_jax.load`.
     answer: `(predictor, text) -> JSON`, what `--mode=predict` prints.
+    key: a hashable value. Tasks of equal keys have the same `init`, `initial_carry`, `loss`,
+      `evaluate` and `tables`, so that programs compiled for one serve the others; what those
+      functions do not compute with (names of classes, `rates`) is no part of it. None is equal to
+      nothing. Who replaces one of these functions replaces the key.
     facts: those it was made from.
     initial_carry: `() -> carry`, what the first batch of an epoch or a pass begins with; a pytree
-      of arrays, or None for batches that know nothing of each other.
+      of arrays that are finite, or None for batches that know nothing of each other.
     rates: of the loss' noise, a pytree of arrays (None: off) that the loop hands to `loss`; so they
       are no constants of a compiled program.
     tables: parameters that may be given in part; None if there are none.
@@ -208,7 +210,6 @@ class Task(NamedTuple):
       the split's examples.
     """
 
-    key: Hashable
     init: Callable[[PRNGKey], Params]
     loss: Callable[[Params, Carry, Any, PRNGKey, Any], tuple[Array, tuple[Carry, Sums]]]
     evaluate: Callable[[Params, Carry, Any], tuple[Carry, Sums, Array]]
@@ -219,6 +220,7 @@ class Task(NamedTuple):
     result: Callable[[Record], str]
     predictor: Callable[[Trained], Any]
     answer: Callable[[Any, str], dict[str, Any]]
+    key: Hashable = None
     facts: Facts = NOTHING
     initial_carry: Callable[[], Carry] = lambda: None
     rates: Any = None

@@ -93,7 +93,7 @@ def run(
     """
     extras, display = Extras(cells, tasks), display or Display(quiet=True)
     resolved = tasks_lib.resolve(config, extras)  # a wrong one must cost nothing
-    facts = tasks_lib.kind_of(config.task, extras).facts(config)
+    facts = tasks_lib.kind_of(config, extras).facts(config)
     reader = tasks_lib.reader(extras)
     with folder_lib.claim(path, config, facts, reader, resolved.environment, overwrite) as claimed:
         found = claimed.found

@@ -166,6 +166,13 @@ def _walk(
       probes: see above.
     """
     seen: list[tuple[Stage, Array]] = []
+    batch = arguments[1]
+    rows = {len(batch.weights)} | (set() if batch.segments is None else {len(batch.segments)})
+
+    def shown(values: Any) -> bool:
+        """Whether it is an array of numbers, with a row for each of the batch's."""
+        is_array = isinstance(values, jax.Array) and values.ndim > 0 and len(values) in rows
+        return is_array and jnp.issubdtype(values.dtype, jnp.floating)
 
     def note(name: str, values: Array, backwards: bool = False) -> Array:
         if probes is not None:
@@ -182,14 +189,12 @@ def _walk(
         module, name = context.module, "/".join(context.module.path)
         if context.method_name != "__call__" or not name:
             return call(*args, **kwargs)
-        if not seen:
+        if not seen and shown(args[0]):
             args = (note("inputs", args[0]), *args[1:])
         result = call(*args, **kwargs)
-        if not isinstance(result, tuple):
-            return note(name, result)
-        carry, outputs = result
         if not isinstance(module, Layer):
-            return carry, note(name, outputs)
+            return note(name, result) if shown(result) else result
+        carry, outputs = result
         noted = [  # each direction goes wrong by itself
             note(f"{name} ({part.name})" if part.name else name, part.outputs, part.reverse)
             for part in module.parts(carry, outputs)
@@ -206,7 +211,7 @@ def _shapes(batch: TaskBatch) -> tuple[tuple[int, ...], ...]:
 
 
 def _not_finite(values: Array, batch: TaskBatch) -> Array:
-    flags = ~jnp.isfinite(values).all(axis=-1)
+    flags = ~jnp.isfinite(values if values.ndim > 1 else values[:, None]).all(axis=-1)
     if batch.segments is not None and flags.ndim == 2:
         return flags & (batch.segments > 0)
     return flags.reshape(flags.shape[0], -1) & (batch.weights > 0)[:, None]

@@ -54,7 +54,8 @@ def _open(path: pathlib.Path, extras: Extras) -> Trained:
         found.path, "best", jax.eval_shape(task.init, jax.random.key(said.config.train.seed))
     )
     step, epoch = found.progress.history[-1]["step"], found.progress.best_epoch
-    return Trained(said.config, task, params, remembered, step, epoch)
+    environment = said.last_environment
+    return Trained(said.config, task, params, remembered, environment, step, epoch)
 
 
 def moved(run: Trained, changes: dict[str, object], extras: Extras = NO_EXTRAS) -> Trained:
@@ -63,6 +64,8 @@ def moved(run: Trained, changes: dict[str, object], extras: Extras = NO_EXTRAS) 
     Raises:
       InputError: an option that cannot be set.
     """
+    if not changes:
+        return run
     config = config_lib.replace(run.config, changes)
-    resolved = tasks.resolve(config, extras, strict=False)
+    resolved = tasks.resolve(config, extras, run.environment, strict=False)
     return run._replace(config=config, task=tasks.make(resolved.config, run.task.facts, extras))
