@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.masking import int32_lengths, is_concrete
-from rnn_jax.types import Array, Carry, Cell, Direction, Params
+from rnn_jax.types import AnyArray, Array, Carry, Cell, Direction, Params, same_structure
 
 
 def checked_inputs(inputs: Array) -> Array:
@@ -24,7 +24,7 @@ def checked_inputs(inputs: Array) -> Array:
     return inputs
 
 
-def checked_lengths(lengths: Array | None, batch: int, time: int) -> Array | None:
+def checked_lengths(lengths: AnyArray | None, batch: int, time: int) -> Array | None:
     if lengths is None:
         return None
     if not hasattr(lengths, "shape"):
@@ -59,7 +59,7 @@ def checked_initial(direction: Direction, batch: int) -> Carry:
         return None
     expected = jax.eval_shape(lambda: initial_carry(cell, params, batch))
     initial = _like_named(initial, expected)
-    if jax.tree.structure(initial) != jax.tree.structure(expected):
+    if not same_structure(initial, expected):
         raise ValueError(f"initial must be {_described(expected)}, got {_described(initial)}")
     _check_tree("initial", initial, expected, real=True)
     return jax.tree.map(lambda leaf, like: jnp.asarray(leaf).astype(like.dtype), initial, expected)
@@ -125,13 +125,14 @@ def check_cell(direction: Direction, inputs: Any) -> None:
     carry = jax.eval_shape(lambda: initial)
     result = _shapes_of(cell, "step", cell.step, params, carry, at_one_step)
     pair = isinstance(result, tuple) and len(result) == 2
-    if not pair or jax.tree.structure(result) == jax.tree.structure(carry) != _PAIR:
+    alone = same_structure(result, carry) and not same_structure(carry, (0, 0))
+    if not pair or alone:
         raise ValueError(
             f"{cell}: step must return a pair (carry, output), got "
             f"{'the carry alone' if pair else _described(result)}"
         )
     after, output = result
-    if jax.tree.structure(after) != jax.tree.structure(carry):
+    if not same_structure(after, carry):
         raise ValueError(
             f"{cell}: step must return a carry like the one it is given, {_described(carry)}, "
             f"got {_described(after)}"
@@ -151,14 +152,11 @@ def check_cell(direction: Direction, inputs: Any) -> None:
         )
 
 
-_PAIR = jax.tree.structure((0, 0))
-
-
 def _shapes_of(cell: Cell, name: str, function: Callable[..., Any], *given: Any) -> Any:
     """What a function of a cell returns, as shapes; ValueError if it is no pytree of arrays."""
-    returned = []
+    returned: list[Any] = []
 
-    def noting(*given):
+    def noting(*given: Any) -> Any:
         returned.append(function(*given))
         return returned[-1]
 

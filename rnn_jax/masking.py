@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.types import Array
+from rnn_jax.types import AnyArray, Array
 
 
-def int32_lengths(lengths: Array) -> Array:
+def int32_lengths(lengths: AnyArray) -> Array:
     """Lengths of any integer type as int32: a narrow type cannot count further than itself.
 
     Those beyond the largest int32 become it, as they are beyond any array.
@@ -203,7 +203,7 @@ def _checked_mask(mask: Array | None, values: Array) -> Array | None:
     return mask
 
 
-def is_concrete(array) -> bool:
+def is_concrete(array: object) -> bool:
     """Whether the values are known here: not traced, and all on this host."""
     if isinstance(array, jax.core.Tracer):
         return False

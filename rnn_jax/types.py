@@ -48,6 +48,13 @@ class Batch(NamedTuple):
     segments: AnyArray | None = None
 
 
+def same_structure(one: Any, other: Any) -> bool:
+    """Whether two pytrees have the same structure, whatever their leaves are."""
+    # JAX's own type of a structure comes from a module without types.
+    first: Any = jax.tree.structure(one)
+    return first == jax.tree.structure(other)
+
+
 def hidden_state(carry: Carry) -> Array:
     """A carry's hidden state: its field `hidden`, or itself where it is one array."""
     if hasattr(carry, "hidden"):

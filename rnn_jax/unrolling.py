@@ -210,23 +210,36 @@ def unroll_directions(
 # Compiled once for each combination of cells, kernel and shapes: calls outside of jit, as in a
 # notebook, would otherwise compile the loop anew each time.
 @functools.partial(jax.jit, static_argnames=("cells", "kernel"))
-def _run(cells, params, initials, keys, inputs, lengths, mask, resets, kernel):
+def _run(
+    cells: tuple[tuple[Cell, bool], ...],
+    params: tuple[Params, ...],
+    initials: tuple[Carry, ...],
+    keys: tuple[PRNGKey | None, ...],
+    inputs: Array,
+    lengths: Array | None,
+    mask: Array | None,
+    resets: Array | None,
+    kernel: Kernel,
+) -> Unrolled:
     batch, time, in_features = inputs.shape
     if lengths is not None:
         lengths = jnp.clip(lengths, 0, time)
         mask = lengths_to_mask(lengths, time)
         resets = None if resets is None else resets & mask
-    directions, given, idle = [], [], []
+    directions: list[Direction] = []
+    given: list[Carry] = []
+    idle: list[Array] = []  # with a mask: whose final carry is the initial one
     for (cell, reverse), cell_params, initial, key in zip(
         cells, params, initials, keys, strict=True
     ):
         if initial is None:
             initial = arguments.initial_carry(cell, cell_params, batch)
         given.append(initial)
-        idle.append(None if mask is None else _idle(mask, resets, reverse))
         if mask is not None:
+            unmet, stays = _idle(mask, resets, reverse)
+            idle.append(stays)
             zeros = jax.tree.map(jnp.zeros_like, initial)
-            initial = rows_where(idle[-1][0], zeros, initial)
+            initial = rows_where(unmet, zeros, initial)
         noise = None
         if key is not None and cell.noise is not None:
             noise = cell.noise(key, batch, time, in_features)
@@ -240,7 +253,7 @@ def _run(cells, params, initials, keys, inputs, lengths, mask, resets, kernel):
         return unrolled
     results = tuple(
         (rows_where(stays, initial, carry), outputs)
-        for (carry, outputs), initial, (_, stays) in zip(unrolled.results, given, idle, strict=True)
+        for (carry, outputs), initial, stays in zip(unrolled.results, given, idle, strict=True)
     )
     return unrolled._replace(results=results)
 

@@ -68,7 +68,7 @@ class CellSpec:
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             expected, holds = _LEGAL[field.name]
             value = getattr(self, field.name)
@@ -140,15 +140,15 @@ def specify(spec: type[S], hidden: int, options: Mapping[str, Any]) -> S:
     return spec(hidden=hidden, **options)
 
 
-def _is_size(value) -> bool:
+def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _is_rate(value) -> bool:
+def _is_rate(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
 
 
-def _is_float_dtype(value) -> bool:
+def _is_float_dtype(value: Any) -> bool:
     try:
         return jnp.issubdtype(jnp.dtype(value), jnp.floating)
     except TypeError:
@@ -317,7 +317,7 @@ def normalise(
     """Mean 0 and variance 1 over the last axis, the gates of each group taken together."""
     ends = [sum(groups[: n + 1]) * spec.hidden for n in range(len(groups) - 1)]
 
-    def one(piece):
+    def one(piece: Array) -> Array:
         mean = jnp.mean(piece, axis=-1, keepdims=True)
         variance = jnp.var(piece, axis=-1, keepdims=True)
         return (piece - mean) * jax.lax.rsqrt(variance + epsilon)

@@ -31,8 +31,9 @@ All factories raise ValueError for an option that makes no sense.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
-from typing import Unpack
+from typing import Any, TypeVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,9 @@ from rnn_jax.cells.affine import (
     takes,
 )
 from rnn_jax.cells.initializers import INITIALIZERS
-from rnn_jax.types import Array, Cell, LSTMState, Params, PRNGKey
+from rnn_jax.types import Array, Carry, Cell, LSTMState, Params, PRNGKey
+
+S = TypeVar("S", bound=CellSpec)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,7 +142,9 @@ def simple_rnn(hidden: int, **options: Unpack[SimpleRNNOptions]) -> Cell:
     return _cell(spec, partial(affine.init, spec), partial(_simple_rnn_step, spec), _hidden_carry)
 
 
-def _simple_rnn_step(spec: SimpleRNNSpec, params: Params, h: Array, projected: Projected):
+def _simple_rnn_step(
+    spec: SimpleRNNSpec, params: Params, h: Array, projected: Projected
+) -> tuple[Array, Array]:
     gates = cast(projected.gates, h) + affine.recur(spec, params, h, projected.keep)
     h = activation(spec.activation)(gates)
     return h, _output(spec, params, h)
@@ -208,7 +213,9 @@ def _lstm_init(spec: LSTMSpec, key: PRNGKey, in_features: int) -> dict[str, Arra
     return params
 
 
-def _lstm_step(spec: LSTMSpec, params: Params, carry: LSTMState, projected: Projected):
+def _lstm_step(
+    spec: LSTMSpec, params: Params, carry: LSTMState, projected: Projected
+) -> tuple[LSTMState, Array]:
     sigmoid, function = activation(spec.recurrent_activation), activation(spec.activation)
     h, c = carry
     gates = cast(projected.gates, h) + affine.recur(spec, params, h, projected.keep)
@@ -284,7 +291,7 @@ def gru(hidden: int, **options: Unpack[GRUOptions]) -> Cell:
     return _cell(spec, partial(affine.init, spec), partial(_gru_step, spec), _hidden_carry)
 
 
-def _gru_step(spec: GRUSpec, params: Params, h: Array, projected: Projected):
+def _gru_step(spec: GRUSpec, params: Params, h: Array, projected: Projected) -> tuple[Array, Array]:
     sigmoid, function = activation(spec.recurrent_activation), activation(spec.activation)
     r, z, n = jnp.split(cast(projected.gates, h), 3, axis=-1)
     if spec.reset_after:
@@ -308,7 +315,12 @@ def _output(spec: CellSpec, params: Params, h: Array) -> Array:
     return h.astype(affine.compute_dtype(spec, params))
 
 
-def _cell(spec: CellSpec, init, step, initial_carry) -> Cell:
+def _cell(
+    spec: S,
+    init: Callable[[PRNGKey, int], Params],
+    step: Callable[[Params, Any, Projected], tuple[Carry, Array]],
+    initial_carry: Callable[[S, Params, int], Carry],
+) -> Cell:
     return Cell(
         init=init,
         project=partial(affine.project, spec),

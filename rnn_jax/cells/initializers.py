@@ -31,7 +31,7 @@ class Initializer(NamedTuple):
     forget_bias: float
 
 
-def glorot_uniform(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
+def glorot_uniform(key: PRNGKey, rows: int, hidden: int, gates: int, dtype: jnp.dtype) -> Array:
     """Uniform in ±√(6 / (rows + gates * hidden)), all gates together as in Keras.
 
     Glorot and Bengio (2010), https://proceedings.mlr.press/v9/glorot10a.html.
@@ -40,7 +40,7 @@ def glorot_uniform(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> A
     return jax.random.uniform(key, (rows, gates * hidden), dtype, -limit, limit)
 
 
-def orthogonal(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
+def orthogonal(key: PRNGKey, rows: int, hidden: int, gates: int, dtype: jnp.dtype) -> Array:
     """One orthogonal matrix [rows, gates * hidden], as in Keras: its rows are orthonormal (its
     columns, if those are fewer).
 
@@ -48,29 +48,31 @@ def orthogonal(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array
 
     Saxe, McClelland and Ganguli (2014), https://arxiv.org/abs/1312.6120.
     """
-    exact = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32  # there is no QR in bfloat16
+    exact = (
+        dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+    )  # there is no QR in bfloat16
     return jax.nn.initializers.orthogonal()(key, (rows, gates * hidden), exact).astype(dtype)
 
 
-def orthogonal_gates(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
+def orthogonal_gates(key: PRNGKey, rows: int, hidden: int, gates: int, dtype: jnp.dtype) -> Array:
     """An orthogonal matrix [rows, hidden] for each gate."""
     each = [orthogonal(key, rows, hidden, 1, dtype) for key in jax.random.split(key, gates)]
     return jnp.concatenate(each, axis=1)
 
 
-def zeros(key: PRNGKey, hidden: int, gates: int, dtype) -> Array:
+def zeros(key: PRNGKey, hidden: int, gates: int, dtype: jnp.dtype) -> Array:
     """Zeros."""
     del key
     return jnp.zeros(gates * hidden, dtype)
 
 
-def torch_uniform(key: PRNGKey, rows: int, hidden: int, gates: int, dtype) -> Array:
+def torch_uniform(key: PRNGKey, rows: int, hidden: int, gates: int, dtype: jnp.dtype) -> Array:
     """Uniform in ±1/√hidden, as PyTorch draws each parameter of its recurrent layers."""
     limit = 1 / math.sqrt(hidden)
     return jax.random.uniform(key, (rows, gates * hidden), dtype, -limit, limit)
 
 
-def torch_uniform_bias(key: PRNGKey, hidden: int, gates: int, dtype) -> Array:
+def torch_uniform_bias(key: PRNGKey, hidden: int, gates: int, dtype: jnp.dtype) -> Array:
     """`torch_uniform` for a bias."""
     return torch_uniform(key, 1, hidden, gates, dtype)[0]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.types import Array, Carry, Cell, Params, PRNGKey, WrappedSpec
+from rnn_jax.types import Array, Carry, Cell, Params, PRNGKey, WrappedSpec, same_structure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
     def rates(carry: Carry) -> Carry:
         if isinstance(rate, int | float):
             return jax.tree.map(lambda _: rate, carry)
-        if jax.tree.structure(rate) != jax.tree.structure(carry):
+        if not same_structure(rate, carry):
             raise ValueError(
                 f"rate must be a number or have the carry's structure "
                 f"{jax.tree.structure(carry)}, got {rate!r}"
@@ -88,7 +88,7 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
         inner = None if cell.noise is None else cell.noise(inner_key, batch, time, in_features)
         carry = jax.eval_shape(lambda: cell.initial_carry(cell.init(key, in_features), batch))
         leaves, structure = jax.tree.flatten(carry)
-        keys = structure.unflatten(jax.random.split(key, len(leaves)))
+        keys = jax.tree.unflatten(structure, jax.random.split(key, len(leaves)))
         held = jax.tree.map(
             lambda rate, like, key: jax.random.bernoulli(key, rate, (batch, time, *like.shape[1:])),
             rates(carry), carry, keys,
