@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 
 from rnn_jax.kernels.base import Kernel, Unrolled
 from rnn_jax.masking import rows_where, starts, zero_masked
-from rnn_jax.types import Array, Carry, Direction
+from rnn_jax.types import Array, Carry, Direction, Params
 
 
 def scan(remat_chunk: int | None = None) -> Kernel:
@@ -47,14 +48,26 @@ def _unroll(
     return Unrolled(tuple(_unroll_one(d, inputs, mask, resets, remat_chunk) for d in directions))
 
 
-def _unroll_one(direction: Direction, inputs, mask, resets, remat_chunk) -> tuple[Carry, Array]:
+def _unroll_one(
+    direction: Direction,
+    inputs: Array,
+    mask: Array | None,
+    resets: Array | None,
+    remat_chunk: int | None,
+) -> tuple[Carry, Array]:
     cell, params, reverse, initial, noise = direction
     time = inputs.shape[1]
     fresh = None
     if resets is not None:
         fresh, resets = cell.initial_carry(params, inputs.shape[0]), starts(resets, reverse)
 
-    def body(params, fresh, constants, carry, step):
+    def body(
+        params: Params,
+        fresh: Carry,
+        constants: Any,
+        carry: Carry,
+        step: tuple[Any, Array | None, Array | None],
+    ) -> tuple[Carry, Array]:
         (projected, valid, restart) = step
         if restart is not None:
             carry = rows_where(restart, fresh, carry)
@@ -63,7 +76,13 @@ def _unroll_one(direction: Direction, inputs, mask, resets, remat_chunk) -> tupl
             after = rows_where(valid, after, carry)
         return after, output
 
-    def run(params, fresh, constant_noise, carry, piece):
+    def run(
+        params: Params,
+        fresh: Carry,
+        constant_noise: Any,
+        carry: Carry,
+        piece: tuple[Array, Array | None, Array | None, Any],
+    ) -> tuple[Carry, Array]:
         """A stretch of time; all leaves of `piece` are time-major."""
         inputs, mask, resets, noise = piece
         inputs, noise = _time_axis(inputs), jax.tree.map(_time_axis, noise)
@@ -91,7 +110,14 @@ def _unroll_one(direction: Direction, inputs, mask, resets, remat_chunk) -> tupl
     return carry, zero_masked(_time_axis(outputs), mask)
 
 
-def _in_chunks(run, carry, whole, time: int, size: int, reverse: bool) -> tuple[Carry, Array]:
+def _in_chunks(
+    run: Callable[[Carry, Any], tuple[Carry, Array]],
+    carry: Carry,
+    whole: Any,
+    time: int,
+    size: int,
+    reverse: bool,
+) -> tuple[Carry, Array]:
     """`run` over stretches of `size` steps, and over the remainder (the latest steps) by itself."""
     count = time // size
     full = count * size

@@ -64,7 +64,7 @@ def is_symbolic_zero(leaf: Any) -> bool:
 def instantiated(cotangents: Any) -> Any:
     """Cotangents of a `custom_vjp` with symbolic zeros, as arrays."""
 
-    def array(leaf):
+    def array(leaf: Any) -> Any:
         return jnp.zeros(leaf.shape, leaf.dtype) if is_symbolic_zero(leaf) else leaf
 
     return jax.tree.map(array, cotangents, is_leaf=is_symbolic_zero)

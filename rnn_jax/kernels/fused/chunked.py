@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from rnn_jax.kernels.fused import recurrence
 from rnn_jax.kernels.fused.products import outer, over_time, transposed
-from rnn_jax.kernels.fused.recurrence import Operands, Walk
+from rnn_jax.kernels.fused.recurrence import Operands, Result, Save, Steps, Walk
 from rnn_jax.types import Array, Carry, hidden_state
 
 
@@ -45,8 +45,13 @@ class Chunk(NamedTuple):
         return time - self.start - self.size if walk.reverse else self.start
 
 
+_Residuals = tuple[tuple[Source, ...], tuple[Steps, ...], tuple[tuple[Carry, Any], ...]]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def recurrences(walks, size, sources, steps):
+def recurrences(
+    walks: tuple[Walk, ...], size: int, sources: tuple[Source, ...], steps: tuple[Steps, ...]
+) -> tuple[Result, ...]:
     """(final carry, hidden states [batch, time, features]) of each direction.
 
     Args:
@@ -59,7 +64,9 @@ def recurrences(walks, size, sources, steps):
     return tuple((carry, jnp.swapaxes(hidden, 0, 1)) for carry, hidden in results)
 
 
-def _recurrences_forward(walks, size, sources, steps):
+def _recurrences_forward(
+    walks: tuple[Walk, ...], size: int, sources: tuple[Source, ...], steps: tuple[Steps, ...]
+) -> tuple[tuple[Result, ...], _Residuals]:
     results = _forward(walks, size, sources, steps, recurrence.all_of)
     outputs = tuple(
         (carry, jnp.swapaxes(hidden_state(states), 0, 1)) for carry, (states, _) in results
@@ -67,12 +74,18 @@ def _recurrences_forward(walks, size, sources, steps):
     return outputs, (sources, steps, tuple(left for _, left in results))
 
 
-def _forward(walks, size, sources, steps, save) -> tuple[tuple[Carry, Any], ...]:
+def _forward(
+    walks: tuple[Walk, ...],
+    size: int,
+    sources: tuple[Source, ...],
+    steps: tuple[Steps, ...],
+    save: Save,
+) -> tuple[tuple[Carry, Any], ...]:
     """(final carry, residuals [time, ...]) of each direction."""
     time = sources[0].inputs.shape[1]
     prepared = recurrence.prepare(walks, [source.operands for source in sources])
 
-    def results(chunk, carries):
+    def results(chunk: Chunk, carries: tuple[Carry, ...]) -> tuple[tuple[Carry, Any], ...]:
         operands, flags = [], []
         for walk, source, carry, each in zip(walks, sources, carries, steps, strict=True):
             place = chunk.place(walk, time)
@@ -82,7 +95,9 @@ def _forward(walks, size, sources, steps, save) -> tuple[tuple[Carry, Any], ...]
             flags.append(_at(each, place, chunk.size))
         return recurrence.forward(walks, prepared, operands, flags, save)
 
-    def advance(chunk, state):
+    def advance(
+        chunk: Chunk, state: tuple[tuple[Carry, ...], tuple[Any, ...]]
+    ) -> tuple[tuple[Carry, ...], tuple[Any, ...]]:
         carries, residuals = zip(*results(chunk, state[0]), strict=True)
         places = [chunk.place(walk, time) for walk in walks]
         return carries, tuple(map(_put, state[1], residuals, places))
@@ -96,13 +111,17 @@ def _forward(walks, size, sources, steps, save) -> tuple[tuple[Carry, Any], ...]
     return tuple(zip(*_over(time, size, advance, (carries, residuals)), strict=True))
 
 
-def _recurrences_backward(walks, size, residuals, d_outputs):
+def _recurrences_backward(
+    walks: tuple[Walk, ...], size: int, residuals: _Residuals, d_outputs: tuple[Result, ...]
+) -> tuple[tuple[Source, ...], None]:
     sources, steps, step_residuals = residuals
     time = sources[0].inputs.shape[1]
     prepared = recurrence.prepare_backward(walks, [source.operands for source in sources])
     weights = [transposed(source.weights) for source in sources]  # once for all chunks
 
-    def gradients(chunk, d_carries):
+    def gradients(
+        chunk: Chunk, d_carries: tuple[Carry, ...]
+    ) -> tuple[tuple[Carry, ...], list[Array], tuple[list[Array], list[Operands]]]:
         """(of the carries, of the projections, what is added up over the chunks)"""
         operands, flags, pieces, d_results, inputs = [], [], [], [], []
         for walk, source, each, left, d_carry, (_, d_hidden) in zip(
@@ -117,17 +136,19 @@ def _recurrences_backward(walks, size, residuals, d_outputs):
             inputs.append(_time_major(source.inputs, place, chunk.size))
         d_operands = recurrence.backward(walks, prepared, operands, flags, pieces, d_results)
         d_weights = [
-            outer(each, d.projected, source.weights)
+            outer(each, d.projection(), source.weights)
             for source, each, d in zip(sources, inputs, d_operands, strict=True)
         ]
         rest = [d._replace(projected=None, initial=None) for d in d_operands]
         return (
             tuple(d.initial for d in d_operands),
-            [d.projected for d in d_operands],
+            [d.projection() for d in d_operands],
             (d_weights, rest),
         )
 
-    def advance(chunk, state):
+    def advance(
+        chunk: Chunk, state: tuple[tuple[Carry, ...], tuple[Array, ...], Any]
+    ) -> tuple[tuple[Carry, ...], tuple[Array, ...], Any]:
         d_carries, d_inputs, sums = state
         d_carries, d_projected, more = gradients(chunk, d_carries)
         places = [chunk.place(walk, time) for walk in walks]
@@ -157,7 +178,7 @@ recurrences.defvjp(_recurrences_forward, _recurrences_backward)
 
 
 def _over(
-    time: int, size: int, advance: Callable[[Chunk, Any], Any], state: Any, backwards=False
+    time: int, size: int, advance: Callable[[Chunk, Any], Any], state: Any, backwards: bool = False
 ) -> Any:
     """`advance(chunk, state)` for all chunks of the time; the last one may be shorter."""
     count, rest = divmod(time, size)
@@ -165,7 +186,7 @@ def _over(
     if rest and backwards:
         state = advance(last, state)
 
-    def body(n, state):
+    def body(n: Array, state: Any) -> Any:
         n = count - 1 - n if backwards else n
         return advance(Chunk(n * size, size), state)
 
@@ -176,7 +197,7 @@ def _over(
 def _entering(walk: Walk, chunk: Chunk, states: Carry, initial: Carry) -> Carry:
     """The carry that a chunk began with, given those that all steps left."""
 
-    def entering(states, initial):
+    def entering(states: Array, initial: Array) -> Array:
         time = states.shape[0]
         before = chunk.start - 1  # in the order of walking
         before = time - 1 - before if walk.reverse else before

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.cells.cells import GRUSpec
 from rnn_jax.kernels.fused.products import outer, step_product, transposed
 from rnn_jax.kernels.fused.rule import (
     GATED,
@@ -21,8 +22,21 @@ from rnn_jax.kernels.fused.rule import (
 )
 from rnn_jax.types import Array
 
+# With the reset after the product: what a step saves (r and z, n, h_n); the factors (of the sums'
+# gates, z, of n); the gradients of what it saved (of the sums, of the state).
+_AfterSaved = tuple[Array, Array, Array]
+_AfterFactors = tuple[tuple[Array, Array, Array], Array, Array]
+_AfterGradients = tuple[Array, Array]
+# With the reset before it: the weights of r and z, those of n, dropout's factor; what a step saves
+# (r and z, n), as are the gradients of it; the factors (of n, r, z, then r and z themselves).
+_BeforePrepared = tuple[Array, Array, Array | None]
+_BeforeSaved = tuple[Array, Array]
+_BeforeFactors = tuple[Array, Array, Array, Array, Array]
 
-def _after_forward(spec, recurrent: Recurrent, h: Array, projected: Array):
+
+def _after_forward(
+    spec: GRUSpec, recurrent: Recurrent, h: Array, projected: Array
+) -> tuple[Array, _AfterSaved]:
     sums = step_product(kept(h, recurrent.keep), recurrent.weights)
     x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
     h_rz, h_n = _split_n(spec, sums)
@@ -35,7 +49,7 @@ def _after_forward(spec, recurrent: Recurrent, h: Array, projected: Array):
     return n + z * (h - n), (rz, n, h_n)
 
 
-def _after_factors(spec, context: Context):
+def _after_factors(spec: GRUSpec, context: Context) -> _AfterFactors:
     (rz, n, h_n), h = context.saved, context.before
     r, z = jnp.split(rz, 2, axis=-1)
     by_n = (1 - z) * tanh_slope(n)
@@ -43,14 +57,18 @@ def _after_factors(spec, context: Context):
     return by_sum, z, by_n
 
 
-def _after_backward(spec, prepared, factors, d_h):
+def _after_backward(
+    spec: GRUSpec, prepared: tuple[Array, Array | None], factors: _AfterFactors, d_h: Array
+) -> tuple[Array, _AfterGradients]:
     weights, keep = prepared
     by_sum, z, _ = factors
     d_sums = jnp.concatenate([d_h * factor for factor in by_sum], axis=-1)
     return d_h * z + kept(step_product(d_sums, weights), keep), (d_sums, d_h)
 
 
-def _after_gradients(spec, context: Context, d_saved):
+def _after_gradients(
+    spec: GRUSpec, context: Context, d_saved: _AfterGradients
+) -> tuple[Array, Recurrent]:
     recurrent = context.recurrent
     d_sums, d_h = d_saved
     d_projected = jnp.concatenate([_split_n(spec, d_sums)[0], d_h * context.factors[2]], axis=-1)
@@ -61,7 +79,9 @@ def _after_gradients(spec, context: Context, d_saved):
     return d_projected, Recurrent(d_weights, d_bias)
 
 
-def _before_forward(spec, prepared, h: Array, projected: Array):
+def _before_forward(
+    spec: GRUSpec, prepared: _BeforePrepared, h: Array, projected: Array
+) -> tuple[Array, _BeforeSaved]:
     weights_rz, weights_n, keep = prepared
     sums = step_product(kept(h, keep), weights_rz)
     x_rz, x_n = _split_n(spec, projected.astype(sums.dtype))
@@ -71,14 +91,16 @@ def _before_forward(spec, prepared, h: Array, projected: Array):
     return n + z * (h - n), (rz, n)
 
 
-def _before_factors(spec, context: Context):
+def _before_factors(spec: GRUSpec, context: Context) -> _BeforeFactors:
     (rz, n), h = context.saved, context.before
     r, z = jnp.split(rz, 2, axis=-1)
     by_n, by_r, by_z = (1 - z) * tanh_slope(n), sigmoid_slope(r), sigmoid_slope(z)
     return by_n, h * by_r, (h - n) * by_z, r, z
 
 
-def _before_backward(spec, prepared, factors, d_h):
+def _before_backward(
+    spec: GRUSpec, prepared: _BeforePrepared, factors: _BeforeFactors, d_h: Array
+) -> tuple[Array, _BeforeSaved]:
     transposed_rz, transposed_n, keep = prepared
     by_n, by_r, by_z, r, z = factors
     d_n = d_h * by_n
@@ -88,7 +110,9 @@ def _before_backward(spec, prepared, factors, d_h):
     return d_before, (d_rz, d_n)
 
 
-def _before_gradients(spec, context: Context, d_saved):
+def _before_gradients(
+    spec: GRUSpec, context: Context, d_saved: _BeforeSaved
+) -> tuple[Array, Recurrent]:
     recurrent, h = context.recurrent, context.before
     d_rz, d_n = d_saved
     weights_rz, weights_n = _split_n(spec, recurrent.weights)
@@ -100,17 +124,19 @@ def _before_gradients(spec, context: Context, d_saved):
     return d_projected, Recurrent(jnp.concatenate(d_weights, axis=-1))
 
 
-def _split_n(spec, gates: Array) -> list[Array]:
+def _split_n(spec: GRUSpec, gates: Array) -> list[Array]:
     """The gates r and z together, and the new state."""
     return jnp.split(gates, [2 * spec.hidden], axis=-1)
 
 
-def _before_prepared(spec, recurrent: Recurrent):
-    return (*_split_n(spec, recurrent.weights), recurrent.keep)
+def _before_prepared(spec: GRUSpec, recurrent: Recurrent) -> _BeforePrepared:
+    rz, n = _split_n(spec, recurrent.weights)
+    return rz, n, recurrent.keep
 
 
-def _before_transposed(spec, recurrent: Recurrent):
-    return (*(transposed(weights) for weights in _split_n(spec, recurrent.weights)), recurrent.keep)
+def _before_transposed(spec: GRUSpec, recurrent: Recurrent) -> _BeforePrepared:
+    rz, n = _split_n(spec, recurrent.weights)
+    return transposed(rz), transposed(n), recurrent.keep
 
 
 _COMMON: dict[str, Any] = {
@@ -141,6 +167,6 @@ RESET_BEFORE = Rule(
 )
 
 
-def rule(spec) -> Rule:
+def rule(spec: GRUSpec) -> Rule:
     """The rule for the cell's variant."""
     return RESET_AFTER if spec.reset_after else RESET_BEFORE

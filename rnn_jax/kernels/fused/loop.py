@@ -51,6 +51,9 @@ class _Plan(NamedTuple):
     result: Any
 
 
+_State = tuple[Any, tuple[Array, ...]]  # a loop's carry, and its plan's arrays
+
+
 def run(loops: list[Loop], time: int) -> list[tuple[Any, Any]]:
     """Runs all loops side by side, `time` steps of each.
 
@@ -59,7 +62,7 @@ def run(loops: list[Loop], time: int) -> list[tuple[Any, Any]]:
     """
     plans = [_plan(each, time) for each in loops]
 
-    def body(n, states):
+    def body(n: Array, states: tuple[_State, ...]) -> tuple[_State, ...]:
         return tuple(
             _advance(each, plan.places, time - 1 - n if each.descending else n, *state)
             for each, plan, state in zip(loops, plans, states, strict=True)
@@ -97,16 +100,18 @@ def _fits(array: Array, like: jax.ShapeDtypeStruct) -> bool:
     return array.shape == like.shape and array.dtype == like.dtype
 
 
-def _advance(each: Loop, places, t: Array, carry: Any, arrays) -> tuple[Any, tuple[Array, ...]]:
+def _advance(
+    each: Loop, places: tuple[int, ...], t: Array, carry: Any, arrays: tuple[Array, ...]
+) -> _State:
     leaves, tree = jax.tree.flatten(each.reads)
     reads = jax.tree.unflatten(tree, arrays[: len(leaves)])
     carry, result = each.step(carry, _entries(reads, t))
-    arrays = list(arrays)
+    written = list(arrays)
     for place, entry in zip(places, jax.tree.leaves(result), strict=True):
-        arrays[place] = jax.lax.dynamic_update_index_in_dim(
-            arrays[place], entry, t, 0, allow_negative_indices=False
+        written[place] = jax.lax.dynamic_update_index_in_dim(
+            written[place], entry, t, 0, allow_negative_indices=False
         )
-    return carry, tuple(arrays)
+    return carry, tuple(written)
 
 
 def _entries(tree: Any, t: Array | int) -> Any:

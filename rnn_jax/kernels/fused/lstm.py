@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.cells.cells import LSTMSpec
 from rnn_jax.kernels.fused.products import step_product
 from rnn_jax.kernels.fused.rule import (
     GATED,
@@ -39,7 +40,9 @@ class Factors(NamedTuple):
     forget: Array
 
 
-def _forward(spec, recurrent: Recurrent, state: LSTMState, projected: Array):
+def _forward(
+    spec: LSTMSpec, recurrent: Recurrent, state: LSTMState, projected: Array
+) -> tuple[LSTMState, Array]:
     h, c = state
     sums = step_product(kept(h, recurrent.keep), recurrent.weights)
     gates = _gates(spec, projected.astype(sums.dtype) + sums)
@@ -48,7 +51,7 @@ def _forward(spec, recurrent: Recurrent, state: LSTMState, projected: Array):
     return LSTMState(o * jnp.tanh(c), c), gates
 
 
-def _gates(spec, sums: Array) -> Array:
+def _gates(spec: LSTMSpec, sums: Array) -> Array:
     """The gates i, f, o, g, given their sums [batch, 4 * hidden].
 
     The barriers keep XLA from computing them once for the state and once for what is saved, and as
@@ -59,7 +62,7 @@ def _gates(spec, sums: Array) -> Array:
     return jnp.concatenate(list(map(jax.lax.optimization_barrier, functions)), axis=-1)
 
 
-def _factors(spec, context: Context) -> Factors:
+def _factors(spec: LSTMSpec, context: Context) -> Factors:
     i, f, o, g = jnp.split(context.saved, 4, axis=-1)
     tanh_c = jnp.tanh(context.after.cell)
     return Factors(
@@ -72,7 +75,12 @@ def _factors(spec, context: Context) -> Factors:
     )
 
 
-def _backward(spec, prepared, factors, d_state):
+def _backward(
+    spec: LSTMSpec,
+    prepared: tuple[Array, Array | None],
+    factors: Factors,
+    d_state: LSTMState,
+) -> tuple[LSTMState, Array]:
     weights, keep = prepared
     d_h = d_state.hidden
     d_c = d_state.cell + d_h * factors.cell
@@ -96,6 +104,6 @@ RULE = Rule(
 )
 
 
-def rule(spec) -> Rule:
+def rule(spec: LSTMSpec) -> Rule:
     """The same rule for every LSTM."""
     return RULE

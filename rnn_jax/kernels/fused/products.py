@@ -94,11 +94,11 @@ def project(inputs: Array, weights: Array) -> Array:
     return over_time(inputs, weights)
 
 
-def _project_forward(inputs, weights):
+def _project_forward(inputs: Array, weights: Array) -> tuple[Array, tuple[Array, Array]]:
     return project(inputs, weights), (inputs, weights)
 
 
-def _project_backward(residuals, d_sums):
+def _project_backward(residuals: tuple[Array, Array], d_sums: Array) -> tuple[Array, Array]:
     inputs, weights = residuals
     d_inputs = over_time(d_sums, weights.T)
     return d_inputs.astype(inputs.dtype), outer(inputs, d_sums, weights).astype(weights.dtype)

@@ -7,7 +7,7 @@ long time chunk by chunk.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,11 @@ from rnn_jax.kernels.fused import simple_rnn as fused_simple_rnn
 from rnn_jax.kernels.fused.products import rows
 from rnn_jax.kernels.fused.rule import Context, Recurrent, Rule
 from rnn_jax.types import Array, Carry, hidden_state
+
+# (final carry, hidden states [time, batch, features]) of a direction, or their gradients.
+Result = tuple[Carry, Array]
+# What `forward` keeps of each step, given the state that it leaves and what the rule saves.
+Save = Callable[[Carry, Any], Any]
 
 RULES: dict[str, Callable[..., Rule]] = {
     "simple_rnn": fused_simple_rnn.rule,
@@ -56,6 +61,11 @@ class Operands(NamedTuple):
     initial: Carry
     fresh: Carry
 
+    def projection(self) -> Array:
+        """`projected`, where it is needed."""
+        assert self.projected is not None
+        return self.projected
+
 
 class Steps(NamedTuple):
     """Which steps count, for one direction.
@@ -86,8 +96,13 @@ def all_of(state: Carry, saved: Any) -> tuple[Carry, Any]:
     return state, saved
 
 
+_Residuals = tuple[tuple[Operands, ...], tuple[Steps, ...], tuple[Any, ...]]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def recurrences(walks, operands, steps):
+def recurrences(
+    walks: tuple[Walk, ...], operands: tuple[Operands, ...], steps: tuple[Steps, ...]
+) -> tuple[Result, ...]:
     """(final carry, hidden states [time, batch, features]) of each direction.
 
     Hidden states at steps that are not valid are not specified: callers must mask them, so that
@@ -101,7 +116,10 @@ def recurrences(walks, operands, steps):
     return forward(walks, prepare(walks, operands), operands, steps, hidden_only)
 
 
-def _recurrences_forward(walks, operands, steps):
+# Under `symbolic_zeros` the leaves of `operands` and `steps` are records of JAX's own.
+def _recurrences_forward(
+    walks: tuple[Walk, ...], operands: Any, steps: Any
+) -> tuple[tuple[Result, ...], _Residuals]:
     operands, steps = jax.custom_derivatives.custom_vjp_primal_tree_values((operands, steps))
     walked = tuple(map(_past_ends, steps))
     results = forward(walks, prepare(walks, operands), operands, walked, all_of)
@@ -113,7 +131,9 @@ def _recurrences_forward(walks, operands, steps):
     return outputs, (operands, steps, tuple(step_residuals for _, step_residuals in results))
 
 
-def _recurrences_backward(walks, residuals, d_outputs):
+def _recurrences_backward(
+    walks: tuple[Walk, ...], residuals: _Residuals, d_outputs: tuple[Result, ...]
+) -> tuple[tuple[Operands, ...], None]:
     operands, steps, step_residuals = residuals
     # With none of the final carry and none of what stands after a row's end, gradients there are
     # zero by themselves.
@@ -154,7 +174,7 @@ def _is_zero(tree: Any) -> bool:
     return all(map(support.is_symbolic_zero, leaves))
 
 
-def prepare(walks, operands) -> tuple[Any, ...]:
+def prepare(walks: tuple[Walk, ...], operands: Sequence[Operands]) -> tuple[Any, ...]:
     """What `forward` takes in the recurrent weights' place, for each direction."""
     return tuple(
         rule_of(walk.spec).prepare(walk.spec, each.recurrent)
@@ -162,7 +182,7 @@ def prepare(walks, operands) -> tuple[Any, ...]:
     )
 
 
-def prepare_backward(walks, operands) -> tuple[Any, ...]:
+def prepare_backward(walks: tuple[Walk, ...], operands: Sequence[Operands]) -> tuple[Any, ...]:
     """What `backward` takes in the recurrent weights' place, for each direction."""
     return tuple(
         rule_of(walk.spec).prepare_backward(walk.spec, each.recurrent)
@@ -170,12 +190,18 @@ def prepare_backward(walks, operands) -> tuple[Any, ...]:
     )
 
 
-def forward(walks, prepared, operands, steps, save) -> tuple[tuple[Carry, Any], ...]:
+def forward(
+    walks: tuple[Walk, ...],
+    prepared: Sequence[Any],
+    operands: Sequence[Operands],
+    steps: Sequence[Steps],
+    save: Save,
+) -> tuple[tuple[Carry, Any], ...]:
     """(final carry, what `save(state, saved)` keeps of each step) of each direction."""
     loops = [
         _forward_loop(*each, save) for each in zip(walks, prepared, operands, steps, strict=True)
     ]
-    return tuple(loop.run(loops, operands[0].projected.shape[0]))
+    return tuple(loop.run(loops, operands[0].projection().shape[0]))
 
 
 def typed(d_operands: Operands, operands: Operands) -> Operands:
@@ -185,7 +211,14 @@ def typed(d_operands: Operands, operands: Operands) -> Operands:
     return d_operands._replace(recurrent=recurrent._replace(weights=weights))
 
 
-def backward(walks, prepared, operands, steps, step_residuals, d_outputs) -> tuple[Operands, ...]:
+def backward(
+    walks: tuple[Walk, ...],
+    prepared: Sequence[Any],
+    operands: Sequence[Operands],
+    steps: Sequence[Steps],
+    step_residuals: Sequence[tuple[Carry, Any]],
+    d_outputs: Sequence[Result],
+) -> tuple[Operands, ...]:
     """The gradients with respect to the operands, those of weights in the type of their sums.
 
     Args:
@@ -211,11 +244,13 @@ def backward(walks, prepared, operands, steps, step_residuals, d_outputs) -> tup
     return tuple(d_operands)
 
 
-def _forward_loop(walk, prepared, operands: Operands, flags: Steps, save) -> loop.Loop:
+def _forward_loop(
+    walk: Walk, prepared: Any, operands: Operands, flags: Steps, save: Save
+) -> loop.Loop:
     spec, reverse = walk
     rule = rule_of(spec)
 
-    def step(state, reads):
+    def step(state: Carry, reads: tuple[Array, Array | None, Array | None]) -> tuple[Carry, Any]:
         projected, valid, restart = reads
         if operands.bias is not None:
             projected = projected + operands.bias[None]
@@ -230,7 +265,9 @@ def _forward_loop(walk, prepared, operands: Operands, flags: Steps, save) -> loo
     return loop.Loop(step, operands.initial, reads, rule.overwrites, (), reverse)
 
 
-def _context(walk, operands: Operands, flags: Steps, step_residuals) -> Context:
+def _context(
+    walk: Walk, operands: Operands, flags: Steps, step_residuals: tuple[Carry, Any]
+) -> Context:
     """What the rule has for its backward pass."""
     (spec, reverse), (states, saved) = walk, step_residuals
     before = _entering(states, operands, flags.restart, reverse)
@@ -238,12 +275,16 @@ def _context(walk, operands: Operands, flags: Steps, step_residuals) -> Context:
     return context._replace(factors=rule_of(spec).factors(spec, context))
 
 
-def _backward_loop(walk, prepared, context: Context, flags: Steps, d_outputs) -> loop.Loop:
+def _backward_loop(
+    walk: Walk, prepared: Any, context: Context, flags: Steps, d_outputs: Result
+) -> loop.Loop:
     (spec, reverse), (d_carry, d_hidden) = walk, d_outputs
     rule = rule_of(spec)
     d_fresh = None if flags.restart is None else jax.tree.map(jnp.zeros_like, d_carry)
 
-    def step(carry, reads):
+    def step(
+        carry: tuple[Carry, Carry], reads: tuple[Any, Array, Array | None, Array | None]
+    ) -> tuple[tuple[Carry, Carry], Any]:
         d_state, d_fresh = carry
         factors, d_output, valid, restart = reads
         d_state = _add_hidden(d_state, d_output)
@@ -269,7 +310,7 @@ def _select(condition: Array, chosen: Any, otherwise: Any) -> Any:
 def _entering(states: Carry, operands: Operands, restart: Array | None, reverse: bool) -> Carry:
     """The states that each step met, given those that it left."""
 
-    def shifted(after, initial):
+    def shifted(after: Array, initial: Array) -> Array:
         pieces = [after[1:], initial[None]] if reverse else [initial[None], after[:-1]]
         return jnp.concatenate(pieces)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from rnn_jax.cells.affine import CellSpec
 from rnn_jax.kernels.fused.products import outer, transposed
 from rnn_jax.types import Array, Carry, hidden_state
 
@@ -103,17 +104,17 @@ def kept(values: Array, keep: Array | None) -> Array:
     return values * keep.reshape((1,) * (values.ndim - keep.ndim) + keep.shape)
 
 
-def given(spec, recurrent: Recurrent) -> Recurrent:
+def given(spec: CellSpec, recurrent: Recurrent) -> Recurrent:
     """`Rule.prepare` where there is nothing to prepare."""
     return recurrent
 
 
-def one_transposed(spec, recurrent: Recurrent) -> tuple[Array, Array | None]:
+def one_transposed(spec: CellSpec, recurrent: Recurrent) -> tuple[Array, Array | None]:
     """`Rule.prepare_backward` for one product: the transposed weights, and dropout's factor."""
     return transposed(recurrent.weights), recurrent.keep
 
 
-def sum_gradients(spec, context: Context, d_sums: Array):
+def sum_gradients(spec: CellSpec, context: Context, d_sums: Array) -> tuple[Array, Recurrent]:
     """`Rule.gradients` where all gates read `x_t W + h_{t-1} U` and nothing else."""
     h = kept(hidden_state(context.before), context.recurrent.keep)
     return d_sums, Recurrent(outer(h, d_sums, context.recurrent.weights))

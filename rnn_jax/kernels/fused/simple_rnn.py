@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
-from rnn_jax.cells.affine import ACTIVATIONS
+from rnn_jax.cells.affine import Activation, activation
+from rnn_jax.cells.cells import SimpleRNNSpec
 from rnn_jax.kernels.fused.products import step_product
 from rnn_jax.kernels.fused.rule import (
     Recurrent,
@@ -19,7 +22,7 @@ from rnn_jax.kernels.fused.rule import (
 from rnn_jax.types import Array
 
 # The derivative given the activation's value.
-_SLOPES = {
+_SLOPES: dict[Activation, Callable[[Array], Array]] = {
     "tanh": tanh_slope,
     "relu": lambda h: (h > 0).astype(h.dtype),
     "sigmoid": sigmoid_slope,
@@ -27,19 +30,23 @@ _SLOPES = {
 }
 
 
-def _forward(spec, recurrent: Recurrent, h: Array, projected: Array):
+def _forward(
+    spec: SimpleRNNSpec, recurrent: Recurrent, h: Array, projected: Array
+) -> tuple[Array, tuple[()]]:
     sums = step_product(kept(h, recurrent.keep), recurrent.weights)
     sums = projected.astype(sums.dtype) + sums
-    return ACTIVATIONS[spec.activation](sums), ()
+    return activation(spec.activation)(sums), ()
 
 
-def _backward(spec, prepared, slope, d_h):
+def _backward(
+    spec: SimpleRNNSpec, prepared: tuple[Array, Array | None], slope: Array, d_h: Array
+) -> tuple[Array, Array]:
     weights, keep = prepared
     d_sums = d_h * slope
     return kept(step_product(d_sums, weights), keep), d_sums
 
 
-def rule(spec) -> Rule:
+def rule(spec: SimpleRNNSpec) -> Rule:
     """The rule for the cell's activation."""
     return Rule(
         options={"activation": tuple(_SLOPES), "layer_norm": (False,)},

@@ -189,6 +189,10 @@ def _parts(layers: tuple[Layer, ...]) -> int:
     return max(1, min(-(-machine.threads() // len(layers)), batch // _ROWS))
 
 
+# The layers, what the forward pass left, and whose inputs' gradients are wanted.
+_Saved = tuple[tuple[Layer, ...], tuple[Residuals, ...], tuple[tuple, ...]]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _recurrences(division: Division, layers: tuple[Layer, ...]) -> tuple[tuple[Carry, Array], ...]:
     """(final carry, hidden states [batch, time, hidden]) of each direction.
@@ -198,14 +202,19 @@ def _recurrences(division: Division, layers: tuple[Layer, ...]) -> tuple[tuple[C
     return tuple(result for result, _ in _forward(division, layers, save=False))
 
 
-def _recurrences_forward(division, layers):
+# Under `symbolic_zeros` the layers' leaves are records that say what is differentiated.
+def _recurrences_forward(
+    division: Division, layers: Any
+) -> tuple[tuple[tuple[Carry, Array], ...], _Saved]:
     wanted = tuple(_in_structure(layer.inputs.perturbed) for layer in layers)
     layers = jax.custom_derivatives.custom_vjp_primal_tree_values(layers)
     results, residuals = zip(*_forward(division, layers, save=True), strict=True)
     return results, (layers, residuals, wanted)
 
 
-def _recurrences_backward(division, residuals, d_results):
+def _recurrences_backward(
+    division: Division, residuals: _Saved, d_results: tuple[tuple[LSTMState, Array], ...]
+) -> tuple[tuple[Layer, ...]]:
     layers, saved, wanted = residuals
     d_results = support.instantiated(d_results)
     return (_backward(division, tuple(map(bool, wanted)), layers, saved, d_results),)
@@ -219,7 +228,9 @@ def _in_structure(condition: bool) -> tuple:
     return ((),) if condition else ()
 
 
-def _forward(division: Division, layers: tuple[Layer, ...], save: bool):
+def _forward(
+    division: Division, layers: tuple[Layer, ...], save: bool
+) -> list[tuple[tuple[LSTMState, Array], Residuals]]:
     """((final carry, hidden states), Residuals) of each direction; empty ones without `save`."""
     shapes = []
     for each in layers:
@@ -235,7 +246,13 @@ def _forward(division: Division, layers: tuple[Layer, ...], save: bool):
     ]
 
 
-def _backward(division, wanted, layers, residuals, d_results) -> tuple[Layer, ...]:
+def _backward(
+    division: Division,
+    wanted: tuple[bool, ...],
+    layers: tuple[Layer, ...],
+    residuals: tuple[Residuals, ...],
+    d_results: tuple[tuple[LSTMState, Array], ...],
+) -> tuple[Layer, ...]:
     """The gradients with respect to the layers; to the inputs where they are `wanted`."""
     arguments, shapes = [], []
     for want, each, saved, (d_carry, d_hidden) in zip(
@@ -256,9 +273,10 @@ def _backward(division, wanted, layers, residuals, d_results) -> tuple[Layer, ..
         wanted, layers, results, strict=True
     ):
         d_weights, d_recurrent_weights, d_bias = (jnp.sum(parts, axis=0) for parts in d_sums)
+        gradient: Any = d_inputs if want else None  # JAX takes None for zeros
         d_layers.append(
             Layer(
-                inputs=d_inputs if want else None,
+                inputs=gradient,
                 weights=d_weights,
                 recurrent_weights=d_recurrent_weights,
                 bias=None if each.bias is None else d_bias,
@@ -292,7 +310,7 @@ def _call(target: str, division: Division, arguments: list, shapes: list) -> lis
     )
 
     @jax.custom_vjp
-    def call(*arrays):
+    def call(*arrays: Array) -> Any:
         return foreign(
             *arrays, reverse=np.array(division.reverse, np.int64), parts=np.int64(division.parts)
         )

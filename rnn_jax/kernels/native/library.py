@@ -20,7 +20,7 @@ import threading
 import time
 
 import jax
-import jaxlib
+import jaxlib.version
 
 from rnn_jax.system import files
 
@@ -67,7 +67,7 @@ def sources() -> list[pathlib.Path]:
 def _library() -> ctypes.CDLL:
     compiler = _compiler()
     texts = [source.read_text(encoding="utf-8") for source in sources()]
-    system = (jaxlib.__version__, _processor(), platform.system(), platform.libc_ver())
+    system = (jaxlib.version.__version__, _processor(), platform.system(), platform.libc_ver())
     name = f"native-{_digest(repr((texts, compiler, _FLAGS, *system)).encode())}"
     folder = files.private_cache()
     for path in folder.glob(f"{name}-*.so"):
