@@ -11,7 +11,7 @@ import numpy as np
 from flax import traverse_util
 
 from rnn_jax.cells.affine import CellSpec
-from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
+from rnn_jax.nn.layers import RNN, Bidirectional, Layer, Stacked
 from rnn_jax.types import Array, Carry, Cell
 
 Module = RNN | Bidirectional | Stacked
@@ -79,7 +79,7 @@ def kind_of(kind: Any, kinds: Iterable[str]) -> str:
     raise ValueError(f"kind must be one of {', '.join(kinds)}, got {kind!r}")
 
 
-def nested_carry(module: Module, carries: Iterator[Carry]) -> Carry:
+def nested_carry(module: Layer, carries: Iterator[Carry]) -> Carry:
     """A carry of the module, from those of its RNN layers in order."""
     if isinstance(module, Stacked):
         return tuple(nested_carry(layer, carries) for layer in module.layers)
@@ -88,7 +88,7 @@ def nested_carry(module: Module, carries: Iterator[Carry]) -> Carry:
     return next(carries)
 
 
-def flat_carry(module: Module, carry: Carry) -> Iterator[Carry]:
+def flat_carry(module: Layer, carry: Carry) -> Iterator[Carry]:
     """Undoes `nested_carry`.
 
     Raises:

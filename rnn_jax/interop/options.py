@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-from rnn_jax.interop.arrays import Module
-from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
+from rnn_jax.nn.layers import RNN, Bidirectional, Layer, Stacked
+
+L = TypeVar("L", bound=Layer)
 
 
-def with_options(module: Module, *, kernel: Any = None, reverse: bool | None = None) -> Module:
+def with_options(module: L, *, kernel: Any = None, reverse: bool | None = None) -> L:
     """A module like this one, but for the kernel or the direction of all its layers.
 
     Args:

@@ -7,8 +7,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
-
 from rnn_jax import cells, kernels
 from rnn_jax.config import InputError, Section, nearest, option
 from rnn_jax.nn import layers
@@ -75,7 +73,7 @@ def stack(config: RecurrentConfig, own: Mapping[str, Callable[[Any], Cell]]) -> 
     """The recurrent layers; `config.kernel` must be one that can run the cell."""
     each = cell(config, own)
 
-    def layer() -> nn.Module:
+    def layer() -> layers.Layer:
         rnn = lambda: layers.RNN(each, kernel=config.kernel)
         return layers.Bidirectional(rnn(), rnn()) if config.bidirectional else rnn()
 

@@ -29,7 +29,7 @@ class Head(nn.Module):
     activation: Activation = "identity"
     use_bias: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.activation) and self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation must be a function or one of {', '.join(ACTIVATIONS)}, "

@@ -97,7 +97,7 @@ class RNN(Layer):
     kernel: str | Kernel = "scan"
     remat_chunk: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.cell, Cell):
             raise ValueError(f"cell must be a Cell, got {self.cell!r}")
         self.chosen_kernel()
@@ -180,7 +180,7 @@ class Bidirectional(Layer):
     backward: RNN
     merge: str = "concat"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("forward", "backward"):
             if not isinstance(getattr(self, name), RNN):
                 raise ValueError(f"{name} must be an RNN, got {getattr(self, name)!r}")
@@ -265,7 +265,7 @@ class Stacked(Layer):
     skip: bool = False
     dropout: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.layers = tuple(self.layers)
         if not self.layers:
             raise ValueError("layers must hold at least one layer, got none")

@@ -14,7 +14,7 @@ from rnn_jax.types import Array, PRNGKey
 RATES = "rates"  # flax' collection of them
 
 
-def rate_array(rate: float) -> np.ndarray | None:
+def rate_array(rate: float) -> np.float32 | None:
     """The share that `dropout` drops if it is asked for `rate`, float32[]; None if that is 0.
 
     Exact in float32, so that `dropout` decides the same for it, known or traced.
@@ -50,6 +50,8 @@ def dropout(key: PRNGKey, values: Array, rate: float | Array, axes: int | None =
     >>> dropout(jax.random.key(1), jnp.ones((2, 3)), 0.5, axes=1).tolist()
     [[0.0, 0.0, 0.0], [2.0, 2.0, 2.0]]
     """
+    last: Array | int
+    scale: Array | float
     if isinstance(rate, jax.core.Tracer):
         # With a rate of 0 all 256 values of a byte are kept.
         kept = jnp.where(rate > 0, jnp.clip(jnp.round(256 * (1 - rate)), 1, 255), 256)

@@ -6,7 +6,7 @@ Means over batches would weigh a short last batch like a full one; sums are exac
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import optax
 from rnn_jax.types import AnyArray, Array
 
 Sums = dict[str, Array]
+A = TypeVar("A", Array, np.ndarray)
 
 
 def classification(logits: Array, labels: AnyArray, weights: AnyArray, tokens: AnyArray) -> Sums:
@@ -53,7 +54,7 @@ def classification_means(sums: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def add(one: Sums, other: Sums) -> Sums:
+def add(one: dict[str, A], other: dict[str, A]) -> dict[str, A]:
     """Adds sums of the same names."""
     return jax.tree.map(operator.add, one, other)
 

@@ -45,10 +45,10 @@ def evaluate_split(
         def after(more: metrics.Sums, examples: int) -> None:
             nonlocal sums, done
             whole = metrics.on_host(more)
-            sums = whole if sums is None else metrics.add(sums, whole)
-            done += examples
+            total = whole if sums is None else metrics.add(sums, whole)
+            sums, done = total, done + examples
             if shown.due():
-                shown.show(done, task.means(sums))
+                shown.show(done, task.means(total))
             between()
 
         outputs = outputs_in_order(task, params, split, after)
