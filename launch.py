@@ -297,6 +297,11 @@ def run(command: Command) -> int:
         if values[flag].present and values.mode != mode:
             raise InputError(f"--{flag} is for --mode={mode}, not --mode={values.mode}")
     workdir = os.path.expanduser(values.workdir or str(pathlib.Path("runs") / values.experiment))
+    if values.mode in ("train", "summary"):
+        from rnn_jax import tasks
+
+        kind = tasks.kind_of(command.config, extras_of(command.experiment))
+        _check_mode(values.mode, kind, f"experiment {values.experiment!r}")
     if values.mode == "summary":
         return _summary(command)
     from rnn_jax.system import compilation
@@ -304,6 +309,17 @@ def run(command: Command) -> int:
     compilation.use_cache()
     compilation.return_memory()
     return (_train if values.mode == "train" else _use)(command, workdir)
+
+
+def _check_mode(mode: str, kind: Any, what: str) -> None:
+    """Raises InputError for a mode that a kind of task does not have; `what` is of that kind."""
+    from rnn_jax.config import InputError
+
+    if mode not in kind.modes:
+        raise InputError(
+            f"{what} is {kind.noun}, for which there is no --mode={mode}; it has "
+            f"--mode={', '.join(kind.modes)}"
+        )
 
 
 def _summary(command: Command) -> int:
@@ -376,12 +392,7 @@ def _use(command: Command, workdir: str) -> int:
             f"{workdir} holds a run of experiment {run.config.experiment!r}, "
             f"not {values.experiment!r}"
         )
-    kind = tasks.kind_of(run.config, extras)
-    if values.mode not in kind.modes:
-        raise InputError(
-            f"{workdir} holds {kind.noun}, for which there is no --mode={values.mode}; it has "
-            f"--mode={', '.join(kind.modes)}"
-        )
+    _check_mode(values.mode, tasks.kind_of(run.config, extras), workdir)
     if values.mode == "evaluate":
         changes = {name: values[f"config.{name}"].value for name in command.given}
         run = opened.moved(run, changes, extras)

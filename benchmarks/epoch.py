@@ -101,7 +101,7 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
             f"{split}_labels": examples.labels,
         }
     deal = lambda options: epochs.epochs(
-        options, epochs.dealing(config.train), data.train, data.vectorizer.words
+        options, batching.dealing(config.train), data.train, data.vectorizer.words
     )
     own = deal(config.data)
     # The peers' layers do not take packed rows: theirs are the same batches, each text in a row. In

@@ -27,7 +27,7 @@ import tables
 from epoch import EXPERIMENTS, experiment_config
 
 from rnn_jax import Config, tasks, train
-from rnn_jax.data import epochs, preparation
+from rnn_jax.data import batching, epochs, preparation
 from rnn_jax.system import compilation
 from rnn_jax.system.display import Display
 
@@ -59,7 +59,7 @@ def epoch_work(config: Config) -> tuple[int, int]:
     """The cells of an epoch's batches, rows times width, and the operations of its products."""
     data = preparation.prepare(config.data)
     dealt = epochs.epochs(
-        config.data, epochs.dealing(config.train), data.train, data.vectorizer.words
+        config.data, batching.dealing(config.train), data.train, data.vectorizer.words
     )
     plan = dealt.window_at(1, 0).plan
     cells = sum(shape.rows * shape.width for shape, _ in plan)

@@ -19,16 +19,19 @@ from rnn_jax.models import ModelConfig, SequenceClassifier
 from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.predict import Prediction, Predictor, load
-from rnn_jax.tasks.classification import ClassificationConfig as Config
+from rnn_jax.tasks import ClassificationConfig
 from rnn_jax.types import Batch, Cell, LSTMState
 from rnn_jax.unrolling import step, unroll
 from rnn_jax.version import __version__
+
+Config = ClassificationConfig  # its first name, when there was no other task
 
 __all__ = [
     "RNN",
     "Batch",
     "Bidirectional",
     "Cell",
+    "ClassificationConfig",
     "Config",
     "DataConfig",
     "Head",

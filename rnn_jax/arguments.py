@@ -16,6 +16,7 @@ from rnn_jax.types import AnyArray, Array, Carry, Cell, Direction, Params, same_
 
 
 def checked_inputs(inputs: Array) -> Array:
+    """float[batch, time, in_features], or a ValueError."""
     inputs = jnp.asarray(inputs)
     if inputs.ndim != 3:
         raise ValueError(f"inputs must be [batch, time, in_features], got shape {inputs.shape}")
@@ -25,6 +26,7 @@ def checked_inputs(inputs: Array) -> Array:
 
 
 def checked_lengths(lengths: AnyArray | None, batch: int, time: int) -> Array | None:
+    """int32[batch]; known values must lie in [0, time], others are clipped to it later."""
     if lengths is None:
         return None
     if not hasattr(lengths, "shape"):
@@ -40,6 +42,7 @@ def checked_lengths(lengths: AnyArray | None, batch: int, time: int) -> Array | 
 
 
 def checked_flags(name: str, flags: Array | None, batch: int, time: int) -> Array | None:
+    """bool[batch, time]; `name` is the argument's."""
     if flags is None:
         return None
     flags = jnp.asarray(flags)

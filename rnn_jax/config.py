@@ -1,8 +1,9 @@
 """An experiment's configuration: frozen dataclasses, one per concern.
 
 Every field carries its help text and its bounds, so that flags, checks and documentation are made
-from the same place: a `Config` is all there is to say about a run, and `config.json` holds it
-whole. What every task has stands here; each task adds sections of its own.
+from the same place. What every task has stands here; each task adds sections of its own. A
+`Config` is all there is to say about a run; `rnn_jax.runs.identity` writes it into config.json,
+with what else tells runs apart.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ class OptimizerConfig(Section):
 class TrainConfig(Section):
     """How long and in which steps."""
 
-    epochs: int = option(10, "passes over the training stories, at most", minimum=1, below=2**31)
-    batch_size: int = option(32, "stories in a step", minimum=1, below=2**20)
+    epochs: int = option(10, "passes over the training examples, at most", minimum=1, below=2**31)
+    batch_size: int = option(32, "examples in a step", minimum=1, below=2**20)
     steps_per_call: int = option(
         8,
         "steps that the device takes before it reports back (several cost one dispatch)",

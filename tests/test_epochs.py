@@ -8,8 +8,7 @@ import pytest
 from rnn_jax import Config
 from rnn_jax.config import replace
 from rnn_jax.data import epochs
-from rnn_jax.data.batching import Examples
-from rnn_jax.data.epochs import Dealing
+from rnn_jax.data.batching import Dealing, Examples
 from rnn_jax.data.flat import Flat
 from rnn_jax.data.text import Ragged
 

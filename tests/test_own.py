@@ -124,6 +124,28 @@ def test_an_own_step_that_is_not_finite_is_laid_open(launch, experiments, small,
     assert code == 0, err
 
 
+def test_a_mode_that_a_task_does_not_have_is_refused(launch, experiments):
+    file = experiments / "experiments" / "own_task.py"
+    file.write_text(
+        file.read_text().replace('noun="a mean"', 'noun="a mean", modes=("train", "evaluate")')
+    )
+    flags = ["--experiment=own_task", "--config.train.epochs=1", f"--workdir={experiments / 'run'}"]
+    code, out, err = launch(*flags)
+    assert code == 0, err
+    assert launch("--mode=evaluate", flags[-1])[:2] == (0, f"{out.splitlines()[-1]}\n")
+    for mode in ("predict", "summary"):
+        code, out, err = launch("--experiment=own_task", f"--mode={mode}", flags[-1])
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"a mean, for which there is no --mode={mode}; it has --mode=train, evaluate" in err
+
+
+def test_a_split_without_examples_is_named(launch, experiments):
+    file = experiments / "experiments" / "own_task.py"
+    file.write_text(file.read_text().replace("numbers[40:50]", "numbers[40:40]"))
+    code, _, err = launch("--experiment=own_task", f"--workdir={experiments / 'run'}")
+    assert (code, err) == (2, "launch.py: the validation split has no example\n")
+
+
 def test_a_config_of_a_class_of_its_own_must_name_a_task_of_its_own(launch, experiments):
     file = experiments / "experiments" / "own_network.py"
     file.write_text(file.read_text().replace('    task = "bag"\n', "    pass\n"))
@@ -164,7 +186,7 @@ def test_a_cell_that_is_not_there_is_refused_before_anything_is_written(launch, 
 
 def test_what_the_loop_reads_of_arrays_is_every_example_once():
     from rnn_jax.data.arrays import ArrayEpochs, ArrayPass
-    from rnn_jax.data.epochs import Dealing
+    from rnn_jax.data.batching import Dealing
 
     numbers = np.arange(10, dtype=np.float32) + 1
     epochs = ArrayEpochs({"x": numbers}, Dealing(batch_size=4, steps_per_call=2, seed=3))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from rnn_jax.data import batching
-from rnn_jax.data.epochs import Dealing
+from rnn_jax.data.batching import Dealing
 from rnn_jax.types import AnyArray
 
 

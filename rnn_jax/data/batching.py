@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
+from rnn_jax.config import TrainConfig
 from rnn_jax.data import packing
 from rnn_jax.data.packing import Shape
 from rnn_jax.data.text import PADDING, Ragged
@@ -29,6 +30,19 @@ _COMPILATION, _LOOKING = 0.02, 0.2
 _OWN = 2**64  # a seed that no run has
 
 
+class Dealing(NamedTuple):
+    """How examples are dealt out in batches.
+
+    batch_size: examples of a full batch.
+    steps_per_call: batches of one shape that stay together.
+    seed: of the order.
+    """
+
+    batch_size: int
+    steps_per_call: int
+    seed: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
     """Vectorized stories.
@@ -47,6 +61,11 @@ class Examples:
     def lengths(self) -> np.ndarray:
         """int[examples]: how many tokens each has."""
         return np.diff(self.tokens.offsets)
+
+
+def dealing(config: TrainConfig) -> Dealing:
+    """How a run deals out its examples."""
+    return Dealing(config.batch_size, config.steps_per_call, config.seed)
 
 
 def shapes(

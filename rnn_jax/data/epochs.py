@@ -9,26 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_jax.config import TrainConfig
 from rnn_jax.data import batching, windows
-from rnn_jax.data.batching import Examples, Plan
+from rnn_jax.data.batching import Dealing, Examples, Plan
 from rnn_jax.data.flat import Flat
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.packing import Shape
 from rnn_jax.types import Batch
-
-
-class Dealing(NamedTuple):
-    """How texts are dealt out in batches.
-
-    batch_size: texts of a full batch.
-    steps_per_call: batches of one shape that stay together.
-    seed: of the order.
-    """
-
-    batch_size: int
-    steps_per_call: int
-    seed: int
 
 
 class Window(NamedTuple):
@@ -158,11 +144,6 @@ class Pass(NamedTuple):
     def shown(self, members: np.ndarray) -> dict[str, Any]:
         """Some stories as the model saw them."""
         return shown(members, members, self.stories, self.words)
-
-
-def dealing(config: TrainConfig) -> Dealing:
-    """How a run deals out its texts."""
-    return Dealing(config.batch_size, config.steps_per_call, config.seed)
 
 
 def epochs(

@@ -57,7 +57,7 @@ def render(
     Returns:
       One self-contained HTML document; all text from outside is escaped.
     """
-    import jinja2  # not at the top: train.py imports this module at its start and draws at its end
+    import jinja2  # not at the top: a run imports this module at its start and draws at its end
 
     run = records.summarize(history, best_epoch)
     charts = records.curves(run, config.get("optimizer", {}).get("clip_norm", 0.0))

@@ -15,8 +15,11 @@ from rnn_jax.system import files
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
-# What stands in a record besides figures of the model and of its training.
-BOOKKEEPING = ("step", "epoch", "split", "examples", "tokens", "seconds")
+
+def is_figure(name: str, value: Any) -> bool:
+    """Whether an entry of a record is a figure of the model or of its training, and no count, time
+    or name; one that was not finite is None where it was read again."""
+    return name == "skipped" or (isinstance(value, float | None) and name != "seconds")
 
 
 def write_history(path: pathlib.Path, history: Sequence[dict[str, Any]]) -> None:
@@ -64,7 +67,7 @@ class Scalars:
         from tensorboardX.summary import scalar
 
         for name, value in record.items():
-            if name not in BOOKKEEPING and value is not None:
+            if value is not None and is_figure(name, value):
                 summary = scalar(f"{record['split']}/{name}", value)
                 event = Event(wall_time=time.time(), step=record["step"], summary=summary)
                 self._writer.write_event(event)

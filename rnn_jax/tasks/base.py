@@ -134,6 +134,14 @@ class Resolved(NamedTuple):
     said: tuple[str, ...] = ()
 
 
+def choose_nothing(
+    config: Any, cells: Cells, environment: Mapping[str, Any], strict: bool
+) -> Resolved:
+    """`Kind.resolve` of a task that depends on no machine."""
+    del cells, environment, strict
+    return Resolved(config, {})
+
+
 class Trained(NamedTuple):
     """A run's best parameters, and what is needed to use them.
 
@@ -170,9 +178,7 @@ class Kind(NamedTuple):
     noun: str = "a run of a task of its own"
     facts: Callable[[Any], Facts] = lambda config: NOTHING
     read_facts: Callable[[Any], Facts] = dict
-    resolve: Callable[[Any, Cells, Mapping[str, Any], bool], Resolved] = (
-        lambda config, cells, environment, strict: Resolved(config, {})
-    )
+    resolve: Callable[[Any, Cells, Mapping[str, Any], bool], Resolved] = choose_nothing
     remembers: tuple[str, ...] = ()
     modes: tuple[str, ...] = MODES
 

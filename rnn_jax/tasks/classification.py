@@ -13,14 +13,24 @@ import numpy as np
 
 from rnn_jax import models, report
 from rnn_jax.config import Config, InputError
-from rnn_jax.data import epochs, packing, preparation, sources
+from rnn_jax.data import batching, epochs, packing, preparation, sources
 from rnn_jax.data.epochs import Pass
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.text import Vectorizer
 from rnn_jax.models import ModelConfig, recurrent
 from rnn_jax.optim.tables import Tables
 from rnn_jax.tasks import metrics
-from rnn_jax.tasks.base import Cells, Data, Facts, Kind, Record, Resolved, Say, Task
+from rnn_jax.tasks.base import (
+    Cells,
+    Data,
+    Facts,
+    Kind,
+    Record,
+    Resolved,
+    Say,
+    Task,
+    choose_nothing,
+)
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.tasks.predictor import Predictor
 from rnn_jax.types import Array, Batch, Params, PRNGKey
@@ -54,6 +64,8 @@ class ClassificationConfig(Config):
 def kind(
     config: type[ClassificationConfig] = ClassificationConfig,
     network: Network = models.classifier,
+    rates: Callable[[Any], Any] | None = None,
+    resolve: Callable[..., Resolved] | None = None,
 ) -> Kind:
     """The kind of task that classifies texts, with this network.
 
@@ -61,20 +73,25 @@ def kind(
       config: the class of its configs; one with another `task` and `model` section for a network of
         one's own.
       network: `(model section, vocab_size, classes, widths, cells) -> module`; the module has the
-        methods `embed` and `classify` of `models.SequenceClassifier`, and its embedding, if it has
-        one, is the parameter "embedding".
+        methods `embed` and `classify` of `models.SequenceClassifier`, and with
+        `model.embedding_size` its table of vectors is the parameter "embedding".
+      rates: `(model section) -> the collection "rates"`, for a network that reads its dropout from
+        there (`rnn_jax.nn.noise.module_rate`); otherwise its rates are its own.
+      resolve: `resolve_kernel` for a network that is made of the config's cell and kernel.
     """
+    if network is models.classifier:
+        rates, resolve = models.classifier_rates, resolve_kernel
 
     def make(config: ClassificationConfig, facts: Facts, cells: Cells) -> Task:
-        return _task(config, facts, cells, network)
+        return _task(config, facts, cells, network, rates)
 
     return Kind(
         config=config,
         noun="a classifier",
         facts=_facts,
         read_facts=_read_facts,
-        resolve=_resolve,
         make=make,
+        resolve=resolve or choose_nothing,
         remembers=(VOCABULARY,),
     )
 
@@ -94,9 +111,10 @@ def _read_facts(values: Any) -> Facts:
     return {"classes": tuple(names)}
 
 
-def _resolve(
+def resolve_kernel(
     config: ClassificationConfig, cells: Cells, environment: Mapping[str, Any], strict: bool
 ) -> Resolved:
+    """`Kind.resolve` of a network of recurrent layers: its kernel is chosen."""
     before = environment.get("kernel")
     kernel, reason = recurrent.choose_kernel(config.model, cells, before, strict)
     model = dataclasses.replace(config.model, kernel=kernel.name)
@@ -104,13 +122,21 @@ def _resolve(
     return Resolved(dataclasses.replace(config, model=model), {"kernel": kernel.name}, (said,))
 
 
-def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Network) -> Task:
+def _task(
+    config: ClassificationConfig,
+    facts: Facts,
+    cells: Cells,
+    network: Network,
+    rates: Callable[[Any], Any] | None,
+) -> Task:
     classes = facts["classes"]
     widths = packing.widths(config.data.max_length)
-    module = network(config.model, config.data.vocab_size, len(classes), widths, cells)
-    # The loss takes its rates as arguments: networks that differ in them are the same.
-    model = dataclasses.replace(config.model, dropout=0.0, token_dropout=0.0)
-    silent = network(model, config.data.vocab_size, len(classes), widths, cells)
+    model, loss_rates = config.model, None
+    if rates is not None:
+        # They are arguments of the loss: networks that differ in nothing else are the same.
+        loss_rates = rates(model)
+        model = dataclasses.replace(model, dropout=0.0, token_dropout=0.0)
+    module = network(model, config.data.vocab_size, len(classes), widths, cells)
     has_table = bool(config.model.embedding_size)
 
     def init(key: PRNGKey) -> Params:
@@ -146,7 +172,7 @@ def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Net
         vectorizer = _vectorizer(remembered) if remembered else None
         found = preparation.prepare(config.data, vectorizer, classes, say)
         words, size = found.vectorizer.words, config.train.batch_size
-        dealing = epochs.dealing(config.train)
+        dealing = batching.dealing(config.train)
         return Data(
             digest=preparation.digest(found),
             remembered={VOCABULARY: found.vectorizer.to_json()},
@@ -179,12 +205,12 @@ def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Net
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
     return Task(
-        key=_key(silent, widths),
+        key=_key(module, widths, config.data.vocab_size, has_table),
         facts=facts,
         init=init,
         loss=loss,
         evaluate=evaluate,
-        rates=models.classifier_rates(config.model),
+        rates=loss_rates,
         sums=jax.eval_shape(metrics.classification, logits, rows, rows, rows),
         means=metrics.classification_means,
         flow=("embedding", "recurrent", "head"),
@@ -199,13 +225,13 @@ def _task(config: ClassificationConfig, facts: Facts, cells: Cells, network: Net
     )
 
 
-def _key(module: nn.Module, widths: tuple[int, ...]) -> Hashable:
+def _key(module: nn.Module, *rest: Hashable) -> Hashable:
     """What two tasks have in common that compute the same; None for a network without a hash."""
     try:
         hash(module)
     except TypeError:
         return None
-    return "classification", module, widths
+    return module, *rest
 
 
 def _tables(init: Callable[[PRNGKey], Params], rows: int) -> Tables:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnn_jax.config import TrainConfig
-from rnn_jax.data import arrays, epochs
+from rnn_jax.data import arrays, batching
 from rnn_jax.tasks.base import Data
 
 
@@ -19,7 +19,7 @@ def data_of(config: TrainConfig, train: Any, validation: Any, test: Any) -> Data
     return Data(
         digest=arrays.digest(train, validation, test),
         remembered={},
-        epochs=arrays.ArrayEpochs(train, epochs.dealing(config)),
+        epochs=arrays.ArrayEpochs(train, batching.dealing(config)),
         validation=arrays.ArrayPass(validation, config.batch_size),
         test=arrays.ArrayPass(test, config.batch_size),
     )

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax import tasks as tasks_lib
-from rnn_jax.config import Config
+from rnn_jax.config import Config, InputError
 from rnn_jax.runs import checkpoints, records
 from rnn_jax.runs import folder as folder_lib
 from rnn_jax.runs.checkpoints import Checkpoints
@@ -33,7 +33,7 @@ from rnn_jax.system import files, interrupts
 from rnn_jax.system.display import Display
 from rnn_jax.system.interrupts import Interrupted, Request
 from rnn_jax.tasks import Extras, Kind
-from rnn_jax.tasks.base import NOTHING, Cells, Task, Window
+from rnn_jax.tasks.base import NOTHING, Cells, Data, Epochs, Pass, Task, Window
 from rnn_jax.train import failures, numerics, outcome, steps
 from rnn_jax.train import plan as plan_lib
 from rnn_jax.train.evaluate import evaluate_split
@@ -105,6 +105,7 @@ def run(
         if found and found.progress.finished:
             return _finished(config, task, claimed, display)
         data = task.prepare(display.line, None)
+        _check_examples(data)
         now = environment(resolved.environment)
         identity = folder_lib.identify(claimed, data.digest, now, display.line)
         texts = {CONFIG: identity.to_json(), **data.remembered}
@@ -139,6 +140,18 @@ def run(
             _save(plan, session, standing)
             saved.wait()
         return _result(task, standing.best, standing.progress)
+
+
+def _check_examples(data: Data) -> None:
+    """Raises InputError if there is nothing to learn from, or to measure on."""
+    splits: dict[str, Epochs | Pass] = {
+        "training": data.epochs,
+        "validation": data.validation,
+        "test": data.test,
+    }
+    for name, split in splits.items():
+        if not split.examples:
+            raise InputError(f"the {name} split has no example")
 
 
 def _finished(config: Config, task: Task, claimed: Claim, display: Display) -> Result:

@@ -91,7 +91,7 @@ def epoch_line(
       trained, validated: the epoch's records.
       better: whether the validation loss is the lowest so far.
     """
-    names = [name for name in validated if name in trained and name not in records.BOOKKEEPING]
+    names = [name for name, value in validated.items() if records.is_figure(name, value)]
     figures = lambda record: " ".join(f"{name} {record[name]:.4f}" for name in names)
     gap = validated["loss"] - trained["loss"]
     return (

@@ -7,7 +7,7 @@ a few multiplications; and each parameter's gradient is one product over all ste
 direction of an unroll runs in the same two loops (`recurrence`). Where the steps' residuals outgrow
 the caches, "all steps" are a few at a time (`chunked`).
 
-What it needs to know of a cell is a `fused_rule.Rule`. Reverse-mode differentiation only.
+What it needs to know of a cell is a `rule.Rule`. Reverse-mode differentiation only.
 """
 
 from __future__ import annotations
