@@ -43,11 +43,11 @@ const float* PackGates(Workspace& workspace, const float* weights, int64_t hidde
 struct Layer {
   int64_t batch, time, in, hidden;
   bool reverse;
-  const float* inputs;            // [batch, time, in]
+  const float* inputs;             // [batch, time, in]
   const float* weights;            // [in, gates * hidden]
   const float* recurrent_weights;  // [hidden, gates * hidden]
-  const float* bias;              // [gates * hidden]
-  const float* keep;              // [batch, hidden], recurrent dropout's factor
+  const float* bias;               // [gates * hidden]
+  const float* keep;               // [batch, hidden], recurrent dropout's factor
   const float *h_initial, *c_initial, *h_fresh, *c_fresh;  // [batch, hidden]
   const uint8_t* flags;                                    // [batch, time], kValid and kRestart
 
@@ -210,9 +210,9 @@ struct Forward {
 
 struct Backward {
   Layer layer;
-  const float *h, *c, *gates;                     // as Forward left them
-  const float* d_outputs;                         // [batch, time, hidden]
-  float* d_inputs;                                // [batch, time, in], or null
+  const float *h, *c, *gates;                       // as Forward left them
+  const float* d_outputs;                           // [batch, time, hidden]
+  float* d_inputs;                                  // [batch, time, in], or null
   float *d_weights, *d_recurrent_weights, *d_bias;  // [parts, ...]: each part adds to its own
   float *d_h, *d_c;              // [batch, hidden], of the last carry at first, then of the initial
   float *d_h_fresh, *d_c_fresh;  // [batch, hidden], or null

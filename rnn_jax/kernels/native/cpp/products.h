@@ -86,8 +86,8 @@ inline Vec Tanh(Vec x) {
 
 typedef int32_t Ints __attribute__((vector_size(kLanes * sizeof(float))));
 
-// e^x = 2^n e^r with |r| <= ln(2) / 2, and Taylor's sixth polynomial for e^r; relative error 2.3e-7.
-// Infinity from 88.4 on, no more than 1e-38 below -87.3; NaN stays NaN.
+// e^x = 2^n e^r with |r| <= ln(2) / 2, and Taylor's sixth polynomial for e^r; relative
+// error 2.3e-7. Infinity from 88.4 on, no more than 1e-38 below -87.3; NaN stays NaN.
 inline Vec Exp(Vec x) {
   const Vec top = Vec{} + 88.7f, bottom = Vec{} - 88.0f;
   x = x > top ? top : x;
