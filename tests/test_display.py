@@ -1,10 +1,12 @@
 """What a person sees; and that nobody looking is no reason to stop."""
 
 import io
+import sys
+import types
 
 import pytest
 
-from rnn_jax.system.display import Display
+from rnn_jax.system.display import Display, of_the_caller
 
 
 class Gone(io.StringIO):
@@ -48,3 +50,18 @@ def test_without_a_terminal_a_line_comes_now_and_then(capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     # Every 20 seconds at most: after 30 s of which 40 examples were done since the start.
     assert lines == ["epoch 1/1: 80/100 examples  loss 0.5000  1 examples/s  15 s left"]
+
+
+def test_a_notebook_sees_bars_and_a_script_nothing(monkeypatch, capsys):
+    for in_notebook in (False, True):
+        if in_notebook:
+            monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+        else:
+            monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+        display = of_the_caller()
+        display.line("kernel: scan")
+        with display.start("epoch 1/1", 10) as shown:
+            shown.show(5, {"loss": 1.0})
+        out, err = capsys.readouterr()
+        assert (out == "kernel: scan\n") == in_notebook
+        assert ("loss 1.0000" in err or "50%" in err) == in_notebook

@@ -47,6 +47,12 @@ class Display:
         return Pass(title, total, done, bar, None if bar or self._quiet else self.line)
 
 
+def of_the_caller() -> Display:
+    """What shows progress where nobody said how: bars in a notebook, nothing elsewhere."""
+    in_notebook = "ipykernel" in sys.modules
+    return Display(quiet=not in_notebook, terminal=in_notebook)
+
+
 class Pass:
     """One pass over the data."""
 

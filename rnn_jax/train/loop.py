@@ -30,7 +30,7 @@ from rnn_jax.runs.folder import Claim
 from rnn_jax.runs.identity import CONFIG, environment
 from rnn_jax.runs.progress import Progress
 from rnn_jax.system import files, interrupts
-from rnn_jax.system.display import Display
+from rnn_jax.system.display import Display, of_the_caller
 from rnn_jax.system.interrupts import Interrupted, Request
 from rnn_jax.tasks import Extras, Kind
 from rnn_jax.tasks.base import NOTHING, Cells, Data, Epochs, Pass, Task, Window
@@ -80,7 +80,7 @@ def run(
       config: the experiment.
       path: the run's folder.
       overwrite: begin anew in a folder that holds another run.
-      display: where to show progress; by default nowhere.
+      display: where to show progress; by default in a notebook with bars, elsewhere nowhere.
       cells: cells of one's own by name, `(model section) -> Cell`, for `model.cell`.
       tasks: kinds of tasks of one's own, by name.
       deferred: how signals are noted while it trains. By default the first one stops the run after
@@ -91,7 +91,7 @@ def run(
       RunError: the loss or the gradient is no longer finite, or nothing can be written.
       Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
-    extras, display = Extras(cells, tasks), display or Display(quiet=True)
+    extras, display = Extras(cells, tasks), display or of_the_caller()
     resolved = tasks_lib.resolve(config, extras)  # a wrong one must cost nothing
     facts = tasks_lib.kind_of(config, extras).facts(config)
     reader = tasks_lib.reader(extras)
