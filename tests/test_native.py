@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
+import tempfile
 
 import jax
 import jax.export
@@ -299,6 +302,7 @@ def test_auto_is_bit_for_bit_the_kernel_that_it_takes():
 
 PROGRAM = """
 import sys
+import tempfile
 sys.path.insert(0, {root!r})
 from rnn_jax import kernels
 from rnn_jax.cells import lstm
@@ -307,9 +311,20 @@ print((found.kernel.name, found.reason))
 """
 
 
+@functools.cache
+def quick_compiler() -> str:
+    """A command that compiles without optimisation: here nothing is computed with the library."""
+    script = pathlib.Path(tempfile.mkdtemp(prefix="rnn_jax_tests_")) / "compiler"
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(native_library._compiler())} "$@" -O0\n')
+    script.chmod(0o700)
+    return str(script)
+
+
 def in_a_process(tmp_path, **environment):
     """What a process with these environment variables takes for an LSTM, and its cache's
     libraries."""
+    if "CXX" not in environment:
+        environment["CXX"] = quick_compiler()
     answer = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(root=str(ROOT))],
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"} | environment,
