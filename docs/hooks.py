@@ -34,10 +34,11 @@ def on_post_build(config: Any, **_: Any) -> None:
 
 def options() -> str:
     """A table for each section of the default config: option, default, values and meaning."""
+    from rnn_jax import ClassificationConfig
     from rnn_jax import config as config_lib
 
     sections: dict[str, list[str]] = {}
-    for name, field, value in config_lib.options(config_lib.Config()):
+    for name, field, value in config_lib.options(ClassificationConfig()):
         section, _, option = name.partition(".")
         cells = (f"`{option}`", f"`{value!r}`", values(field), escaped(field.metadata["help"]))
         sections.setdefault(section, []).append(f"| {' | '.join(cells)} |")

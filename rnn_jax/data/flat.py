@@ -51,6 +51,14 @@ class Writer:
         self.tokens += len(ragged.ids)
         self.longest = max(self.longest, int(lengths.max(initial=0)))
 
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Closes the files, whether or not all of them were written."""
+        self._tokens.close()
+        self._index.close()
+
     def close(self) -> dict[str, Any]:
         """Ends the files, on the disk, and returns what `Flat` needs to know of them."""
         for file in (self._tokens, self._index):

@@ -146,26 +146,30 @@ def _write(folder: pathlib.Path, config: DataConfig, classes: tuple[str, ...]) -
         config,
         max_words=max(MAX_WORDS, 4 * config.vocab_size),
     )
-    writers = {name: Writer(folder, name, config.vocab_size) for name in ("train", "validation")}
-    characters = 0
-    for split in parts():
-        for writer, stories in zip(writers.values(), split, strict=True):
-            if config.take:
-                left = min(config.take - writer.stories, len(stories))
-                stories = stories.select(np.arange(left))
-            chosen = stories.text(config.field)
-            if writer is writers["validation"]:
-                characters += sum(map(len, chosen))
-            writer.add(Examples(vectorizer.encode(chosen, config.max_length), stories.labels))
-        if characters > MAX_HELD:
-            raise InputError(
-                f"more than {MAX_HELD} characters would be validated on, since stories repeat "
-                "themselves; give --config.data.validation=test"
-            )
-        wanted = [writer for name, writer in writers.items() if name == "train" or threshold]
-        if config.take and all(writer.stories == config.take for writer in wanted):
-            break
-    content: dict[str, Any] = {name: writer.close() for name, writer in writers.items()}
+    with contextlib.ExitStack() as opened:
+        writers = {
+            name: opened.enter_context(Writer(folder, name, config.vocab_size))
+            for name in ("train", "validation")
+        }
+        characters = 0
+        for split in parts():
+            for writer, stories in zip(writers.values(), split, strict=True):
+                if config.take:
+                    left = min(config.take - writer.stories, len(stories))
+                    stories = stories.select(np.arange(left))
+                chosen = stories.text(config.field)
+                if writer is writers["validation"]:
+                    characters += sum(map(len, chosen))
+                writer.add(Examples(vectorizer.encode(chosen, config.max_length), stories.labels))
+            if characters > MAX_HELD:
+                raise InputError(
+                    f"more than {MAX_HELD} characters would be validated on, since stories repeat "
+                    "themselves; give --config.data.validation=test"
+                )
+            wanted = [writer for name, writer in writers.items() if name == "train" or threshold]
+            if config.take and all(writer.stories == config.take for writer in wanted):
+                break
+        content: dict[str, Any] = {name: writer.close() for name, writer in writers.items()}
     for name, writer in writers.items():
         if not writer.stories and (name == "train" or config.validation == "split"):
             raise InputError(
