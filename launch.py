@@ -168,6 +168,9 @@ def parse(argv: list[str]) -> Command:
     try:
         rest = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
+        place = config.moved.get(error.flagname.removeprefix("no").removeprefix("config."))
+        if place is not None:
+            raise InputError(f"--{error.flagname} is --config.{place} now") from error
         raise InputError(
             f"unknown flag --{error.flagname}{nearest(error.flagname, values)}"
         ) from error
@@ -263,13 +266,6 @@ def explain(error: Exception, mode: str | None) -> tuple[str, int] | None:
             else "the run's config is fixed, so this needs a device with more of it"
         )
         return f"out of memory; {advice}", EXIT_FAILED
-    if isinstance(error, RuntimeError) and "initialize backend" in str(error):
-        wanted = os.environ.get("JAX_PLATFORMS", "")
-        return (
-            f"JAX has no device for JAX_PLATFORMS={wanted!r} here: unset it, or install JAX for "
-            "that device",
-            EXIT_BAD_INPUT,
-        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         where = error.filename or "the run folder"
         return f"cannot write {where} ({error.strerror}); what was saved before stays", EXIT_FAILED
@@ -296,6 +292,7 @@ def run(command: Command) -> int:
     for flag, mode in (("text", "predict"), ("overwrite", "train")):
         if values[flag].present and values.mode != mode:
             raise InputError(f"--{flag} is for --mode={mode}, not --mode={values.mode}")
+    _check_devices()
     workdir = os.path.expanduser(values.workdir or str(pathlib.Path("runs") / values.experiment))
     if values.mode in ("train", "summary"):
         from rnn_jax import tasks
@@ -309,6 +306,24 @@ def run(command: Command) -> int:
     compilation.use_cache()
     compilation.return_memory()
     return (_train if values.mode == "train" else _use)(command, workdir)
+
+
+def _check_devices() -> None:
+    """Raises InputError where JAX was told to use a device that is not there."""
+    import jax
+
+    from rnn_jax.config import InputError
+
+    wanted = os.environ.get("JAX_PLATFORMS")
+    try:
+        jax.devices()
+    except Exception as error:  # JAX raises this and that
+        if not wanted:
+            raise
+        raise InputError(
+            f"JAX has no device for JAX_PLATFORMS={wanted!r} here: unset it, or install JAX for "
+            "that device"
+        ) from error
 
 
 def _check_mode(mode: str, kind: Any, what: str) -> None:

@@ -2,10 +2,16 @@
 
 import io
 import json
+import os
+import pathlib
+import shlex
 import shutil
+import subprocess
 import sys
 
 import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def assert_refused(result, *words):
@@ -80,6 +86,7 @@ def test_summary_has_the_course_s_parameter_counts(launch, experiment, total):
         (["--experiment=bilstm", "--config.model.hidden=many"], ["config.model.hidden", "many"]),
         (["--experiment=bilstm", "--config.model.hidden=-3"], ["at least 1, not -3"]),
         (["--experiment=bilstm", "--config.model.cell=elman"], ["config.model.cell", "gru"]),
+        (["--experiment=bilstm", "--config.train.pack=true"], ["pack is --config.data.pack now"]),
         (["--experiment=bilstm", "--config.data.take=-1"], ["config.data.take", "at least 0"]),
         (["--experiment=bilstm", "--config.optimizer.learning_rate=nan"], ["finite"]),
         (["--experiment=bilstm", "--mode=trian"], ["mode", "train"]),
@@ -326,3 +333,39 @@ def test_other_errors_keep_their_traceback(launch, small, monkeypatch):
     monkeypatch.setattr(train, "run", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         launch("--experiment=masked_rnn", *small)
+
+
+def test_a_platform_that_is_not_there_is_one_line(tmp_path):
+    command = [sys.executable, "launch.py", "--experiment=lstm", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cuda"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 0:
+        pytest.skip("there is a GPU")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "JAX has no device for JAX_PLATFORMS='cuda' here" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_streams_may_be_closed_or_narrow_and_nobody_need_be_at_home(launch, small, tmp_path):
+    code, _, err = launch("--experiment=masked_rnn", *small, "--config.train.epochs=1")
+    assert code == 0, err
+    command = f"{shlex.quote(sys.executable)} launch.py --mode=predict {small[-1]}"
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")
+    }
+    for more, redirect in (
+        ({"PYTHONIOENCODING": "ascii"}, ""),
+        ({"HOME": "/nonexistent"}, ">&- 2>&-"),
+    ):
+        done = subprocess.run(
+            f"{command} --text='Börse läuft' {redirect}", shell=True, cwd=ROOT,
+            env=environment | more, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert bool(json.loads(done.stdout or "{}")) == (not redirect)

@@ -42,7 +42,7 @@ def private_cache() -> pathlib.Path:
     folder = user_cache()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except PermissionError:  # a home in name only
+    except (PermissionError, NotADirectoryError):  # a home in name only
         return _process_cache()
     found = folder.stat()
     if found.st_uid == os.geteuid() and found.st_mode & _OTHERS_WRITE:
