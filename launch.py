@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import importlib
+import importlib.util
 import io
 import itertools
 import json
@@ -18,9 +19,8 @@ import os
 import pathlib
 import signal
 import sys
-import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -70,9 +70,12 @@ def load_experiment(name: str) -> types.ModuleType:
             f"unknown experiment {name!r}{nearest(name, known)} (--list_experiments names them all)"
         )
     try:
-        return importlib.import_module(f"experiments.{name}")
+        module = importlib.import_module(f"experiments.{name}")
     except SyntaxError as error:
         raise InputError(f"{error.filename} cannot be read: {error}") from error
+    if not hasattr(module, "get_config"):
+        raise InputError(f"experiments/{name}.py has no function get_config")
+    return module
 
 
 def extras_of(experiment: types.ModuleType | None):
@@ -201,13 +204,10 @@ def main(argv: list[str]) -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs it raises as well
     mode = None
     try:
-        with _terminable():
-            from rnn_jax.system import interrupts  # imports JAX, which takes seconds
-
-            with interrupts.raising():
-                command = parse(argv)
-                mode = command.values.mode
-                return run(command)
+        with _interrupts().raising():
+            command = parse(argv)
+            mode = command.values.mode
+            return run(command)
     except KeyboardInterrupt as stop:  # while a run goes on, it answers signals itself
         number = stop.args[0] if stop.args else signal.SIGINT
         kept = "; whatever was saved before stays" if mode == "train" else ""
@@ -222,21 +222,16 @@ def main(argv: list[str]) -> int:
         return _fail(*message)
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Lets SIGTERM end the program as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupts() -> types.ModuleType:
+    """`rnn_jax.system.interrupts` without the package: signals are heeded before JAX is imported,
+    which takes seconds, and in whose callbacks an exception may be lost."""
+    name = "rnn_jax.system.interrupts"
+    if name not in sys.modules:
+        file = pathlib.Path(__file__).resolve().parent.joinpath(*name.split(".")).with_suffix(".py")
+        spec = importlib.util.spec_from_file_location(name, file)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 def explain(error: Exception, mode: str | None) -> tuple[str, int] | None:

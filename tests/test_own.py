@@ -173,6 +173,9 @@ def test_one_broken_file_stops_only_its_own_experiment(launch, experiments):
     code, out, err = launch("--experiment=broken")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "experiments/broken.py" in err
+    (experiments / "experiments" / "broken.py").write_text("x = 1\n")
+    code, _, err = launch("--experiment=broken")
+    assert (code, err) == (2, "launch.py: experiments/broken.py has no function get_config\n")
 
 
 def test_a_cell_that_is_not_there_is_refused_before_anything_is_written(launch, tmp_path):
