@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 
 class Reader(NamedTuple):
@@ -298,15 +299,15 @@ def forged_checkpoints(folder: pathlib.Path):
 
 def command_lines(folder: pathlib.Path):
     """Arguments, one a line."""
-    import launch
-    from rnn_jax import Config
+    from rnn_jax import Config, commands
+    from rnn_jax.commands import experiments
 
-    known = launch.experiments()
+    known = experiments.names(ROOT)
     before = set(sys.modules)
 
     def read(raw: bytes) -> Config:
         arguments = raw.decode("utf-8", errors="surrogateescape").split("\n")
-        return launch.parse(["launch.py", *arguments]).config
+        return commands.parse(["launch.py", *arguments], ROOT).config
 
     def check(raw: bytes, value: Config) -> None:
         assert value.experiment in {"", *known}

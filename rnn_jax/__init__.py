@@ -7,6 +7,7 @@ from rnn_jax import interop, train
 from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.cells.wrappers import learnable_initial, zoneout
 from rnn_jax.config import InputError, OptimizerConfig, TrainConfig, replace
+from rnn_jax.data.language.options import LanguageDataConfig
 from rnn_jax.data.options import DataConfig
 from rnn_jax.masking import (
     last_valid,
@@ -15,11 +16,11 @@ from rnn_jax.masking import (
     masked_max,
     masked_mean,
 )
-from rnn_jax.models import ModelConfig, SequenceClassifier
+from rnn_jax.models import LanguageModelConfig, ModelConfig, SequenceClassifier
 from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.predict import Prediction, Predictor, load
-from rnn_jax.tasks import ClassificationConfig
+from rnn_jax.tasks import ClassificationConfig, LanguageConfig
 from rnn_jax.types import Batch, Cell, LSTMState
 from rnn_jax.unrolling import step, unroll
 from rnn_jax.version import __version__
@@ -37,6 +38,9 @@ __all__ = [
     "Head",
     "InputError",
     "LSTMState",
+    "LanguageConfig",
+    "LanguageDataConfig",
+    "LanguageModelConfig",
     "ModelConfig",
     "OptimizerConfig",
     "Prediction",

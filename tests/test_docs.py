@@ -101,9 +101,10 @@ def test_the_commands_are_found():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_have_flags_that_exist(name, monkeypatch):
+    from rnn_jax import commands as program
+
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
-    launch = importlib.import_module("launch")
     for script, *arguments in commands(name):
         text = text_of(script)
         own, after = arguments, []
@@ -118,7 +119,7 @@ def test_commands_have_flags_that_exist(name, monkeypatch):
             for word in after
         ]
         after = [word for word in after if not word.startswith("--config.data.centre")]
-        launch.parse(["launch.py", *after])  # raises what the program would say
+        program.parse(["launch.py", *after], ROOT)  # raises what the program would say
         if 'f"--{field.name}"' in text:  # a flag for each option of the data
             known = {f"--{name}" for name in rnn_jax.DataConfig.__dataclass_fields__}
         else:

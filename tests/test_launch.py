@@ -162,15 +162,19 @@ def test_another_config_or_experiment_is_refused_and_overwrite_begins_anew(
 
 @pytest.mark.parametrize("mode", ["train", "evaluate", "summary"])
 def test_the_process_is_set_up_wherever_something_is_compiled_at_length(launch, monkeypatch, mode):
-    import launch as program
+    from rnn_jax import InputError, train
     from rnn_jax.system import compilation
+    from rnn_jax.train import opened
+
+    def stop(*arguments, **options):
+        raise InputError("far enough")
 
     done = []
     for name in ("use_cache", "return_memory"):
         monkeypatch.setattr(compilation, name, lambda name=name: done.append(name))
-    for name in ("_train", "_use"):
-        monkeypatch.setattr(program, name, lambda *_: 0)
-    assert launch("--experiment=lstm", f"--mode={mode}")[0] == 0
+    monkeypatch.setattr(train, "run", stop)
+    monkeypatch.setattr(opened, "open_run", stop)
+    assert launch("--experiment=lstm", f"--mode={mode}")[0] == (0 if mode == "summary" else 2)
     assert done == ([] if mode == "summary" else ["use_cache", "return_memory"])
 
 
@@ -213,15 +217,15 @@ def test_the_same_text_has_one_answer_whichever_way_it_comes(launch, small, monk
     flags = ["--config.data.tokens=characters", "--config.train.epochs=1"]
     code, _, err = launch("--experiment=masked_rnn", *small, *flags)
     assert code == 0, err
-    import launch as program
     import rnn_jax
+    from rnn_jax.commands import predict
 
     text = "\ufeff  wind and rain \r"
     expected = rnn_jax.load(tmp_path / "run")("wind and rain")._asdict()
     assert rnn_jax.load(tmp_path / "run")(text)._asdict() == expected
     code, out, _ = launch("--mode=predict", small[-1], f"--text={text}")
     assert json.loads(out) == expected
-    monkeypatch.setattr(program, "MAX_LINE", 100)
+    monkeypatch.setattr(predict, "MAX_LINE", 100)
     lines = f"{text}\n{'a' * 250}\n{text}".encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
     code, out, _ = launch("--mode=predict", small[-1])
@@ -286,12 +290,12 @@ def test_a_flag_that_a_mode_would_ignore_is_refused(launch, tmp_path, mode, flag
 
 @pytest.mark.parametrize("mode", ["evaluate", "predict", "summary"])
 def test_ctrl_c_speaks_of_saved_work_only_where_something_is_saved(launch, monkeypatch, mode):
-    import launch as program
+    from rnn_jax import commands
 
-    def stop(*arguments):
+    def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(program, "run", stop)
+    monkeypatch.setattr(commands, "run", stop)
     result = launch("--experiment=bilstm", f"--mode={mode}")
     assert result == (130, "", "launch.py: stopped\n")
 

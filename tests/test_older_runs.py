@@ -42,7 +42,7 @@ def test_a_finished_run_is_used_as_if_written_today(recorded, update):
     expected = json.loads((folder / "predictions.json").read_text())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     run = moved(open_run(folder), {"data.data_dir": str(recorded / "data")})
-    record = evaluate_test(run)
+    record, _ = evaluate_test(run)
     for name in ("loss", "accuracy", "examples", "tokens"):
         assert record[name] == pytest.approx(history(folder)[-1][name], abs=1e-5)
 

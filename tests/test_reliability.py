@@ -186,7 +186,7 @@ def test_evaluation_and_prediction_write_nothing(run):
     files = lambda: {path: path.stat().st_mtime_ns for path in [run, *run.rglob("*")]}
     before = files()
     rnn_jax.load(run)("the cat")
-    assert evaluate_test(open_run(run))["examples"] == 10
+    assert evaluate_test(open_run(run))[0]["examples"] == 10
     assert files() == before  # the folders' times too: they change with every name in them
 
 
@@ -314,14 +314,16 @@ def test_a_run_that_is_killed_in_its_writes_and_terminated_ends_as_one_that_was_
 
 
 def test_sigterm_before_the_training_begins_ends_like_ctrl_c(launch, monkeypatch):
-    import launch as program
+    from rnn_jax import commands
 
     # In a script's background SIGINT is ignored; here it is not, whoever runs the tests.
     found = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
             monkeypatch.setattr(
-                program, "run", lambda *parsed, number=number: os.kill(os.getpid(), number)
+                commands,
+                "run",
+                lambda *parsed, number=number, **options: os.kill(os.getpid(), number),
             )
             before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
             assert launch()[::2] == (code, "launch.py: stopped; whatever was saved before stays\n")

@@ -35,7 +35,7 @@ def test_a_run_counts_every_story_once_an_epoch_and_is_used_like_any_other(
     trained = [record for record in result.history if record["split"] == "train"]
     assert [record["examples"] for record in trained] == [len(data.train)] * 2
     assert result.history[-1]["examples"] == 10
-    tested = evaluate_test(open_run(folder))
+    tested, _ = evaluate_test(open_run(folder))
     assert tested["loss"] == result.history[-1]["loss"]
     assert rnn_jax.load(folder)("the cat").label in ("animals", "weather")
     page = (folder / "report.html").read_bytes()

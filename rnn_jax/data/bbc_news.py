@@ -51,6 +51,15 @@ def read(config: DataConfig) -> tuple[Stories, Stories]:
     return cut(unordered.select(order), TEST_SHARE)
 
 
+def texts() -> list[str]:
+    """The texts of all stories as they are on the disk, those that repeat another one among them.
+
+    Raises:
+      InputError: the installed package lacks the corpus.
+    """
+    return [decode(raw) for name in CLASSES for raw in _files(name)]
+
+
 def decode(raw: bytes) -> str:
     """A file's text: UTF-8, but for one file with a pound sign in Windows-1252."""
     try:

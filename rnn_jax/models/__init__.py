@@ -1,10 +1,13 @@
 """Whole networks, put together from layers; flax modules, and the options that describe them."""
 
 from rnn_jax.models.classifier import ModelConfig, SequenceClassifier, classifier, classifier_rates
+from rnn_jax.models.language_model import LanguageModel, LanguageModelConfig
 from rnn_jax.models.recurrent import CELLS, RecurrentConfig
 
 __all__ = [
     "CELLS",
+    "LanguageModel",
+    "LanguageModelConfig",
     "ModelConfig",
     "RecurrentConfig",
     "SequenceClassifier",

@@ -33,6 +33,13 @@ SEGMENT_POOLINGS = {"mean": segment_mean, "max": segment_max}
 class ModelConfig(RecurrentConfig):
     """A classifier of token sequences."""
 
+    bidirectional: bool = option(False, "read each text in both directions")
+    dropout: float = option(
+        0.0,
+        "share of features dropped: of the tokens' vectors, between layers, before the head",
+        minimum=0.0,
+        below=1.0,
+    )
     embedding_size: int = option(
         64,
         "features of a token's learned vector (0: one-hot tokens go straight into the cell)",
@@ -213,7 +220,9 @@ def classifier(
       InputError: there is no such cell.
     """
     return SequenceClassifier(
-        recurrent=recurrent.stack(config, cells),
+        recurrent=recurrent.stack(
+            config, cells, bidirectional=config.bidirectional, dropout=config.dropout
+        ),
         vocab_size=vocab_size,
         embedding_size=config.embedding_size,
         classes=classes,

@@ -12,11 +12,20 @@ from rnn_jax.config import InputError, Section, nearest, option
 from rnn_jax.nn import layers
 from rnn_jax.types import Cell
 
+
+def _options(config: Any) -> dict[str, Any]:
+    """What of a model section goes into its cells."""
+    return {
+        "initializer": config.initializer,
+        "recurrent_dropout": getattr(config, "recurrent_dropout", 0.0),
+    }
+
+
 # name -> (the config's model section) -> cell. A cell is one function and one row.
 CELLS: dict[str, Callable[[Any], Cell]] = {
-    "simple_rnn": lambda config: cells.simple_rnn(config.hidden, initializer=config.initializer),
-    "lstm": lambda config: cells.lstm(config.hidden, initializer=config.initializer),
-    "gru": lambda config: cells.gru(config.hidden, initializer=config.initializer),
+    "simple_rnn": lambda config: cells.simple_rnn(config.hidden, **_options(config)),
+    "lstm": lambda config: cells.lstm(config.hidden, **_options(config)),
+    "gru": lambda config: cells.gru(config.hidden, **_options(config)),
 }
 
 
@@ -27,7 +36,6 @@ class RecurrentConfig(Section):
     cell: str = option("lstm", f"the recurrent cell: {', '.join(CELLS)}, or the experiment's own")
     hidden: int = option(64, "units of each layer and direction", minimum=1, below=2**20)
     layers: int = option(1, "recurrent layers, one on the other", minimum=1, below=1000)
-    bidirectional: bool = option(False, "read each text in both directions")
     initializer: str = option(
         "keras",
         "how the cell's parameters start: keras (one orthogonal recurrent kernel for all gates), "
@@ -42,9 +50,10 @@ class RecurrentConfig(Section):
         choices=(kernels.AUTO, *kernels.KERNELS),
         fixed=False,  # a run may go on where another one is there; its environment names it
     )
-    dropout: float = option(
+    recurrent_dropout: float = option(
         0.0,
-        "share of features dropped: of the tokens' vectors, between layers, before the head",
+        "share of the hidden state's features dropped where it enters its product, the same at "
+        "each step (the package's own cells)",
         minimum=0.0,
         below=1.0,
     )
@@ -69,15 +78,29 @@ def cell(config: RecurrentConfig, own: Mapping[str, Callable[[Any], Cell]]) -> C
     return known[config.cell](config)
 
 
-def stack(config: RecurrentConfig, own: Mapping[str, Callable[[Any], Cell]]) -> layers.Stacked:
-    """The recurrent layers; `config.kernel` must be one that can run the cell."""
+def stack(
+    config: RecurrentConfig,
+    own: Mapping[str, Callable[[Any], Cell]],
+    *,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    locked: bool = False,
+) -> layers.Stacked:
+    """The recurrent layers; `config.kernel` must be one that can run the cell.
+
+    Args:
+      config: says which cell, and how many layers.
+      own: as for `cell`.
+      bidirectional: whether each layer reads in both directions.
+      dropout, locked: as for `rnn_jax.nn.layers.Stacked`.
+    """
     each = cell(config, own)
 
     def layer() -> layers.Layer:
         rnn = lambda: layers.RNN(each, kernel=config.kernel)
-        return layers.Bidirectional(rnn(), rnn()) if config.bidirectional else rnn()
+        return layers.Bidirectional(rnn(), rnn()) if bidirectional else rnn()
 
-    return layers.Stacked([layer() for _ in range(config.layers)], dropout=config.dropout)
+    return layers.Stacked([layer() for _ in range(config.layers)], dropout=dropout, locked=locked)
 
 
 def choose_kernel(

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from rnn_jax import kernels
 from rnn_jax.kernels import Kernel
-from rnn_jax.nn.noise import dropout, module_rate
+from rnn_jax.nn.noise import dropout, locked_dropout, module_rate
 from rnn_jax.types import Array, Carry, Cell, Direction, Params
 from rnn_jax.unrolling import unroll_directions
 
@@ -249,8 +249,9 @@ class Stacked(Layer):
     residual: each layer but the first adds its inputs to its outputs (the widths must agree).
     skip: each layer but the first reads the stack's inputs beside the outputs below, and the
       outputs of all layers together are the stack's (Graves 2013, https://arxiv.org/abs/1308.0850).
-    dropout: share of the features dropped between layers, each step by itself. The collection
-      "rates" may have another in its place (`rnn_jax.nn.noise.module_rate`).
+    dropout: share of the features dropped between layers. The collection "rates" may have another
+      in its place (`rnn_jax.nn.noise.module_rate`).
+    locked: whether all steps of a row drop the same features; otherwise each step by itself.
 
     >>> import jax
     >>> from rnn_jax.cells import lstm
@@ -264,6 +265,7 @@ class Stacked(Layer):
     residual: bool = False
     skip: bool = False
     dropout: float = 0.0
+    locked: bool = False
 
     def __post_init__(self) -> None:
         self.layers = tuple(self.layers)
@@ -333,7 +335,8 @@ class Stacked(Layer):
 
     def _dropped(self, values: Array, deterministic: bool) -> Array:
         rate = None if deterministic else module_rate(self, "dropout")
-        return values if rate is None else dropout(self.make_rng("dropout"), values, rate)
+        drop = locked_dropout if self.locked else dropout
+        return values if rate is None else drop(self.make_rng("dropout"), values, rate)
 
 
 def _keep_report(layer: nn.Module, report: Any) -> None:

@@ -73,6 +73,30 @@ def dropout(key: PRNGKey, values: Array, rate: float | Array, axes: int | None =
     return jnp.where(keep, values * scale, jnp.zeros((), values.dtype))
 
 
+def locked_dropout(key: PRNGKey, values: Array, rate: float | Array) -> Array:
+    """Variational dropout (Gal and Ghahramani 2016, https://arxiv.org/abs/1512.05287): one mask
+    over the features of each row, the same at all its steps.
+
+    Args:
+      key: of the noise.
+      values: float[batch, time, features].
+      rate: as for `dropout`.
+
+    >>> locked_dropout(jax.random.key(0), jnp.ones((1, 2, 5)), 0.5).tolist()
+    [[[0.0, 2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0, 0.0]]]
+    """
+    batch, _, features = values.shape
+    return values * dropout(key, jnp.ones((batch, 1, features), values.dtype), rate)
+
+
+def embedding_dropout(key: PRNGKey, rows: int, rate: float | Array) -> Array:
+    """Which rows of a table count, and how much: float32[rows, 1], 0 or 1 / (1 - rate).
+
+    A word whose row is dropped is dropped wherever it stands (Gal and Ghahramani 2016).
+    """
+    return dropout(key, jnp.ones((rows, 1)), rate)
+
+
 def _kept(rate: float) -> int:
     """How many of a byte's 256 values are kept."""
     return min(max(round(256 * (1 - rate)), 1), 255)

@@ -105,7 +105,12 @@ def summarize(history: Sequence[Record], best_epoch: int | None = None) -> Run:
     }
     finite = {x: loss for x, loss in losses.items() if loss is not None and math.isfinite(loss)}
     measured = [*(row["validation"] for row in rows.values() if "validation" in row), test]
-    names = dict.fromkeys(name for record in measured for name in record if name not in BOOKKEEPING)
+    names = dict.fromkeys(
+        name
+        for record in measured
+        for name, value in record.items()
+        if name not in BOOKKEEPING and isinstance(value, float | None)  # counts are whole numbers
+    )
     return Run(
         axis=axis,
         rows=rows,

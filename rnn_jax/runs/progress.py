@@ -68,10 +68,20 @@ def _is_finite(value: Any) -> bool:
 
 
 def _is_record(record: Any) -> bool:
-    """Whether it is an object of plain values with step, epoch and split."""
+    """Whether it is an object of plain values with step, epoch and split, and perhaps texts under
+    "shown"."""
     return (
         isinstance(record, dict)
-        and all(value is None or type(value) in (int, float, str) for value in record.values())
+        and all(
+            value is None
+            or type(value) in (int, float, str)
+            or (name == "shown" and _is_texts(value))
+            for name, value in record.items()
+        )
         and all(type(record.get(name)) is int for name in ("step", "epoch"))
         and isinstance(record.get("split"), str)
     )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(text) is str for text in value.values())

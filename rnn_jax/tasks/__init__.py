@@ -12,16 +12,21 @@ from typing import Any, NamedTuple
 from rnn_jax import config as config_lib
 from rnn_jax.config import Config, InputError, nearest
 from rnn_jax.runs.identity import Reader
-from rnn_jax.tasks import classification
+from rnn_jax.tasks import classification, language_model
 from rnn_jax.tasks.base import NOTHING, Cells, Data, Facts, Kind, Resolved, Task, Trained
 from rnn_jax.tasks.classification import ClassificationConfig
+from rnn_jax.tasks.language_model import LanguageConfig
 
 __all__ = [
     "DEFAULT", "NO_EXTRAS", "TASKS", "ClassificationConfig", "Data", "Extras", "Facts", "Kind",
+    "LanguageConfig",
     "Resolved", "Task", "Trained", "default_config", "kind_of", "make", "reader", "resolve",
 ]  # fmt: skip
 
-TASKS: dict[str, Kind] = {"classification": classification.kind()}
+TASKS: dict[str, Kind] = {
+    "classification": classification.kind(),
+    "language_model": language_model.kind(),
+}
 DEFAULT = "classification"  # the task of configs that do not name one: those of 0.1
 
 

@@ -142,6 +142,21 @@ def choose_nothing(
     return Resolved(config, {})
 
 
+class Tested(NamedTuple):
+    """What a run's report is made of.
+
+    outputs: [examples, ...], what `evaluate` said of the test split, in the examples' order.
+    data: the run's.
+    params: the best parameters.
+    history: the records of metrics.jsonl.
+    """
+
+    outputs: np.ndarray
+    data: Data
+    params: Params
+    history: Sequence[Record]
+
+
 class Trained(NamedTuple):
     """A run's best parameters, and what is needed to use them.
 
@@ -211,9 +226,13 @@ class Task(NamedTuple):
       are no constants of a compiled program.
     tables: parameters that may be given in part; None if there are none.
     flow: names at the top of the parameters' tree, in the order in which data flows through them.
-    counts: those sums that are shown as they are; "examples" is one of them.
-    sections: `(outputs, test) -> report sections`; outputs as `evaluate` gave them, in the order of
-      the split's examples.
+    counts: those sums that are shown as they are.
+    unit: that one of them by which speed is measured.
+    headline: the means that stand in an epoch's line; all if there are none.
+    details: `(outputs, test) -> lines`, what `--mode=evaluate` prints above the result.
+    shown: `(params, remembered) -> texts by name`, what is shown of each epoch, kept in its
+      validation record as "shown"; None for nothing.
+    sections: `(tested) -> report sections`.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -233,7 +252,13 @@ class Task(NamedTuple):
     tables: Tables | None = None
     flow: tuple[str, ...] = ()
     counts: tuple[str, ...] = ("examples",)
-    sections: Callable[[np.ndarray, Any], list[Any]] = lambda outputs, test: []
+    unit: str = "examples"
+    headline: tuple[str, ...] = ()
+    details: Callable[[np.ndarray, Any], Sequence[str]] = lambda outputs, test: ()
+    shown: Callable[[Params, Mapping[str, str]], dict[str, str] | None] = (
+        lambda params, remembered: None
+    )
+    sections: Callable[[Tested], list[Any]] = lambda tested: []
 
 
 @programs.shared

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rnn_jax import models, report
 from rnn_jax.config import Config, InputError
@@ -17,7 +16,7 @@ from rnn_jax.data import batching, epochs, packing, preparation, sources
 from rnn_jax.data.epochs import Pass
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.text import Vectorizer
-from rnn_jax.models import ModelConfig, recurrent
+from rnn_jax.models import ModelConfig
 from rnn_jax.optim.tables import Tables
 from rnn_jax.tasks import metrics
 from rnn_jax.tasks.base import (
@@ -29,8 +28,10 @@ from rnn_jax.tasks.base import (
     Resolved,
     Say,
     Task,
+    Tested,
     choose_nothing,
 )
+from rnn_jax.tasks.kernel import resolve_kernel
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.tasks.predictor import Predictor
 from rnn_jax.types import Array, Batch, Params, PRNGKey
@@ -111,17 +112,6 @@ def _read_facts(values: Any) -> Facts:
     return {"classes": tuple(names)}
 
 
-def resolve_kernel(
-    config: ClassificationConfig, cells: Cells, environment: Mapping[str, Any], strict: bool
-) -> Resolved:
-    """`Kind.resolve` of a network of recurrent layers: its kernel is chosen."""
-    before = environment.get("kernel")
-    kernel, reason = recurrent.choose_kernel(config.model, cells, before, strict)
-    model = dataclasses.replace(config.model, kernel=kernel.name)
-    said = f"kernel: {kernel.name} ({reason})" if reason else f"kernel: {kernel.name}"
-    return Resolved(dataclasses.replace(config, model=model), {"kernel": kernel.name}, (said,))
-
-
 def _task(
     config: ClassificationConfig,
     facts: Facts,
@@ -199,8 +189,11 @@ def _task(
             f"({config.data.source}, {record['examples']} examples)"
         )
 
-    def sections(outputs: np.ndarray, test: Pass) -> list[Any]:
-        return report.classification_sections(test.stories.labels, outputs, test.texts, classes)
+    def sections(tested: Tested) -> list[Any]:
+        test: Any = tested.data.test
+        return report.classification_sections(
+            test.stories.labels, tested.outputs, test.texts, classes
+        )
 
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,12 +59,14 @@ def evaluate_split(
     return task.means(found) | counts | {"seconds": seconds}, np.stack(outputs)
 
 
-def evaluate_test(run: Trained) -> dict[str, Any]:
-    """The record of a pass of a trained run over its data's test split.
+def evaluate_test(run: Trained) -> tuple[dict[str, Any], Sequence[str]]:
+    """The record of a pass of a trained run over its data's test split, and what there is to say
+    besides.
 
     Raises:
       InputError: the data cannot be had, or is not the run's.
     """
     split = run.task.test(run.remembered)
-    figures, _ = evaluate_split(run.task, run.params, split, title="test")
-    return {"step": run.step, "epoch": run.epoch, "split": "test"} | figures
+    figures, outputs = evaluate_split(run.task, run.params, split, title="test")
+    record = {"step": run.step, "epoch": run.epoch, "split": "test"} | figures
+    return record, run.task.details(outputs, split)

@@ -33,7 +33,7 @@ from rnn_jax.system import files, interrupts
 from rnn_jax.system.display import Display, of_the_caller
 from rnn_jax.system.interrupts import Interrupted, Request
 from rnn_jax.tasks import Extras, Kind
-from rnn_jax.tasks.base import NOTHING, Cells, Data, Epochs, Pass, Task, Window
+from rnn_jax.tasks.base import NOTHING, Cells, Data, Epochs, Pass, Task, Tested, Window
 from rnn_jax.train import failures, numerics, outcome, steps
 from rnn_jax.train import plan as plan_lib
 from rnn_jax.train.evaluate import evaluate_split
@@ -133,9 +133,9 @@ def run(
         ):
             session = Session(claimed.folder, saved, scalars, display, request)
             standing, outputs = _until_tested(plan, session, standing)
-            outcome.write_report(
-                config, claimed.folder, now, task, data.test, standing.progress, outputs
-            )
+            progress = standing.progress
+            tested = Tested(outputs, data, standing.best, progress.history)
+            outcome.write_report(config, claimed.folder, now, task, tested, progress)
             standing = _with_progress(standing, finished=True)
             _save(plan, session, standing)
             saved.wait()
@@ -201,12 +201,17 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
             standing = _with_progress(
                 standing, best_epoch=standing.progress.epoch + 1, best_loss=validated["loss"]
             )
+        shown = plan.task.shown(standing.state.params, plan.data.remembered)
+        if shown is not None:
+            validated |= {"shown": shown}
         standing = _recorded(session, _recorded(session, standing, trained), validated)
         standing = _with_progress(standing, epoch=standing.progress.epoch + 1, batch=0, seconds=0.0)
         standing = standing._replace(state=steps.begin_epoch(plan.task, standing.state))
         if session.checkpoints.affordable(SHARE):
             _save(plan, session, standing)
-        session.display.line(outcome.epoch_line(config.epochs, trained, validated, better))
+        session.display.line(
+            outcome.epoch_line(plan.task, config.epochs, trained, validated, better)
+        )
     if standing.best is None:  # no validation loss was a number
         standing = standing._replace(best=standing.state.params)
     tested, outputs = _measure(plan, session, standing, "test")

@@ -6,7 +6,6 @@ import pathlib
 from typing import Any
 
 import jax
-import numpy as np
 
 from rnn_jax import config as config_lib
 from rnn_jax import report
@@ -17,7 +16,7 @@ from rnn_jax.runs.folder import REPORT, Claim
 from rnn_jax.runs.progress import Progress
 from rnn_jax.system import files
 from rnn_jax.system.display import Display
-from rnn_jax.tasks.base import Pass, Task
+from rnn_jax.tasks.base import Task, Tested
 from rnn_jax.train.evaluate import evaluate_split
 from rnn_jax.types import Params
 
@@ -27,9 +26,8 @@ def write_report(
     folder: pathlib.Path,
     environment: dict[str, Any],
     task: Task,
-    test: Pass,
+    tested: Tested,
     progress: Progress,
-    outputs: np.ndarray,
 ) -> None:
     """Writes report.html.
 
@@ -38,9 +36,8 @@ def write_report(
       folder: the run's.
       environment: where its last steps were taken.
       task: what it learned.
-      test: the test split.
+      tested: what it found.
       progress: where it ended.
-      outputs: [examples, ...], what the best parameters say of the test split.
     """
     params = jax.eval_shape(task.init, jax.random.key(0))
     report.write(
@@ -51,7 +48,7 @@ def write_report(
         environment=environment,
         history=progress.history,
         parameters=summary.rows(params, task.flow),
-        sections=task.sections(outputs, test),
+        sections=task.sections(tested),
         best_epoch=progress.best_epoch or None,
         stopped_early=progress.epoch < config.train.epochs,
     )
@@ -76,27 +73,28 @@ def complete(config: Config, claimed: Claim, task: Task, best: Params, display: 
         display.line(f"{REPORT} is missing and cannot be made anew: {error}")
         return
     _, outputs = evaluate_split(task, best, data.test, title="test", display=display)
-    write_report(
-        config, folder, identity.last_environment, task, data.test, found.progress, outputs
-    )
+    tested = Tested(outputs, data, best, found.progress.history)
+    write_report(config, folder, identity.last_environment, task, tested, found.progress)
 
 
 def epoch_line(
-    epochs: int, trained: dict[str, Any], validated: dict[str, Any], better: bool
+    task: Task, epochs: int, trained: dict[str, Any], validated: dict[str, Any], better: bool
 ) -> str:
     """An epoch's figures in a line.
 
     Args:
+      task: says which are shown, and what is counted.
       epochs: how many there are, at most.
       trained, validated: the epoch's records.
       better: whether the validation loss is the lowest so far.
     """
     names = [name for name, value in validated.items() if records.is_figure(name, value)]
+    names = [name for name in names if not task.headline or name in task.headline]
     figures = lambda record: " ".join(f"{name} {record[name]:.4f}" for name in names)
     gap = validated["loss"] - trained["loss"]
     return (
         f"epoch {trained['epoch']}/{epochs}  train {figures(trained)}  "
         f"validation {figures(validated)}  gap {gap:+.4f}  "
         f"gradient norm {trained['gradient_norm']:.2f}  "
-        f"{trained['examples'] / trained['seconds']:.0f} examples/s{'  best' if better else ''}"
+        f"{trained[task.unit] / trained['seconds']:.0f} {task.unit}/s{'  best' if better else ''}"
     )

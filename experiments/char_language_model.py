@@ -1,0 +1,19 @@
+"""Guesses the next character of BBC stories."""
+
+from rnn_jax import (
+    LanguageConfig,
+    LanguageDataConfig,
+    LanguageModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+
+
+def get_config() -> LanguageConfig:
+    return LanguageConfig(
+        experiment="char_language_model",
+        data=LanguageDataConfig(tokens="characters", lowercase=False, vocab_size=256, window=128),
+        model=LanguageModelConfig(hidden=256, embedding_size=0, tied=False),
+        optimizer=OptimizerConfig(learning_rate=4e-3, schedule="cosine", clip_norm=1.0),
+        train=TrainConfig(epochs=2, batch_size=64, patience=0, steps_per_call=4),
+    )

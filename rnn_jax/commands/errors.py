@@ -1,0 +1,42 @@
+"""Errors that a user can do something about: one line and the exit code."""
+
+from __future__ import annotations
+
+import errno
+
+import jax
+
+from rnn_jax.commands.base import Mode
+from rnn_jax.config import InputError
+from rnn_jax.train import RunError
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+
+
+def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
+    """One line and the exit code for an error that a user can do something about, or None.
+
+    Args:
+      error: what was raised.
+      mode: in which mode; None while flags are read.
+    """
+    if isinstance(error, InputError):
+        return str(error), EXIT_BAD_INPUT
+    if isinstance(error, RunError):
+        return str(error), EXIT_FAILED
+    out_of_memory = isinstance(error, jax.errors.JaxRuntimeError) and (
+        "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
+    )
+    if out_of_memory or isinstance(error, MemoryError):
+        advice = (
+            "try a smaller --config.train.batch_size, then --config.data.max_length "
+            "or --config.data.vocab_size"
+            if mode and mode.needs == "experiment"
+            else "the run's config is fixed, so this needs a device with more of it"
+        )
+        return f"out of memory; {advice}", EXIT_FAILED
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        where = error.filename or "the run folder"
+        return f"cannot write {where} ({error.strerror}); what was saved before stays", EXIT_FAILED
+    return None

@@ -1,0 +1,44 @@
+"""`--mode=train`: trains, evaluates, reports."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+from rnn_jax import train
+from rnn_jax.commands.base import Command, Flag, Mode
+from rnn_jax.system import display, interrupts
+
+
+def _run(command: Command) -> int:
+    try:
+        result = train.run(
+            command.config,
+            command.workdir,
+            overwrite=command.values.overwrite,
+            display=display.Display(),
+            deferred=interrupts.deferred_or_exit,
+            **command.extras._asdict(),
+        )
+    except interrupts.Interrupted as interrupted:
+        # stdout's last line is the result's; this is none.
+        print(
+            f"{interrupted}; everything is saved in {command.workdir}: "
+            "the same command (without --overwrite) continues from here",
+            file=sys.stderr,
+        )
+        return 128 + interrupted.signal
+    report = pathlib.Path(command.workdir) / "report.html"
+    if report.exists():  # a finished run's cannot be made anew without its data
+        print(f"report: {report}")
+    print(result.line)
+    return 0
+
+
+MODE = Mode(
+    name="train",
+    needs="experiment",
+    run=_run,
+    flags=(Flag("overwrite", bool, False, "begin anew in a folder that holds a run"),),
+    saves=True,
+)

@@ -1,0 +1,1 @@
+"""Running text, as language models read it: stories become streams of tokens, streams windows."""

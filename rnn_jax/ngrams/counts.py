@@ -1,0 +1,116 @@
+"""Counts of n-grams, one table for each order.
+
+A gram of order n is the pair of its context, a gram of order n - 1, and its last token; its number
+is its place among the sorted pairs. So grams of any order are found by one binary search in
+numbers that fit into 64 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+UNSEEN = -1  # the number of a gram that never came
+
+
+class Order(NamedTuple):
+    """The grams of one order.
+
+    keys: int64[grams], sorted; the number of the context among its order's grams, times the size
+      of the vocabulary, plus the last token. The one gram of order 0 is the empty one, number 0.
+    counts: int64[grams], how often each came; below the highest order, after how many different
+      tokens, but for grams that begin with an end, which nothing stands before.
+    totals: int64[contexts]; for each gram of the order below, the sum of the counts of what came
+      after it.
+    kinds: int64[contexts, 3]; how many different tokens came once, twice, three times or more.
+    """
+
+    keys: np.ndarray
+    counts: np.ndarray
+    totals: np.ndarray
+    kinds: np.ndarray
+
+
+class Places(NamedTuple):
+    """What is known of the tokens of some stories, by order.
+
+    counts: int64[orders, tokens], of the gram that ends at each token; 0 for one that never came.
+    totals: int64[orders, tokens], as `Order.totals`, of its context.
+    kinds: int64[orders, tokens, 3], likewise.
+    """
+
+    counts: np.ndarray
+    totals: np.ndarray
+    kinds: np.ndarray
+
+
+def count(
+    stories: Sequence[np.ndarray], order: int, vocab_size: int, end: int
+) -> tuple[Order, ...]:
+    """Counts the grams of all orders up to `order`, the first of order 1."""
+    tokens, inside = padded(stories, order, end)
+    numbers = np.zeros(len(tokens), np.int64)  # of the gram of the order below that ends there
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for _ in range(order):
+        keys = _before(numbers) * vocab_size + tokens
+        table, first, numbers = np.unique(keys, return_index=True, return_inverse=True)
+        found.append((table, first, numbers))
+    orders = []
+    for n in range(1, order + 1):
+        table, first, numbers = found[n - 1]
+        # Only grams that end at a token of a story count; padding's have numbers, and no counts.
+        counts = np.bincount(numbers[inside], minlength=len(table))
+        if n < order:
+            longer, place, _ = found[n]
+            real = np.bincount(found[n][2][inside], minlength=len(longer)) > 0
+            after = np.bincount(numbers[place[real]], minlength=len(table))
+            begins = tokens[first - n + 1] == end
+            counts = np.where(begins & (n > 1), counts, after)
+        below = len(found[n - 2][0]) if n > 1 else 1
+        contexts, some = table // vocab_size, counts > 0
+        kinds = [
+            np.bincount(contexts[some & held], minlength=below)
+            for held in (counts == 1, counts == 2, counts >= 3)
+        ]
+        totals = np.bincount(contexts, weights=counts, minlength=below).astype(np.int64)
+        orders.append(Order(table, counts, totals, np.stack(kinds, axis=1)))
+    return tuple(orders)
+
+
+def look_up(
+    orders: Sequence[Order], stories: Sequence[np.ndarray], vocab_size: int, end: int
+) -> Places:
+    """What is known of each token of some stories, one after the other."""
+    tokens, inside = padded(stories, len(orders), end)
+    numbers = np.zeros(len(tokens), np.int64)
+    counts, totals, kinds = [], [], []
+    for each in orders:
+        contexts = _before(numbers)
+        seen = contexts != UNSEEN
+        keys = np.where(seen, contexts * vocab_size + tokens, -1)
+        place = np.minimum(np.searchsorted(each.keys, keys), len(each.keys) - 1)
+        known = each.keys[place] == keys
+        numbers = np.where(known, place, UNSEEN)
+        counts.append(np.where(known, each.counts[place], 0)[inside])
+        totals.append(np.where(seen, each.totals[contexts], 0)[inside])
+        kinds.append(np.where(seen[:, None], each.kinds[contexts], 0)[inside])
+    return Places(np.stack(counts), np.stack(totals), np.stack(kinds))
+
+
+def padded(stories: Sequence[np.ndarray], order: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """All stories' tokens with `order` ends before each, int64[n], and which are the stories'."""
+    ends = np.full(order, end)
+    parts = [part for story in stories for part in (ends, story)]
+    inside = [np.full(len(part), part is not ends) for part in parts]
+    none = np.zeros(0, np.int64)
+    return (
+        np.concatenate([none, *parts]).astype(np.int64),
+        np.concatenate([none.astype(bool), *inside]),
+    )
+
+
+def _before(numbers: np.ndarray) -> np.ndarray:
+    """For each place the number at the place before; 0 at the first."""
+    return np.concatenate([numbers[:1] * 0, numbers[:-1]])

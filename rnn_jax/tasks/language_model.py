@@ -1,0 +1,279 @@
+"""Language modelling: guess the next token of a text, learned with softmax cross-entropy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.config import Config, InputError
+from rnn_jax.data import batching
+from rnn_jax.data.language import preparation, windows
+from rnn_jax.data.language.options import LanguageDataConfig
+from rnn_jax.data.language.vocabulary import END, Vocabulary
+from rnn_jax.data.language.windows import TextBatch, TextEpochs
+from rnn_jax.data.text import PADDING, UNKNOWN
+from rnn_jax.models import LanguageModelConfig
+from rnn_jax.models.language_model import (
+    Read,
+    Readout,
+    language_model,
+    language_model_rates,
+    readout,
+)
+from rnn_jax.nn import cross_entropy
+from rnn_jax.tasks import language_report
+from rnn_jax.tasks.base import MODES, Cells, Data, Facts, Kind, Record, Say, Task
+from rnn_jax.tasks.kernel import resolve_kernel
+from rnn_jax.tasks.metrics import Sums
+from rnn_jax.tasks.writer import Network, Writer
+from rnn_jax.types import AnyArray, Array, Carry, Params, PRNGKey
+
+VOCABULARY = "vocabulary.json"
+_NEVER = -1e9  # a logit of what cannot come
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageConfig(Config):
+    """An experiment that learns what comes next in a text."""
+
+    task: ClassVar[str] = "language_model"
+
+    data: LanguageDataConfig = LanguageDataConfig()
+    model: LanguageModelConfig = LanguageModelConfig()
+
+
+def kind() -> Kind:
+    """The kind of task that models language."""
+    return Kind(
+        config=LanguageConfig,
+        noun="a language model",
+        facts=_facts,
+        read_facts=_read_facts,
+        make=_task,
+        resolve=resolve_kernel,
+        remembers=(VOCABULARY,),
+        modes=(*MODES, "generate"),
+    )
+
+
+def _facts(config: LanguageConfig) -> Facts:
+    return {"vocab_size": preparation.vocab_size(config.data)}
+
+
+def _read_facts(values: Any) -> Facts:
+    if not isinstance(values, dict) or set(values) != {"vocab_size"}:
+        raise ValueError("expected a JSON object with vocab_size")
+    if type(values["vocab_size"]) is not int or values["vocab_size"] < 1:
+        raise ValueError("vocab_size is no whole number of at least 1")
+    return values
+
+
+def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
+    rates, penalties = language_model_rates(config.model), _penalties(config.model)
+    # Rates are arguments of the loss: models that differ in nothing else are the same.
+    plain = dataclasses.replace(
+        config.model,
+        input_dropout=0.0,
+        hidden_dropout=0.0,
+        output_dropout=0.0,
+        embedding_dropout=0.0,
+    )
+    module = language_model(plain, facts["vocab_size"], cells)
+    candidates = config.model.sampled
+    rows, time, resets = config.train.batch_size, config.data.window, config.data.carry == "story"
+
+    def init(key: PRNGKey) -> Params:
+        return module.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+    def read(
+        params: Params, carry: Carry, inputs: AnyArray, rates: Any = None, **noise: Any
+    ) -> Read:
+        variables = {"params": params} if rates is None else {"params": params, "rates": rates}
+        starts = inputs == END if resets else None
+        found = module.apply(variables, inputs, initial=carry, resets=starts, **noise)
+        assert isinstance(found, Read)  # flax returns a pair only where a collection is mutable
+        return found
+
+    def head(params: Params) -> Readout:
+        table, bias = readout(params)
+        return Readout(table, bias.at[PADDING].set(_NEVER))
+
+    def loss(
+        params: Params, carry: Carry, batch: TextBatch, key: PRNGKey, rates: Any
+    ) -> tuple[Array, tuple[Carry, Sums]]:
+        noise, penalties = rates
+        key, drawn = jax.random.split(key)
+        found = read(params, carry, batch.inputs, noise, deterministic=False, rngs={"dropout": key})
+        counted = (jnp.asarray(batch.targets) != PADDING).astype(jnp.float32)
+        asked = (found.features, *head(params), batch.targets, counted)
+        if candidates:
+            total = cross_entropy.sampled_loss(drawn, *asked, candidates=candidates)
+        else:
+            total = cross_entropy.weighted_loss(*asked)
+        mean = total / jnp.maximum(jnp.sum(counted), 1)
+        activation, slowness = penalties
+        if activation is not None:
+            mean += activation * jnp.mean(jnp.square(found.dropped))
+        if slowness is not None:
+            steps = found.outputs[:, 1:] - found.outputs[:, :-1]
+            mean += slowness * jnp.mean(jnp.square(steps))
+        return mean, (found.carry, _sums(total, batch))
+
+    def evaluate(params: Params, carry: Carry, batch: TextBatch) -> tuple[Carry, Sums, Array]:
+        found = read(params, carry, batch.inputs)
+        said = cross_entropy.token_statistics(found.features, *head(params), batch.targets)
+        counted = jnp.asarray(batch.targets) != PADDING
+        losses = jnp.where(counted, said.losses, 0)
+        outputs = jnp.stack([losses, said.largest, said.hit.astype(jnp.float32)], axis=-1)
+        return found.carry, _sums(jnp.sum(losses), batch), outputs
+
+    def initial_carry() -> Carry:
+        shapes = jax.eval_shape(
+            lambda key: read(init(key), None, jnp.zeros((rows, 1), jnp.int32)).carry,
+            jax.random.key(0),
+        )
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def prepare(say: Say, remembered: Mapping[str, str] | None) -> Data:
+        vocabulary = _vocabulary(remembered) if remembered else None
+        found = preparation.prepare(config.data, vocabulary, say)
+        _check_length(config, len(found.train))
+        words = found.vocabulary.words
+        return Data(
+            digest=preparation.digest(found),
+            remembered={VOCABULARY: found.vocabulary.to_json()},
+            epochs=TextEpochs(found.train, time, batching.dealing(config.train), words),
+            validation=windows.single_pass(found.validation, rows, time, words),
+            test=windows.single_pass(found.test, rows, time, words),
+        )
+
+    def test(remembered: Mapping[str, str]) -> windows.TextPass:
+        vocabulary = _vocabulary(remembered)
+        stream = preparation.test_stream(config.data, vocabulary)
+        return windows.single_pass(stream, rows, time, vocabulary.words)
+
+    def result(record: Record) -> str:
+        return (
+            f"test perplexity {record['perplexity']:.2f}  "
+            f"bits/character {record['bits_per_character']:.3f}  "
+            f"({config.data.source}, {record['tokens']} tokens)"
+        )
+
+    network = Network(read, head)
+    return Task(
+        key=_key(module, resets, rows, candidates),
+        facts=facts,
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        initial_carry=initial_carry,
+        rates=(rates, penalties),
+        sums=jax.eval_shape(_sums, jnp.float32(0), windows.TextBatch(*_like(rows, time))),
+        means=means,
+        flow=("embedding", "recurrent", "projection", "head", "bias"),
+        counts=("tokens", "unknown"),
+        unit="tokens",
+        headline=("perplexity",),
+        prepare=prepare,
+        test=test,
+        result=result,
+        details=language_report.lines,
+        sections=lambda tested: language_report.sections(
+            tested,
+            _vocabulary(tested.data.remembered),
+            config.data,
+            np.asarray(tested.params["embedding"]) if "embedding" in tested.params else None,
+        ),
+        shown=lambda params, remembered: language_report.samples(
+            Writer(network, params, _vocabulary(remembered))
+        ),
+        predictor=lambda trained: Writer(
+            network, trained.params, _vocabulary(trained.remembered), trained
+        ),
+        answer=lambda predictor, text: predictor(text)._asdict(),
+    )
+
+
+def means(sums: Mapping[str, Any]) -> dict[str, float]:
+    """What the sums say: the loss per token in nats, its perplexity, and bits per character of the
+    text, where an unknown token costs what it takes to spell it besides; NaN without tokens."""
+    tokens, characters = int(sums["tokens"]), float(sums["characters"])
+    if not tokens:
+        return dict.fromkeys(("loss", "perplexity", "bits_per_character"), math.nan)
+    loss = float(sums["loss"]) / tokens
+    bits = float(sums["loss"]) / math.log(2) + float(sums["spelling"])
+    return {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700.0)),
+        "bits_per_character": bits / max(characters, 1),
+    }
+
+
+def _sums(loss: Array, batch: TextBatch) -> Sums:
+    """The sums of a batch whose tokens' losses sum up to `loss`."""
+    targets = jnp.asarray(batch.targets)
+    count = lambda flags: jnp.sum(flags, dtype=jnp.int32)
+    return {
+        "loss": loss,
+        "tokens": count(targets != PADDING),
+        "unknown": count(targets == UNKNOWN),
+        "examples": count(jnp.any(targets != PADDING, axis=-1)),
+        "characters": jnp.sum(batch.characters, dtype=jnp.int32),
+        "spelling": jnp.sum(batch.spelling),
+    }
+
+
+def _like(rows: int, time: int) -> tuple[Any, ...]:
+    """Shapes of a batch's arrays."""
+    whole, row = (rows, time), (rows,)
+    return (
+        jax.ShapeDtypeStruct(whole, jnp.int32),
+        jax.ShapeDtypeStruct(whole, jnp.int32),
+        jax.ShapeDtypeStruct(row, jnp.int32),
+        jax.ShapeDtypeStruct(row, jnp.float32),
+    )
+
+
+def _penalties(config: LanguageModelConfig) -> tuple[np.float32 | None, np.float32 | None]:
+    some = lambda value: np.float32(value) if value else None
+    return some(config.activation_penalty), some(config.slowness_penalty)
+
+
+def _key(module: Any, *rest: Any) -> Any:
+    """What two tasks have in common that compute the same; None for a module without a hash."""
+    try:
+        hash(module)
+    except TypeError:
+        return None
+    return module, *rest
+
+
+def _check_length(config: LanguageConfig, tokens: int) -> None:
+    """Raises InputError if a window is longer than the rows that the text makes."""
+    rows, time = config.train.batch_size, config.data.window
+    if tokens < rows * time:
+        raise InputError(
+            f"the training text has {tokens} tokens, {tokens // rows} for each of "
+            f"--config.train.batch_size={rows} rows, fewer than --config.data.window={time}: give "
+            "a smaller window or batch"
+        )
+
+
+def _vocabulary(remembered: Mapping[str, str]) -> Vocabulary:
+    """The vocabulary that a run remembers.
+
+    Raises:
+      InputError: there is none, or it is damaged.
+    """
+    if VOCABULARY not in remembered:
+        raise InputError(f"the run's {VOCABULARY} is missing")
+    try:
+        return Vocabulary.from_json(remembered[VOCABULARY])
+    except InputError as error:
+        raise InputError(f"the run's {VOCABULARY} cannot be used: {error}") from error

@@ -1,0 +1,323 @@
+"""What a trained language model says of texts, and the texts that it writes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax import sampling
+from rnn_jax.data.language.tokens import Joiner, normal
+from rnn_jax.data.language.vocabulary import END, Vocabulary
+from rnn_jax.data.text import PADDING, UNKNOWN, plain
+from rnn_jax.models.language_model import Read, Readout
+from rnn_jax.sampling import Sampling
+from rnn_jax.types import Array, Carry, Params, PRNGKey
+
+CHUNK = 32  # tokens of a call; what is written can be shown after each
+LONGEST = 1024  # tokens of a text that are read in one call
+LIKELY = 10  # tokens that are shown of a distribution
+
+
+class Network(NamedTuple):
+    """A language model, as functions.
+
+    read: `(params, carry, tokens int32[batch, time]) -> Read`, without noise.
+    head: `(params) -> Readout`.
+    """
+
+    read: Callable[..., Read]
+    head: Callable[[Params], Readout]
+
+
+class Guess(NamedTuple):
+    """What a language model says of a text.
+
+    next: the likeliest tokens after it, with their probabilities.
+    perplexity: of its tokens, by their probabilities after what stands before each.
+    tokens: the text's tokens with those probabilities.
+    unknown: the words of the text that the model does not know.
+    """
+
+    next: dict[str, float]
+    perplexity: float
+    tokens: list[tuple[str, float]]
+    unknown: list[str]
+
+
+class Writer:
+    """A trained language model: `writer(text)` guesses, `writer.generate(prompt)` writes.
+
+    Attributes:
+      network: the model.
+      params: its parameters.
+      vocabulary: its tokens.
+      run: config, task and parameters of its run, if it is of one.
+    """
+
+    def __init__(self, network: Network, params: Params, vocabulary: Vocabulary, run: Any = None):
+        self.network, self.params, self.vocabulary = network, params, vocabulary
+        self.run = run
+
+    def __repr__(self) -> str:
+        name = repr(self.run.config.experiment) if self.run else "a model"
+        return f"Writer({name}, {len(self.vocabulary)} {self.vocabulary.kind})"
+
+    def __call__(self, text: str) -> Guess:
+        """How likely a text is, token by token, and what comes next.
+
+        Raises:
+          ValueError: `text` is no string, or has no token.
+        """
+        ids, unknown = self.read(text)
+        if not len(ids):
+            raise ValueError("text must have a token at least, got none")
+        logs: list[np.ndarray] = []
+        shares: Any = ()
+        carry, before = None, END
+        for start in range(0, len(ids), LONGEST):
+            targets = ids[start : start + LONGEST]
+            count = len(targets)
+            inputs = np.concatenate([[before], targets]).astype(np.int32)
+            # A power of two of steps, so that few programs are compiled.
+            width = 1 << max(count - 1, 31).bit_length()
+            padded = np.full((1, width), END, np.int32)
+            padded[0, :count] = inputs[:count]
+            carry, chosen, shares = _reader(self.network)(
+                self.params, carry, padded, np.pad(targets, (0, width - count))[None], count,
+                inputs[-1],
+            )  # fmt: skip
+            logs.append(np.asarray(chosen)[0, :count])
+            before = int(inputs[-1])
+        chances = np.concatenate(logs).astype(np.float64)
+        shares = np.asarray(shares, np.float64)
+        likely = np.argsort(-shares, kind="stable")[:LIKELY]
+        shown = [self.vocabulary.words[index] for index in ids]
+        return Guess(
+            {self.vocabulary.words[index]: float(shares[index]) for index in likely},
+            float(np.exp(min(-chances.mean(), 700.0))),
+            list(zip(shown, np.exp(chances).tolist(), strict=True)),
+            unknown,
+        )
+
+    def read(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """A text's ids, int32[tokens], and those of its words that are unknown.
+
+        Raises:
+          ValueError: `text` is no string.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"text must be a string, got {text!r:.60}")
+        shown = normal(plain(text))
+        ids = self.vocabulary.encode(shown).ids
+        pieces = self.vocabulary.split(shown)
+        missing = (pieces[place] for place in np.flatnonzero(ids == UNKNOWN).tolist())
+        return ids, list(dict.fromkeys(missing))
+
+    def generate(
+        self,
+        prompt: str = "",
+        tokens: int = 100,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        stop: str = "",
+        samples: int | None = None,
+    ) -> Any:
+        """A text that goes on from a prompt, with the prompt; with `samples` a list of so many.
+
+        Args:
+          prompt: how it begins; empty for a new story.
+          tokens: how many are written at most. A story may end before; unknown ones never come.
+          temperature: below 1 the likely becomes likelier; at 0 it is all that comes.
+          top_k: only so many of the likeliest tokens may come (0: all).
+          top_p: only the likeliest tokens may come that have this probability together (1: all).
+          seed: the same one gives the same text.
+          stop: the text ends before this string comes, after the prompt.
+          samples: how many texts, computed together; sample i is the same in any number of them.
+
+        Raises:
+          ValueError: an argument is out of its bounds; the message begins with its name.
+        """
+        whole: list[str] = []
+        pieces = self.pieces(
+            prompt, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+            stop=stop, samples=1 if samples is None else samples,
+        )  # fmt: skip
+        for each in pieces:
+            whole = [
+                text + more for text, more in zip(whole or [""] * len(each), each, strict=True)
+            ]
+        texts = [f"{prompt}{text}" for text in whole]
+        return texts if samples is not None else texts[0]
+
+    def stream(self, prompt: str = "", tokens: int = 100, **options: Any) -> Iterator[str]:
+        """The text that `generate` returns, without the prompt, piece by piece as it is written.
+
+        Args and errors are those of `generate`, without `samples`.
+        """
+        for (piece,) in self.pieces(prompt, tokens, samples=1, **options):
+            if piece:
+                yield piece
+
+    def pieces(
+        self,
+        prompt: str = "",
+        tokens: int = 100,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        stop: str = "",
+        samples: int = 1,
+    ) -> Iterator[list[str]]:
+        """Yields, as it is written, what each of the samples gains; arguments as for `generate`."""
+        if type(tokens) is not int or not 0 <= tokens < 2**31:
+            raise ValueError(f"tokens must be a whole number of at least 0, got {tokens!r}")
+        if type(samples) is not int or not 1 <= samples < 2**16:
+            raise ValueError(f"samples must be a whole number from 1 to 65535, got {samples!r}")
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
+        how = sampling.sampling(temperature, top_k, top_p)
+        ids, _ = self.read(prompt)
+        return self._pieces(ids, tokens, how, seed, stop, samples)
+
+    def _pieces(
+        self, prompt: np.ndarray, tokens: int, how: Sampling, seed: int, stop: str, samples: int
+    ) -> Iterator[list[str]]:
+        texts = [_Growing(Joiner(self.vocabulary.kind), stop) for _ in range(samples)]
+        for token in prompt:
+            for text in texts:
+                text.joiner.add(self.vocabulary.shown(token))
+        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(
+            np.arange(samples, dtype=np.uint32)
+        )
+        carry: Carry = None
+        last: Any = np.full(samples, END, np.int32)
+        write = _writer(self.network)
+        position, end = 0, len(prompt) + tokens
+        while position < end and not all(text.ended for text in texts):
+            given = prompt[position : position + CHUNK]
+            forced = np.pad(given, (0, CHUNK - len(given))).astype(np.int32)
+            if carry is None:
+                carry = _empty(self.network, self.params, samples)
+            carry, last, drawn = write(
+                self.params, carry, last, keys, np.int32(position), forced,
+                np.int32(len(given)), how,
+            )  # fmt: skip
+            new = np.asarray(drawn)[:, len(given) : end - position]
+            yield [
+                text.grow(map(int, row), self.vocabulary)
+                for text, row in zip(texts, new, strict=True)
+            ]
+            position += CHUNK
+        yield [text.rest() for text in texts]
+
+
+class _Growing:
+    """A text while it is written: holds back what may become the string that it stops before."""
+
+    def __init__(self, joiner: Joiner, stop: str):
+        self.joiner, self.stop = joiner, stop
+        self.held, self.ended = "", False
+
+    def grow(self, ids: Iterator[int], vocabulary: Vocabulary) -> str:
+        """What can be shown when these tokens have been written."""
+        for index in ids:
+            if self.ended:
+                return ""
+            if index == END:
+                self.ended = True
+                break
+            self.held += self.joiner.add(vocabulary.shown(index))
+            if self.stop and self.stop in self.held:
+                self.held, self.ended = self.held[: self.held.index(self.stop)], True
+        keep = 0 if self.ended or not self.stop else _overlap(self.held, self.stop)
+        place = len(self.held) - keep
+        shown, self.held = self.held[:place], self.held[place:]
+        return shown
+
+    def rest(self) -> str:
+        """What is left when no more comes."""
+        shown, self.held = self.held, ""
+        return shown
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How much of a text's end is the beginning of `stop`."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def _logits(network: Network, params: Params, features: Array) -> Array:
+    table, bias = network.head(params)
+    return (features @ table.T + bias).astype(jnp.float32)
+
+
+def _empty(network: Network, params: Params, rows: int) -> Carry:
+    """The carry before a story, zeros: the end that is read first forgets it anyway."""
+    tokens = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
+    shapes = jax.eval_shape(lambda tokens: network.read(params, None, tokens).carry, tokens)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+@functools.lru_cache(maxsize=8)
+def _writer(network: Network) -> Callable[..., tuple[Carry, Array, Array]]:
+    """Returns `(params, carry, last, keys, position, forced, count, how) -> (carry, last, tokens)`:
+    the next CHUNK tokens of each row, the first `count` of which are `forced`."""
+
+    def write(
+        params: Params, carry: Carry, last: Array, keys: PRNGKey, position: Array, forced: Array,
+        count: Array, how: Sampling,
+    ) -> tuple[Carry, Array, Array]:  # fmt: skip
+        def step(state: tuple[Carry, Array], at: tuple[Array, Array]) -> Any:
+            (carry, last), (index, given) = state, at
+            found = network.read(params, carry, last[:, None])
+            logits = _logits(network, params, found.features[:, 0])
+            logits = logits.at[:, np.array([PADDING, UNKNOWN])].set(-jnp.inf)
+            here = jax.vmap(lambda key: jax.random.fold_in(key, position + index))(keys)
+            drawn = sampling.draw(here, logits, how)
+            token = jnp.where(index < count, given, drawn)
+            return (found.carry, token), token
+
+        steps = jnp.arange(CHUNK, dtype=jnp.int32), forced
+        (carry, last), tokens = jax.lax.scan(step, (carry, last), steps)
+        return carry, last, tokens.T
+
+    return jax.jit(write)
+
+
+@functools.lru_cache(maxsize=8)
+def _reader(network: Network) -> Callable[..., tuple[Carry, Array, Array]]:
+    """Returns `(params, carry, inputs, targets, count, last) -> (carry, log probabilities, next)`.
+
+    inputs, targets: int32[1, time], of which the first `count` steps are meant; `last` is the
+    target there, after which `next` is the distribution, float32[vocabulary].
+    """
+
+    def read(
+        params: Params, carry: Carry, inputs: Array, targets: Array, count: Array, last: Array
+    ) -> tuple[Carry, Array, Array]:
+        def step(carry: Carry, at: tuple[Array, Array, Array]) -> Any:
+            token, target, index = at
+            found = network.read(params, carry, token[None, None])
+            logs = jax.nn.log_softmax(_logits(network, params, found.features[0, 0]))
+            kept = jax.tree.map(
+                lambda new, old: jnp.where(index < count, new, old), found.carry, carry
+            )
+            return kept, logs[target]
+
+        carry = _empty(network, params, 1) if carry is None else carry
+        steps = inputs[0], targets[0], jnp.arange(inputs.shape[1])
+        carry, logs = jax.lax.scan(step, carry, steps)
+        after = network.read(params, carry, last[None, None])
+        return carry, logs[None], jax.nn.softmax(_logits(network, params, after.features[0, 0]))
+
+    return jax.jit(read)

@@ -1,0 +1,183 @@
+"""N-gram models: sums, hand-computed values, a plain reference."""
+
+from __future__ import annotations
+
+import collections
+import math
+
+import numpy as np
+import pytest
+
+from rnn_jax import ngrams
+from rnn_jax.ngrams import cache, counts, kneser_ney, unigram
+
+END, SIZE = 2, 9
+
+
+def stories(seed: int, count: int = 12) -> list[np.ndarray]:
+    """Random stories in which some pairs are commoner than others."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        story = [3]
+        for _ in range(random.integers(0, 14)):
+            follows = 3 + (story[-1] - 2) % 5 if random.random() < 0.7 else random.integers(1, 8)
+            story.append(int(follows) if follows != END else 3)
+        found.append(np.array([*story, END], np.int32))
+    return found
+
+
+class Reference:
+    """Interpolated modified Kneser-Ney with dictionaries, a token at a time."""
+
+    def __init__(self, train, order, discounts):
+        self.order, self.discounts = order, discounts
+        raw = [collections.Counter() for _ in range(order + 1)]
+        for story in train:
+            told = [END] * order + story.tolist()
+            for place in range(order, len(told)):
+                for n in range(1, order + 1):
+                    raw[n][tuple(told[place - n + 1 : place + 1])] += 1
+        self.counts = [collections.Counter() for _ in range(order + 1)]
+        self.counts[order] = raw[order]
+        for n in range(1, order):
+            for gram in raw[n + 1]:
+                self.counts[n][gram[1:]] += 1
+            for gram in raw[n]:
+                if gram[0] == END and n > 1:
+                    self.counts[n][gram] = raw[n][gram]
+
+    def probability(self, context, token, n=None):
+        n = self.order if n is None else n
+        if n == 0:
+            return 1 / SIZE
+        context = context[-(n - 1) :] if n > 1 else ()
+        below = self.probability(context[1:], token, n - 1)
+        after = {g: c for g, c in self.counts[n].items() if g[:-1] == tuple(context)}
+        total = sum(after.values())
+        if not total:
+            return below
+        discount = lambda count: self.discounts[n - 1][min(count, 3) - 1] if count else 0.0
+        count = after.get((*context, token), 0)
+        left = sum(discount(each) for each in after.values())
+        return (count - discount(count)) / total + left / total * below
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_plain_reference_says_the_same(order, seed):
+    train, test = stories(seed), stories(seed + 10, 4)
+    model = kneser_ney.fit(train, [], order, SIZE, END)
+    reference = Reference(train, order, model.discounts)
+    expected = [
+        math.log(reference.probability(([END] * order + story.tolist()[:i]), int(token)))
+        for story in test
+        for i, token in enumerate(story)
+    ]
+    assert model.log_probabilities(test) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("order", [1, 3, 5])
+def test_probabilities_sum_up_to_one_after_any_context(order):
+    train, validation = stories(0), stories(1)
+    model = kneser_ney.fit(train, validation, order, SIZE, END)
+    cached = cache.Cached(model, 0.3, 2.0, 5.0)
+    for context in ([], [3], [3, 4, 5], [8, 8, 8], [1, 7, 1, 7, 1, 7], train[3][:-1].tolist()):
+        for each in (model, cached, cache.fit(model, validation)):
+            shares = each.distribution(context)
+            assert shares.sum() == pytest.approx(1, abs=1e-12)
+            assert shares.min() > 0
+    assert unigram.fit(train, SIZE).probabilities.sum() == pytest.approx(1)
+    assert unigram.fit(train, SIZE).probabilities.min() > 0
+
+
+def test_a_toy_text_by_hand():
+    """One story "a b a b c": bigrams "</s> a", "a b" twice, "b a", "b c", "c </s>"."""
+    a, b, c = 3, 4, 5
+    model = kneser_ney.fit([np.array([a, b, a, b, c, END])], [], 2, 6, END)
+    # Pairs: four came once, one twice: Y = 4 / (4 + 2 * 1) = 2/3.
+    # D1 = 1 - 2 Y 1/4 = 2/3, D2 = 2 - 3 Y 0/1 = 2, D3 = 3 - 0 = 3.
+    assert model.discounts[1] == pytest.approx([2 / 3, 2, 3])
+    # Tokens, after how many different ones: a 2 (</s>, b), b 1, c 1, </s> 1; so 5 in all.
+    # n1 = 3, n2 = 1: Y = 3/5, D1 = 1 - 2 * 3/5 * 1/3 = 3/5, D2 = 2.
+    assert model.discounts[0] == pytest.approx([3 / 5, 2, 3])
+    left = (3 * 3 / 5 + 1 * 2) / 5  # three tokens with 1, one with 2
+    assert left == pytest.approx(0.76)
+    lower = {a: 0 + left / 6, b: 0.4 / 5 + left / 6, c: 0.4 / 5 + left / 6}
+    # After b: a and c once each, so (1 - 2/3) / 2 each, and 2/3 is left.
+    after_b = model.distribution([a, b])
+    assert after_b[a] == pytest.approx(1 / 6 + 2 / 3 * lower[a])
+    assert after_b[c] == pytest.approx(1 / 6 + 2 / 3 * lower[c])
+    assert after_b[b] == pytest.approx(2 / 3 * lower[b])
+    # After a: b twice, whose discount is 2, so all is left.
+    assert model.distribution([a])[b] == pytest.approx(lower[b])
+
+
+def test_tuning_helps_the_validation_stories():
+    train, validation = stories(0, 40), stories(1, 40)
+    for order in (1, 3, 5):
+        plain = kneser_ney.fit(train, [], order, SIZE, END)
+        tuned = kneser_ney.fit(train, validation, order, SIZE, END)
+        again = kneser_ney.fit(train, validation, order, SIZE, END)
+        before, after = (m.log_probabilities(validation).mean() for m in (plain, tuned))
+        assert after > before
+        assert (tuned.discounts == again.discounts).all()
+        assert cache.fit(tuned, validation).log_probabilities(validation).mean() >= after
+        assert (tuned.discounts > 0).all()
+        assert (tuned.discounts <= [1, 2, 3]).all()
+
+
+def test_the_gradient_of_the_tuning_is_that_of_the_loss():
+    train, validation = stories(0, 40), stories(1, 40)
+    tuned = kneser_ney.fit(train, validation, 3, SIZE, END)
+    places = counts.look_up(tuned.orders, validation, SIZE, END)
+    loss = lambda d: -np.log(kneser_ney.probabilities(places, d, SIZE)).mean()
+    best = loss(tuned.discounts)
+    for n in range(3):
+        for k in range(3):
+            for step in (-1e-3, 1e-3):
+                moved = tuned.discounts.copy()
+                moved[n, k] = np.clip(moved[n, k] + step, 1e-3, k + 1)
+                assert loss(moved) >= best - 1e-8
+
+
+def test_the_cache_remembers_the_story_alone():
+    model = kneser_ney.fit(stories(0), [], 2, SIZE, END)
+    cached = cache.Cached(model, 0.5, 3.0, 1e9)
+    story = np.array([3, 7, 3, END])
+    found = np.exp(cached.log_probabilities([story, story]))
+    assert (found[:4] == found[4:]).all()
+    plain = np.exp(model.log_probabilities([story]))
+    weight = 0.5 * 2 / (2 + 3)  # after two tokens, one of which was a 3
+    assert found[2] == pytest.approx((1 - weight) * plain[2] + weight * 1 / 2)
+    faded = cache.Cached(model, 0.5, 3.0, 2.0)
+    old, new = np.exp(-2 / 2), np.exp(-1 / 2)
+    assert np.exp(faded.log_probabilities([story]))[2] == pytest.approx(
+        (1 - weight) * plain[2] + weight * old / (old + new)
+    )
+    for i in range(4):
+        assert faded.distribution(story[:i])[story[i]] == pytest.approx(
+            np.exp(faded.log_probabilities([story]))[i]
+        )
+
+
+@pytest.mark.parametrize("train", [[np.array([END])], [np.array([3, END])] * 5])
+def test_texts_whose_counts_of_counts_are_zero(train):
+    for order in (1, 5):
+        model = kneser_ney.fit(train, [np.array([4, 5, END])], order, SIZE, END)
+        assert np.isfinite(model.log_probabilities([np.array([5, 3, END])])).all()
+        assert model.distribution([4]).sum() == pytest.approx(1)
+
+
+def test_an_order_below_one_is_refused():
+    with pytest.raises(ValueError, match="order must"):
+        kneser_ney.fit(stories(0), [], 0, SIZE, END)
+
+
+def test_the_yardsticks_are_in_order():
+    found = ngrams.yardsticks(stories(0, 60), stories(1, 60), stories(2), SIZE, END)
+    assert [name for name, _ in found] == [
+        "unigram", "Kneser-Ney 3-grams", "Kneser-Ney 5-grams", "Kneser-Ney 5-grams with cache",
+    ]  # fmt: skip
+    assert all(len(logs) == sum(map(len, stories(2))) for _, logs in found)
+    assert found[1][1].mean() > found[0][1].mean()
