@@ -9,7 +9,7 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 
-OPTIONS = "<!-- options -->"
+OPTIONS = re.compile(r"<!-- options: (\w+) -->")  # of a task
 FETCHED = re.compile(
     r"""<(?:script|img|iframe|source|video|audio)\b[^>]*\bsrc=["']?(?:https?:)?//"""
     r"""|<link\b[^>]*\bhref=["']?(?:https?:)?//(?![^>]*\brel=["']?canonical)"""
@@ -20,7 +20,7 @@ FETCHED = re.compile(
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Puts the tables of options into the page that asks for them."""
-    return markdown.replace(OPTIONS, options()) if OPTIONS in markdown else markdown
+    return OPTIONS.sub(lambda found: options(found[1]), markdown)
 
 
 def on_post_build(config: Any, **_: Any) -> None:
@@ -32,13 +32,13 @@ def on_post_build(config: Any, **_: Any) -> None:
             raise PluginError(f"{file.relative_to(site)} fetches from another server: {found[0]}")
 
 
-def options() -> str:
-    """A table for each section of the default config: option, default, values and meaning."""
-    from rnn_jax import ClassificationConfig
+def options(task: str) -> str:
+    """A table for each section of a task's default config: option, default, values and meaning."""
     from rnn_jax import config as config_lib
+    from rnn_jax.tasks import TASKS
 
     sections: dict[str, list[str]] = {}
-    for name, field, value in config_lib.options(ClassificationConfig()):
+    for name, field, value in config_lib.options(TASKS[task].config()):
         section, _, option = name.partition(".")
         cells = (f"`{option}`", f"`{value!r}`", values(field), escaped(field.metadata["help"]))
         sections.setdefault(section, []).append(f"| {' | '.join(cells)} |")

@@ -1,4 +1,11 @@
-"""Guesses the next character of BBC stories."""
+"""An LSTM that guesses the next character of BBC stories.
+
+192 units that read one-hot characters, without an embedding.
+
+    python launch.py --experiment=char_language_model
+
+CHARPERPLEXITY
+"""
 
 from rnn_jax import (
     LanguageConfig,
@@ -12,8 +19,8 @@ from rnn_jax import (
 def get_config() -> LanguageConfig:
     return LanguageConfig(
         experiment="char_language_model",
-        data=LanguageDataConfig(tokens="characters", lowercase=False, vocab_size=256, window=128),
-        model=LanguageModelConfig(hidden=256, embedding_size=0, tied=False),
+        data=LanguageDataConfig(tokens="characters", lowercase=False, vocab_size=256, window=64),
+        model=LanguageModelConfig(hidden=192, embedding_size=0, tied=False),
         optimizer=OptimizerConfig(learning_rate=4e-3, schedule="cosine", clip_norm=1.0),
-        train=TrainConfig(epochs=2, batch_size=64, patience=0, steps_per_call=4),
+        train=TrainConfig(epochs=2, batch_size=32, patience=0, steps_per_call=4),
     )

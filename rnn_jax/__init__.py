@@ -21,6 +21,7 @@ from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.predict import Prediction, Predictor, load
 from rnn_jax.tasks import ClassificationConfig, LanguageConfig
+from rnn_jax.tasks.writer import Guess, Writer
 from rnn_jax.types import Batch, Cell, LSTMState
 from rnn_jax.unrolling import step, unroll
 from rnn_jax.version import __version__
@@ -35,6 +36,7 @@ __all__ = [
     "ClassificationConfig",
     "Config",
     "DataConfig",
+    "Guess",
     "Head",
     "InputError",
     "LSTMState",
@@ -48,6 +50,7 @@ __all__ = [
     "SequenceClassifier",
     "Stacked",
     "TrainConfig",
+    "Writer",
     "__version__",
     "gru",
     "interop",

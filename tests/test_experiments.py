@@ -11,6 +11,20 @@ from rnn_jax import config as config_lib
 NAMES = sorted(
     file.stem for file in (pathlib.Path(__file__).parent.parent / "experiments").glob("*.py")
 )
+# What an experiment's docstring says of its result, what shrinks it, and how its last line ends.
+FIGURES = {"classification": "accuracy", "language_model": "perplexity"}
+SHRUNK = {
+    "classification": ("--config.data.max_length=8", "--config.data.vocab_size=60"),
+    "language_model": (
+        "--config.data.vocab_size=60", "--config.data.window=16", "--config.model.hidden=8",
+        "--noconfig.data.yardsticks",
+    ),
+}  # fmt: skip
+ENDS = {"classification": "(bbc_news, 20 examples)", "language_model": " tokens)"}
+
+
+def task_of(name):
+    return importlib.import_module(f"experiments.{name}").get_config().task
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -20,17 +34,18 @@ def test_config_is_named_after_its_file_and_its_docstring_says_how(name):
     config_lib.check(config)
     assert config.experiment == name
     assert f"python launch.py --experiment={name}" in module.__doc__
-    assert "accuracy" in module.__doc__
+    assert FIGURES[config.task] in module.__doc__
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shrunken_run(launch, tmp_path, name):
     code, out, err = launch(
         f"--experiment={name}", f"--workdir={tmp_path}", "--config.data.take=20",
-        "--config.data.max_length=8", "--config.data.vocab_size=60", "--config.train.epochs=1",
+        *SHRUNK[task_of(name)], "--config.train.epochs=1",
     )  # fmt: skip
     assert code == 0, err
-    assert out.splitlines()[-1].endswith("(bbc_news, 20 examples)")
+    assert out.splitlines()[-1].endswith(ENDS[task_of(name)])
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [record["split"] for record in records] == ["train", "validation", "test"]
-    assert records[0]["examples"] == 20
+    if task_of(name) == "classification":
+        assert records[0]["examples"] == 20

@@ -1,0 +1,54 @@
+"""What n-gram models say of the text that a language model is tested on, as yardsticks.
+
+    python benchmarks/ngrams.py
+    python benchmarks/ngrams.py --run=runs/language_model
+
+With `--run` the trained model of that folder has a row, too, on the tokens and with the vocabulary
+of its own config; otherwise they are those of the experiment `language_model`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+
+import numpy as np
+import record
+
+from rnn_jax import LanguageDataConfig, ngrams
+from rnn_jax.data.language import preparation
+from rnn_jax.data.language.vocabulary import END
+from rnn_jax.train import evaluate, opened
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--run", help="a language model's folder")
+    record.add_flag(parser)
+    arguments = parser.parse_args()
+    columns = [("model", "{}"), ("perplexity", "{:.2f}"), ("bits per character", "{:.3f}")]
+    table = record.Table("ngrams", [*columns, ("share of Kneser-Ney 5-grams'", "{:.2f}")])
+    run = opened.open_run(arguments.run) if arguments.run else None
+    data = preparation.prepare(run.config.data if run else LanguageDataConfig())
+    train, validation, test = (stream.stories() for stream in data[1:])
+    began = time.perf_counter()
+    found = ngrams.yardsticks(train, validation, test, len(data.vocabulary), END)
+    print(f"fitted and tuned in {time.perf_counter() - began:.1f} s; {len(data.test)} tokens")
+    spelling = float(data.test.tokens.spelling.sum(dtype=np.float64))
+    characters = int(data.test.tokens.characters.sum(dtype=np.int64))
+    five = dict(found)["Kneser-Ney 5-grams"].mean()
+    for name, logs in found:
+        bits = (-float(logs.sum()) / math.log(2) + spelling) / characters
+        table.add(name, math.exp(-logs.mean()), bits, math.exp(five - logs.mean()))
+    if run:
+        tested, _ = evaluate.evaluate_test(run)
+        loss = float(tested["loss"])
+        name = f"`{run.config.experiment}`"
+        table.add(name, math.exp(loss), tested["bits_per_character"], math.exp(five + loss))
+    if arguments.save:
+        table.save()
+
+
+if __name__ == "__main__":
+    main()
