@@ -57,7 +57,7 @@ PHASE_COLUMNS = (
 PHASES = ("start", "compile", "step", "checkpoint", "evaluation", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 # Each takes a minute or more on two cores.
-RUNS = (("gru", 150), ("masked_rnn", 150), ("lstm", 150), ("bilstm", 14))
+RUNS = (("gru", 150), ("masked_rnn", 150), ("lstm", 150), ("bilstm", 14), ("language_model", 1))
 
 
 class Kill(NamedTuple):

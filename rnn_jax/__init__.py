@@ -6,7 +6,7 @@ What a notebook needs is re-exported here; each name's module says more.
 from rnn_jax import interop, train
 from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.cells.wrappers import learnable_initial, zoneout
-from rnn_jax.config import InputError, OptimizerConfig, TrainConfig, replace
+from rnn_jax.config import AdamConfig, InputError, OptimizerConfig, TrainConfig, replace
 from rnn_jax.data.language.options import LanguageDataConfig
 from rnn_jax.data.options import DataConfig
 from rnn_jax.masking import (
@@ -30,6 +30,7 @@ Config = ClassificationConfig  # its first name, when there was no other task
 
 __all__ = [
     "RNN",
+    "AdamConfig",
     "Batch",
     "Bidirectional",
     "Cell",

@@ -59,7 +59,7 @@ class Section:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(Section):
+class AdamConfig(Section):
     """How parameters follow gradients."""
 
     learning_rate: float = option(1e-3, "Adam's step size", minimum=0.0)
@@ -75,6 +75,17 @@ class OptimizerConfig(Section):
     warmup_steps: int = option(
         0, "steps over which the learning rate rises to its value", minimum=0
     )
+    clip_norm: float = option(
+        10.0,
+        "largest global norm of the gradient; a longer one is scaled to it (0: never)",
+        minimum=0.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(AdamConfig):
+    """The same, for models with a table of which a batch reads few rows."""
+
     embedding_update: str = option(
         "touched",
         "which rows of the embedding a step updates: touched (the words that the batch reads, each "
@@ -82,11 +93,6 @@ class OptimizerConfig(Section):
         "dense, but what a row misses is made up for when it is next read: a little slower than "
         "touched; without weight decay)",
         choices=("touched", "dense", "delayed"),
-    )
-    clip_norm: float = option(
-        10.0,
-        "largest global norm of the gradient; a longer one is scaled to it (0: never)",
-        minimum=0.0,
     )
 
     def check(self) -> None:
@@ -168,7 +174,7 @@ class Config:
     experiment: str = ""
     data: Any = None
     model: Any = None
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: AdamConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
 
     def check(self) -> None:

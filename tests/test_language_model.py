@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rnn_jax import tasks
-from rnn_jax.config import InputError, OptimizerConfig, TrainConfig, replace
+from rnn_jax.config import AdamConfig, InputError, TrainConfig, replace
 from rnn_jax.data.language.vocabulary import END, SPECIAL, Vocabulary
 from rnn_jax.data.language.windows import TextBatch
 from rnn_jax.models.language_model import language_model, language_model_rates
@@ -275,7 +275,7 @@ def small(text_file) -> LanguageConfig:
     return replace(
         LanguageConfig(
             "small",
-            optimizer=OptimizerConfig(learning_rate=0.02),
+            optimizer=AdamConfig(learning_rate=0.02),
             train=TrainConfig(epochs=3, batch_size=4, patience=0, steps_per_call=3),
         ),
         {"data.source": "text", "data.data_dir": str(text_file), "data.window": 8,

@@ -46,6 +46,19 @@ def run(tmp_path):
     return folder
 
 
+def test_a_failed_start_leaves_no_folder_that_was_not_there(launch, tmp_path):
+    missing = (
+        "--experiment=masked_rnn", "--config.data.source=csv",
+        f"--config.data.data_dir={tmp_path / 'none'}",
+    )  # fmt: skip
+    assert launch(*missing, f"--workdir={tmp_path / 'new'}")[0] == 2
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "notes.txt").write_text("mine")
+    assert launch(*missing, f"--workdir={tmp_path / 'old'}")[0] == 2
+    assert (tmp_path / "old" / "notes.txt").read_text() == "mine"
+
+
 def test_config_json_says_it_all(tmp_path):
     claim(tmp_path)
     identity = identity_lib.read_identity(tmp_path, READER)

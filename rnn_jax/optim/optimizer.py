@@ -1,4 +1,4 @@
-"""From `OptimizerConfig` to numbers, and from numbers to an optax chain.
+"""From `AdamConfig` to numbers, and from numbers to an optax chain.
 
 The chain's order is a contract, and has a test:
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rnn_jax.config import OptimizerConfig
+from rnn_jax.config import AdamConfig
 from rnn_jax.types import Array
 
 Number = jax.Array | np.number  # on the device, or not yet
@@ -55,9 +55,7 @@ class Hyperparameters:
     b2: float = dataclasses.field(metadata={"static": True})
 
 
-def hyperparameters(
-    config: OptimizerConfig, total_steps: int, rates: Any = None
-) -> Hyperparameters:
+def hyperparameters(config: AdamConfig, total_steps: int, rates: Any = None) -> Hyperparameters:
     """The numbers of a run, apart from those of its tables' update.
 
     Args:

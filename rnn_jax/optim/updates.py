@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from rnn_jax.config import OptimizerConfig
+from rnn_jax.config import AdamConfig, OptimizerConfig
 from rnn_jax.optim import optimizer
 from rnn_jax.optim.delayed import delayed
 from rnn_jax.optim.optimizer import Hyperparameters
@@ -17,14 +17,12 @@ from rnn_jax.optim.touched import touched
 UPDATES = {"dense": dense, "touched": touched, "delayed": delayed}
 
 
-def make(config: OptimizerConfig) -> TableUpdate:
-    """The update that a config asks for."""
-    return UPDATES[config.embedding_update]()
+def make(config: AdamConfig) -> TableUpdate:
+    """The update that a config asks for; one that asks for none has no tables."""
+    return UPDATES[config.embedding_update]() if isinstance(config, OptimizerConfig) else dense()
 
 
-def hyperparameters(
-    config: OptimizerConfig, total_steps: int, rates: Any = None
-) -> Hyperparameters:
+def hyperparameters(config: AdamConfig, total_steps: int, rates: Any = None) -> Hyperparameters:
     """All numbers that a run's steps follow, on the device.
 
     Args:

@@ -163,13 +163,21 @@ def curves(run: Run, clip_norm: float) -> list[Prose | Chart]:
     return [Prose(HOW_MEASURED), *charts]
 
 
+def counted(run: Run) -> list[str]:
+    """What the training records count, the unit of speed first."""
+    trains = [row["train"] for row in run.rows.values() if "train" in row]
+    found = [name for name in ("examples", "tokens") if any(name in each for each in trains)]
+    return found or ["examples"]
+
+
 def table(run: Run) -> Table:
     """All figures, row for row: what the curves show, and the time each pass took."""
     splits = ("train", "validation")
     short = {"train": "train", "validation": "valid."}
     names = [(split, name) for name in run.measures for split in splits]
     columns = [run.axis, *(f"{short[split]} {name.replace('_', ' ')}" for split, name in names)]
-    columns += ["gap", "gradient norm", "train s", "valid. s", "examples/s", "tokens/s"]
+    columns += ["gap", "gradient norm", "train s", "valid. s"]
+    columns += [f"{name}/s" for name in counted(run)]
     skipped = any(run.values("train", "skipped"))
     rows = []
     for x, row in run.rows.items():
@@ -177,7 +185,7 @@ def table(run: Run) -> Table:
         cells = [figure(row.get(split, {}), name) for split, name in names]
         cells += [run.gap(x), figure(train, "gradient_norm")]
         cells += [_seconds(train), _seconds(validation)]
-        cells += [_rate([train], "examples"), _rate([train], "tokens")]
+        cells += [_rate([train], name) for name in counted(run)]
         skips = [train.get("skipped")] if skipped else []
         rows.append([f"{x:,}" + (" (best)" if x == run.best else ""), *cells, *skips])
     return Table("", columns + ["skipped steps"] * skipped, rows)
@@ -210,9 +218,10 @@ def tiles(run: Run, parameters: Sequence[tuple[str, Any, str, int]]) -> list[Til
     rest = [row["validation"] for row in run.rows.values() if "validation" in row] + [run.test]
     learning, judging = (sum(_seconds(r) or 0.0 for r in group) for group in (trains, rest))
     found.append(Tile("time", duration(learning + judging), f"{duration(learning)} of it training"))
-    rate, steady = _rate(trains, "examples"), _rate(trains[1:], "examples")
+    unit = counted(run)[0]
+    rate, steady = _rate(trains, unit), _rate(trains[1:], unit)
     remark = f"{steady:,} after the first {run.axis}" if steady is not None else ""
-    found.append(Tile("examples/s in training", "—" if rate is None else f"{rate:,}", remark))
+    found.append(Tile(f"{unit}/s in training", "—" if rate is None else f"{rate:,}", remark))
     return found
 
 
@@ -234,7 +243,8 @@ def story(run: Run, epochs: int | None, stopped_early: bool) -> list[str]:
     else:
         said = [f"Stopped early after {count}." if stopped_early else f"Trained for {count}."]
     if run.test:
-        examples = f" on {run.test['examples']:,} examples" if "examples" in run.test else ""
+        unit = counted(run)[0]
+        examples = f" on {run.test[unit]:,} {unit}" if unit in run.test else ""
         kept = f"the parameters of {best}, which were kept" if best else "the last parameters"
         said.append(f"Tested{examples} with {kept}.")
     else:

@@ -76,7 +76,8 @@ def claim(
       overwrite: clear away an earlier run first, whatever its config.
 
     Yields:
-      The folder, with `config.json` in it, and what was found there.
+      The folder, with `config.json` in it, and what was found there. If an InputError is raised
+      before anything is saved in a folder that was made for this run, the folder goes again.
 
     Raises:
       InputError: the folder cannot be written, is in use, holds a run with another config or files
@@ -84,6 +85,7 @@ def claim(
     """
     path = pathlib.Path(os.path.expanduser(path))
     try:
+        fresh = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "a")  # noqa: SIM115 (closed below; the lock ends with it)
     except OSError as error:
@@ -111,7 +113,12 @@ def claim(
             files.write_atomically(path / CONFIG, identity.to_json())
         except OSError as error:
             raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
-        yield Claim(path, identity, found, reader.remembered)
+        try:
+            yield Claim(path, identity, found, reader.remembered)
+        except InputError:
+            if fresh and not (path / CHECKPOINTS).exists():  # nothing was learned
+                shutil.rmtree(path, ignore_errors=True)
+            raise
 
 
 class _Before(NamedTuple):

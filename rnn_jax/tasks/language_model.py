@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.config import Config, InputError
+from rnn_jax.config import AdamConfig, Config, InputError
 from rnn_jax.data import batching
 from rnn_jax.data.language import preparation, windows
 from rnn_jax.data.language.options import LanguageDataConfig
@@ -46,6 +46,7 @@ class LanguageConfig(Config):
 
     data: LanguageDataConfig = LanguageDataConfig()
     model: LanguageModelConfig = LanguageModelConfig()
+    optimizer: AdamConfig = AdamConfig()
 
 
 def kind() -> Kind:
