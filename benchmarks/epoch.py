@@ -34,7 +34,8 @@ import tables
 
 from rnn_jax import Config
 from rnn_jax import config as config_lib
-from rnn_jax.data import batching, epochs, packing, preparation
+from rnn_jax.data import batching, epochs, preparation
+from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.text import UNKNOWN
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -107,7 +108,7 @@ def export(config: Config, path: pathlib.Path) -> tuple[int, int]:
     # The peers' layers do not take packed rows: theirs are the same batches, each text in a row. In
     # the test every width may occur: an unmasked model reads a text to its own width in rnn_jax.
     padded = deal(dataclasses.replace(config.data, pack=False))
-    every = packing.padded_shapes(config.train.batch_size, config.data.max_length)
+    every = shapes_lib.padded_shapes(config.train.batch_size, config.data.max_length)
     plans = {
         "test": batching.plan(data.test.lengths, config.train.batch_size, every, shuffle=False)
     }

@@ -27,7 +27,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from rnn_jax import DataConfig
-from rnn_jax.data import batching, packing, sources
+from rnn_jax.data import batching, sources
+from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.stories import Splits
 from rnn_jax.data.text import fit_vectorizer
 
@@ -66,7 +67,7 @@ def mean_of_embeddings(splits: Splits, config: DataConfig, seed: int) -> float:
         )
         for stories in splits[:3]
     )
-    shapes = packing.padded_shapes(BATCH, config.max_length)
+    shapes = shapes_lib.padded_shapes(BATCH, config.max_length)
     optimizer = optax.adam(1e-3, eps=1e-7)
 
     def batches(examples, epoch=0, shuffle=False):

@@ -10,6 +10,7 @@ from unrolls import compiled
 from rnn_jax import Config, DataConfig, ModelConfig, cells, models
 from rnn_jax.cells import initializers
 from rnn_jax.data import batching, packing, text
+from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.nn import layers
 from rnn_jax.types import Batch
 
@@ -85,7 +86,7 @@ def test_a_text_s_prediction_does_not_depend_on_its_neighbours(masked):
 
     def predictions(batch_size):
         found = {}
-        shapes = packing.padded_shapes(batch_size, config.data.max_length)
+        shapes = shapes_lib.padded_shapes(batch_size, config.data.max_length)
         for shape, members in batching.plan(examples.lengths, batch_size, shapes, shuffle=False):
             batch = batching.assemble(examples, shape, members, batch_size)
             _, _, outputs = evaluate(params, None, batch)

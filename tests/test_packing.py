@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from rnn_jax.data.packing import (
-    Shape,
-    cheapest,
-    packed_shapes,
-    padded_shapes,
-    place,
-    widths,
-    worthwhile,
-)
+from rnn_jax.data.packing import Shape, place
+from rnn_jax.data.shapes import cheapest, packed_shapes, padded_shapes, widths, worthwhile
 
 
 @hypothesis.given(

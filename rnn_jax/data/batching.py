@@ -11,6 +11,7 @@ import numpy as np
 
 from rnn_jax.config import TrainConfig
 from rnn_jax.data import packing
+from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.packing import Shape
 from rnn_jax.data.text import PADDING, Ragged
 from rnn_jax.types import Batch
@@ -18,16 +19,19 @@ from rnn_jax.types import Batch
 Plan = list[tuple[Shape, np.ndarray]]  # (shape, int64[members]) for each batch of an epoch
 Part = TypeVar("Part", np.ndarray, Plan)
 
-# Shapes are chosen by the texts of so many batches, dealt out so many times (once, if they are not
-# shuffled), so that what comes once in a thousand batches is likely among them; large batches,
-# which are much alike and take long to pack, by fewer: their texts, times the texts of a batch, are
-# no more than so many, but for a few batches.
-_SAMPLE, _DEALS, _PAIRS, _FEW = 256, 12, 2**20, 8
-# What a shape may cost, as a share of all steps. Its compilation takes seconds: much for a training
-# of seconds, nothing for one of hours, so this is a compromise. A pass that only looks takes a
-# small part of the time that training takes, and fewer shapes are better.
-_COMPILATION, _LOOKING = 0.02, 0.2
-_OWN = 2**64  # a seed that no run has
+# Shapes are chosen by a sample of the texts, dealt out several times (once, if not shuffled), so
+# that what comes once in a thousand batches is likely among it:
+#   texts = min(all, _SAMPLE * batch_size, most),   deals = min(_DEALS, most / texts),
+#   most = max(_PAIRS / batch_size, _FEW * batch_size)
+# since packing takes as long as there are pairs of a text and a text of its batch.
+_SAMPLE = 256  # batches' worth of texts
+_DEALS = 12  # times dealt out: 12 * 256 batches, three times a thousand
+_PAIRS = 2**20  # 12 * 256 batches of 16 texts have 3/4 of these
+_FEW = 8  # batches at least, however large they are
+# A shape is kept if it saves more than its compilation costs, as a share of the cost of all steps.
+_COMPILATION = 0.02  # seconds: much for a training of seconds, nothing for one of hours
+_LOOKING = 0.2  # a pass that only looks takes a small part of the time that training takes
+_OWN = 2**64  # a seed that no run has: theirs are below 2^32
 
 
 class Dealing(NamedTuple):
@@ -108,11 +112,11 @@ def shapes(
             _batches(sample, batch_size, _random(_OWN, deal), is_packed, shuffle, pool)
             for deal in range(deals)
         ]
-        candidates = packing.padded_shapes(batch_size, max_length, longest)
+        candidates = shapes_lib.padded_shapes(batch_size, max_length, longest)
         if is_packed:
-            candidates = packing.packed_shapes(sample, dealt[0], batch_size, max_length, longest)
+            candidates = shapes_lib.packed_shapes(sample, dealt[0], batch_size, max_length, longest)
         together = [batch for batches in dealt for batch in batches]
-        choices.append(packing.worthwhile(sample, together, candidates, compilation))
+        choices.append(shapes_lib.worthwhile(sample, together, candidates, compilation))
     return min(choices)[-1]
 
 
@@ -158,7 +162,7 @@ def plan(
     packed = any(shape.rows < batch_size for shape in shapes)
     batches = _batches(lengths, batch_size, random, packed, shuffle, pool)
     by_shape: dict[Shape, Plan] = {}
-    for shape, members in zip(packing.cheapest(lengths, batches, shapes), batches, strict=True):
+    for shape, members in zip(shapes_lib.cheapest(lengths, batches, shapes), batches, strict=True):
         by_shape.setdefault(shape, []).append((shape, members))
     runs = [
         part

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from rnn_jax import models, report
 from rnn_jax.config import Config, InputError
-from rnn_jax.data import batching, epochs, packing, preparation, sources
+from rnn_jax.data import batching, epochs, preparation, sources
+from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.epochs import Pass
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.text import Vectorizer
@@ -120,7 +121,7 @@ def _task(
     rates: Callable[[Any], Any] | None,
 ) -> Task:
     classes = facts["classes"]
-    widths = packing.widths(config.data.max_length)
+    widths = shapes_lib.widths(config.data.max_length)
     model, loss_rates = config.model, None
     if rates is not None:
         # They are arguments of the loss: networks that differ in nothing else are the same.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_jax.data import packing
+from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.batching import Examples
 from rnn_jax.data.epochs import Pass
 from rnn_jax.data.text import Vectorizer, plain
@@ -60,7 +60,7 @@ class Predictor:
         texts = [plain(text) for text in texts]
         length = self.run.config.data.max_length
         stories = Examples(self.vectorizer.encode(texts, length), np.zeros(len(texts), np.int32))
-        shapes = packing.padded_shapes(batch_size, length)
+        shapes = shapes_lib.padded_shapes(batch_size, length)
         split = Pass(stories, shapes, batch_size, self.vectorizer.words)
         outputs = outputs_in_order(self.run.task, self.run.params, split)
         return [self._prediction(output) for output in outputs]
