@@ -1,10 +1,10 @@
 """What n-gram models say of the text that a language model is tested on, as yardsticks.
 
     python benchmarks/ngrams.py
-    python benchmarks/ngrams.py --run=runs/language_model
+    python benchmarks/ngrams.py --runs runs/language_model runs/language_model_large
 
-With `--run` the trained model of that folder has a row, too, on the tokens and with the vocabulary
-of its own config; otherwise they are those of the experiment `language_model`.
+With `--runs` the trained models of those folders have rows, too. They must have been trained on the
+tokens that the experiment `language_model` reads.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from rnn_jax.train import evaluate, opened
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--run", help="a language model's folder")
+    parser.add_argument("--runs", nargs="*", default=(), help="folders of language models")
     record.add_flag(parser)
     arguments = parser.parse_args()
     columns = [("model", "{}"), ("perplexity", "{:.2f}"), ("bits per character", "{:.3f}")]
     table = record.Table("ngrams", [*columns, ("share of Kneser-Ney 5-grams'", "{:.2f}")])
-    run = opened.open_run(arguments.run) if arguments.run else None
-    data = preparation.prepare(run.config.data if run else LanguageDataConfig())
+    data = preparation.prepare(LanguageDataConfig())
     train, validation, test = (stream.stories() for stream in data[1:])
     began = time.perf_counter()
     found = ngrams.yardsticks(train, validation, test, len(data.vocabulary), END)
@@ -41,8 +40,11 @@ def main() -> None:
     for name, logs in found:
         bits = (-float(logs.sum()) / math.log(2) + spelling) / characters
         table.add(name, math.exp(-logs.mean()), bits, math.exp(five - logs.mean()))
-    if run:
+    for path in arguments.runs:
+        run = opened.open_run(path)
         tested, _ = evaluate.evaluate_test(run)
+        if tested["tokens"] != len(data.test):
+            parser.error(f"{path} was trained on other tokens")
         loss = float(tested["loss"])
         name = f"`{run.config.experiment}`"
         table.add(name, math.exp(loss), tested["bits_per_character"], math.exp(five + loss))

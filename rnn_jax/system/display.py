@@ -35,16 +35,17 @@ class Display:
         except OSError:
             self._quiet = True
 
-    def start(self, title: str, total: int, done: int = 0) -> Pass:
-        """A pass over `total` examples, of which `done` were done before an interruption."""
+    def start(self, title: str, total: int, done: int = 0, unit: str = "examples") -> Pass:
+        """A pass over `total` examples, which people call `unit`, of which `done` were done before
+        an interruption."""
         bar = None
         if self._terminal and not self._quiet:
             with contextlib.suppress(OSError):
                 bar = tqdm.tqdm(
-                    desc=title, total=total, initial=done, unit="ex", leave=False,
+                    desc=title, total=total, initial=done, unit=f" {unit}", leave=False,
                     dynamic_ncols=True, file=sys.stderr, mininterval=0,
                 )  # fmt: skip
-        return Pass(title, total, done, bar, None if bar or self._quiet else self.line)
+        return Pass(title, total, done, unit, bar, None if bar or self._quiet else self.line)
 
 
 def of_the_caller() -> Display:
@@ -61,10 +62,11 @@ class Pass:
         title: str,
         total: int,
         done: int,
+        unit: str,
         bar: tqdm.tqdm | None,
         line: Callable[[str], None] | None,
     ):
-        self._title, self._total, self._done = title, total, done
+        self._title, self._total, self._done, self._unit = title, total, done, unit
         self._bar, self._line = bar, line
         self._began = self._looked = self._printed = time.perf_counter()
         self._began_at = done
@@ -86,8 +88,8 @@ class Pass:
             rate = (done - self._began_at) / (now - self._began)
             left = (self._total - done) / rate if rate else float("inf")
             self._line(
-                f"{self._title}: {done}/{self._total} examples  {figures}  "
-                f"{rate:.0f} examples/s  {left:.0f} s left"
+                f"{self._title}: {done}/{self._total} {self._unit}  {figures}  "
+                f"{rate:.0f} {self._unit}/s  {left:.0f} s left"
             )
         self._done = done
 

@@ -227,7 +227,8 @@ class Task(NamedTuple):
     tables: parameters that may be given in part; None if there are none.
     flow: names at the top of the parameters' tree, in the order in which data flows through them.
     counts: those sums that are shown as they are.
-    unit: that one of them by which speed is measured.
+    examples: what people call the examples, while they are counted.
+    unit: that one of the counts by which speed is measured.
     headline: the means that stand in an epoch's line; all if there are none.
     details: `(outputs, test) -> lines`, what `--mode=evaluate` prints above the result.
     shown: `(params, remembered) -> texts by name`, what is shown of each epoch, kept in its
@@ -252,6 +253,7 @@ class Task(NamedTuple):
     tables: Tables | None = None
     flow: tuple[str, ...] = ()
     counts: tuple[str, ...] = ("examples",)
+    examples: str = "examples"
     unit: str = "examples"
     headline: tuple[str, ...] = ()
     details: Callable[[np.ndarray, Any], Sequence[str]] = lambda outputs, test: ()

@@ -179,6 +179,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         means=means,
         flow=("embedding", "recurrent", "projection", "head", "bias"),
         counts=("tokens", "unknown"),
+        examples="windows",
         unit="tokens",
         headline=("perplexity",),
         prepare=prepare,

@@ -40,7 +40,7 @@ def evaluate_split(
     sums: dict[str, np.ndarray] | None = None
     done = 0
     began = time.perf_counter()
-    with (display or Display(quiet=True)).start(title, split.examples) as shown:
+    with (display or Display(quiet=True)).start(title, split.examples, unit=task.examples) as shown:
 
         def after(more: metrics.Sums, examples: int) -> None:
             nonlocal sums, done

@@ -240,7 +240,7 @@ def _train_epoch(plan: Plan, session: Session, standing: Standing) -> Standing:
     ahead: collections.deque[jax.Array] = collections.deque()
     with (
         session.display.start(
-            f"epoch {epoch + 1}/{config.epochs}", epochs.examples, done()
+            f"epoch {epoch + 1}/{config.epochs}", epochs.examples, done(), plan.task.examples
         ) as shown,
         contextlib.closing(epochs.windows(epoch, position)) as windows,
     ):
