@@ -50,7 +50,8 @@ def test_experiments_are_listed_with_what_they_are(launch):
     assert code == 0
     lines = out.splitlines()
     assert [line.split()[0] for line in lines] == [
-        "bilstm", "char_language_model", "char_rnn", "gru", "language_model", "lstm", "masked_rnn",
+        "bilstm", "char_language_model", "char_rnn", "gru", "language_model",
+        "language_model_large", "lstm", "masked_rnn",
         "simple_rnn",
     ]  # fmt: skip
     assert all(len(line.split()) > 3 for line in lines)
