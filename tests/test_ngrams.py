@@ -30,11 +30,11 @@ def stories(seed: int, count: int = 12) -> list[np.ndarray]:
 class Reference:
     """Interpolated modified Kneser-Ney with dictionaries, a token at a time."""
 
-    def __init__(self, train, order, discounts):
+    def __init__(self, train, order, discounts, end=END):
         self.order, self.discounts = order, discounts
         raw = [collections.Counter() for _ in range(order + 1)]
         for story in train:
-            told = [END] * order + story.tolist()
+            told = [end] * order + story.tolist()
             for place in range(order, len(told)):
                 for n in range(1, order + 1):
                     raw[n][tuple(told[place - n + 1 : place + 1])] += 1
@@ -44,7 +44,7 @@ class Reference:
             for gram in raw[n + 1]:
                 self.counts[n][gram[1:]] += 1
             for gram in raw[n]:
-                if gram[0] == END and n > 1:
+                if gram[0] == end and n > 1:
                     self.counts[n][gram] = raw[n][gram]
 
     def probability(self, context, token, n=None):
@@ -75,6 +75,23 @@ def test_a_plain_reference_says_the_same(order, seed):
         for i, token in enumerate(story)
     ]
     assert model.log_probabilities(test) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("end", [0, 2, 8])
+def test_every_id_may_stand_in_a_text_and_be_the_end(end):
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        drawn = [random.integers(0, SIZE, random.integers(0, 8)) for _ in range(12)]
+        told = [np.append(story[story != end], end) for story in drawn]
+        for order in (2, 3, 5):
+            model = kneser_ney.fit(told[:8], [], order, SIZE, end)
+            reference = Reference(told[:8], order, model.discounts, end)
+            expected = [
+                math.log(reference.probability([end] * order + story.tolist()[:i], int(token)))
+                for story in told[8:]
+                for i, token in enumerate(story)
+            ]
+            assert model.log_probabilities(told[8:]) == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("order", [1, 3, 5])

@@ -112,5 +112,9 @@ def padded(stories: Sequence[np.ndarray], order: int, end: int) -> tuple[np.ndar
 
 
 def _before(numbers: np.ndarray) -> np.ndarray:
-    """For each place the number at the place before; 0 at the first."""
-    return np.concatenate([numbers[:1] * 0, numbers[:-1]])
+    """For each place the number at the place before.
+
+    Before the first stands the last, as if the text were a ring, so that every number is that of
+    the tokens which stand there, and no gram of a story shares its number with another one.
+    """
+    return np.roll(numbers, 1)
