@@ -34,9 +34,9 @@ class Reference:
         self.order, self.discounts = order, discounts
         raw = [collections.Counter() for _ in range(order + 1)]
         for story in train:
-            told = [end] * order + story.tolist()
-            for place in range(order, len(told)):
-                for n in range(1, order + 1):
+            told = [end, *story.tolist()]
+            for place in range(1, len(told)):
+                for n in range(1, min(order, place + 1) + 1):
                     raw[n][tuple(told[place - n + 1 : place + 1])] += 1
         self.counts = [collections.Counter() for _ in range(order + 1)]
         self.counts[order] = raw[order]
@@ -48,7 +48,7 @@ class Reference:
                     self.counts[n][gram] = raw[n][gram]
 
     def probability(self, context, token, n=None):
-        n = self.order if n is None else n
+        n = min(self.order, len(context) + 1) if n is None else n
         if n == 0:
             return 1 / SIZE
         context = context[-(n - 1) :] if n > 1 else ()
@@ -70,7 +70,7 @@ def test_a_plain_reference_says_the_same(order, seed):
     model = kneser_ney.fit(train, [], order, SIZE, END)
     reference = Reference(train, order, model.discounts)
     expected = [
-        math.log(reference.probability(([END] * order + story.tolist()[:i]), int(token)))
+        math.log(reference.probability([END, *story.tolist()[:i]], int(token)))
         for story in test
         for i, token in enumerate(story)
     ]
@@ -87,7 +87,7 @@ def test_every_id_may_stand_in_a_text_and_be_the_end(end):
             model = kneser_ney.fit(told[:8], [], order, SIZE, end)
             reference = Reference(told[:8], order, model.discounts, end)
             expected = [
-                math.log(reference.probability([end] * order + story.tolist()[:i], int(token)))
+                math.log(reference.probability([end, *story.tolist()[:i]], int(token)))
                 for story in told[8:]
                 for i, token in enumerate(story)
             ]
@@ -198,3 +198,15 @@ def test_the_yardsticks_are_in_order():
     ]  # fmt: skip
     assert all(len(logs) == sum(map(len, stories(2))) for _, logs in found)
     assert found[1][1].mean() > found[0][1].mean()
+
+
+def test_the_first_tokens_of_a_story_have_shorter_contexts():
+    """Stories "a </s>" and "a b </s>"; after "</s>", a came twice, whatever the order."""
+    a, b = 3, 4
+    told = [np.array([a, END]), np.array([a, b, END])]
+    two, five = (kneser_ney.fit(told, [], order, 6, END) for order in (2, 5))
+    # After "</s>" order 2 has the same counts in both models: nothing stands before "</s> a".
+    five = five._replace(discounts=np.stack([*two.discounts, *five.discounts[2:]]))
+    assert five.distribution([]) == pytest.approx(two.distribution([]), rel=1e-12)
+    # Of order 3 there are "</s> a </s>", "</s> a b" and "a b </s>"; of order 4 "</s> a b </s>".
+    assert [int((order.counts > 0).sum()) for order in five.orders] == [3, 4, 3, 1, 0]

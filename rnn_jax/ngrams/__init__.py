@@ -1,7 +1,7 @@
 """N-gram language models, as yardsticks for recurrent ones: counts, in NumPy.
 
 Stories are int32[tokens], the last token of each the end; contexts never cross a story, and before
-its first token there are ends. What is tuned is tuned on validation stories.
+its first token there is one end. What is tuned is tuned on validation stories.
 """
 
 from __future__ import annotations
