@@ -48,7 +48,8 @@ class KneserNey(NamedTuple):
 
     def distribution(self, context: Sequence[int]) -> np.ndarray:
         """float64[vocabulary]: what comes after a story's first tokens."""
-        read = np.asarray(context, np.int64)
+        # No more than the longest gram reads, so that a long story costs no more than a short one.
+        read = np.asarray(context, np.int64)[max(len(context) - len(self.orders) + 1, 0) :]
         stories = [np.append(read, token) for token in range(self.vocab_size)]
         places = counts_lib.look_up(self.orders, stories, self.vocab_size, self.end)
         last = np.arange(1, self.vocab_size + 1) * (len(read) + 1) - 1
