@@ -186,9 +186,39 @@ def test_texts_whose_counts_of_counts_are_zero(train):
         assert model.distribution([4]).sum() == pytest.approx(1)
 
 
-def test_an_order_below_one_is_refused():
+def test_what_cannot_be_counted_is_refused():
     with pytest.raises(ValueError, match="order must"):
         kneser_ney.fit(stories(0), [], 0, SIZE, END)
+    for nothing in ([], [np.zeros(0, np.int32)]):
+        with pytest.raises(ValueError, match="a token to count"):
+            kneser_ney.fit(nothing, [], 3, SIZE, END)
+        with pytest.raises(ValueError, match="a token to count"):
+            unigram.fit(nothing, SIZE)
+
+
+@pytest.mark.parametrize("wrong", [-1, SIZE])
+def test_ids_out_of_the_vocabulary_are_refused(wrong):
+    told = [np.array([wrong, END])]
+    for fit in (lambda s: kneser_ney.fit(s, [], 3, SIZE, END), lambda s: unigram.fit(s, SIZE)):
+        with pytest.raises(ValueError, match="ids must be from 0 to 8"):
+            fit(told)
+        with pytest.raises(ValueError, match="ids must be from 0 to 8"):
+            fit(stories(0)).log_probabilities(told)
+
+
+def test_no_stories_have_no_probabilities():
+    model = kneser_ney.fit(stories(0), [], 3, SIZE, END)
+    for each in (model, cache.fit(model, stories(1)), unigram.fit(stories(0), SIZE)):
+        assert each.log_probabilities([]).shape == (0,)
+
+
+@pytest.mark.parametrize("order", [1, 3, 5])
+def test_a_distribution_has_the_probability_of_the_token_that_comes(order):
+    model = kneser_ney.fit(stories(0), stories(1), order, SIZE, END)
+    story = max(stories(2), key=len)
+    for each in (model, cache.fit(model, stories(1)), unigram.fit(stories(0), SIZE)):
+        said = [each.distribution(story[:i])[token] for i, token in enumerate(story)]
+        assert np.exp(each.log_probabilities([story])) == pytest.approx(said, rel=1e-12)
 
 
 def test_the_yardsticks_are_in_order():

@@ -53,8 +53,14 @@ class Places(NamedTuple):
 def count(
     stories: Sequence[np.ndarray], order: int, vocab_size: int, end: int
 ) -> tuple[Order, ...]:
-    """Counts the grams of all orders up to `order`, the first of order 1."""
-    tokens, reach = laid_out(stories, end)
+    """Counts the grams of all orders up to `order`, the first of order 1.
+
+    Raises:
+      ValueError: no token, or an id that is not in the vocabulary.
+    """
+    tokens, reach = laid_out(stories, vocab_size, end)
+    if not reach.any():
+        raise ValueError("there must be a token to count")
     numbers = np.zeros(len(tokens), np.int64)  # of the gram of the order below that ends there
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for _ in range(order):
@@ -86,8 +92,12 @@ def count(
 def look_up(
     orders: Sequence[Order], stories: Sequence[np.ndarray], vocab_size: int, end: int
 ) -> Places:
-    """What is known of each token of some stories, one after the other."""
-    tokens, reach = laid_out(stories, end)
+    """What is known of each token of some stories, one after the other.
+
+    Raises:
+      ValueError: an id that is not in the vocabulary.
+    """
+    tokens, reach = laid_out(stories, vocab_size, end)
     inside = reach > 0
     numbers = np.zeros(len(tokens), np.int64)
     counts, totals, kinds = [], [], []
@@ -105,14 +115,27 @@ def look_up(
     return Places(np.stack(counts), np.stack(totals), np.stack(kinds))
 
 
-def laid_out(stories: Sequence[np.ndarray], end: int) -> tuple[np.ndarray, np.ndarray]:
+def laid_out(
+    stories: Sequence[np.ndarray], vocab_size: int, end: int
+) -> tuple[np.ndarray, np.ndarray]:
     """All stories' tokens with an end before each, int64[n]; and the order of the longest gram that
     ends at each, int64[n]: 0 at the ends that were put there, then 2, 3 and so on."""
-    tokens, reach = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for story in stories:
-        tokens += [np.array([end]), story]
-        reach += [np.array([0]), np.arange(2, len(story) + 2)]
-    return np.concatenate(tokens).astype(np.int64), np.concatenate(reach)
+    parts = [part for story in stories for part in (np.array([end]), story)]
+    reach = [np.r_[0, np.arange(2, len(story) + 2)] for story in stories]
+    return joined(parts, vocab_size), np.concatenate([np.zeros(0, np.int64), *reach])
+
+
+def joined(stories: Sequence[np.ndarray], vocab_size: int) -> np.ndarray:
+    """All stories' tokens, one after the other, int64[tokens].
+
+    Raises:
+      ValueError: an id that is not in the vocabulary; it would be taken for another gram.
+    """
+    tokens = np.concatenate([np.zeros(0, np.int64), *stories]).astype(np.int64)
+    if len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocab_size:
+        found = f"{tokens.min()} to {tokens.max()}"
+        raise ValueError(f"ids must be from 0 to {vocab_size - 1}, got {found}")
+    return tokens
 
 
 def _before(numbers: np.ndarray) -> np.ndarray:

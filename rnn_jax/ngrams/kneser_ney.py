@@ -73,7 +73,7 @@ def fit(
       end: the id at the end of each story.
 
     Raises:
-      ValueError: an order below 1.
+      ValueError: an order below 1, no training token, or an id that is not in the vocabulary.
     """
     if order < 1:
         raise ValueError(f"order must be at least 1, got {order}")
