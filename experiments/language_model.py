@@ -6,8 +6,8 @@ words, a softmax over 1,024 sampled words in training, and dropout with one mask
     python launch.py --experiment=language_model
 
 gave test perplexity 98.90 (1.722 bits a character) on the embedded stories, in 9 minutes from Enter
-to the end on two cores (seed 0). Kneser-Ney 5-grams reach 142.89 on the same words, with a cache of
-the story 124.49. Then
+to the end on two cores (seed 0). Kneser-Ney 5-grams reach 142.81 on the same words, with a cache of
+the story 124.40. Then
 
     python launch.py --mode=generate --workdir=runs/language_model --prompt="The minister said"
 
