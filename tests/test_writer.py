@@ -27,7 +27,7 @@ def writer():
     task = tasks.make(config, {"vocab_size": len(WORDS)})
     # Larger than at the start of a training, so that distributions are far from even.
     params = jax.tree.map(lambda leaf: 6 * leaf, task.init(jax.random.key(0)))
-    params["bias"] = params["bias"].at[END].set(-3)
+    params["bias"] = params["bias"].at[END].set(-8)
     vocabulary = Vocabulary(WORDS, "words", True, {"": 1})
     remembered = {"vocabulary.json": vocabulary.to_json()}
     return task.predictor(Trained(config, task, params, remembered, {}, 0, 1))
@@ -167,3 +167,19 @@ def test_draws_follow_the_distribution():
     squares = np.array([1, 4, 9, 16]) / 30
     assert share(sampling.sampling(temperature=0.5)) == pytest.approx(squares, abs=0.02)
     assert share(sampling.sampling(temperature=0))[3] == 1
+
+
+@pytest.mark.parametrize("size", [1, 3, 128, 129, 1000])
+def test_a_number_finds_its_token(size):
+    shares = np.random.default_rng(size).dirichlet(np.full(size, 0.1), size=40)
+    shares[0, : size // 2] = 0
+    shares = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    uniform = np.random.default_rng(0).random(40).astype(np.float32)
+    uniform[1], uniform[2] = 0, np.nextafter(np.float32(1), np.float32(0))
+    found = np.asarray(sampling.inverse(uniform, shares))
+    ends = np.cumsum(shares.astype(np.float64), axis=1)
+    ends /= ends[:, -1:]
+    for row, token in enumerate(found):
+        assert shares[row, token] > 0 or size == 1
+        before = ends[row, token - 1] if token else 0.0
+        assert before - 1e-5 <= uniform[row] <= ends[row, token] + 1e-5

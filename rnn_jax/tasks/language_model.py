@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from rnn_jax.data.language.windows import TextBatch, TextEpochs
 from rnn_jax.data.text import PADDING, UNKNOWN
 from rnn_jax.models import LanguageModelConfig
 from rnn_jax.models.language_model import (
+    LanguageModel,
     Read,
     Readout,
     language_model,
@@ -95,6 +97,16 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
     def read(
         params: Params, carry: Carry, inputs: AnyArray, rates: Any = None, **noise: Any
     ) -> Read:
+        return read_by(module, params, carry, inputs, rates, **noise)
+
+    def read_by(
+        module: LanguageModel,
+        params: Params,
+        carry: Carry,
+        inputs: AnyArray,
+        rates: Any = None,
+        **noise: Any,
+    ) -> Read:
         variables = {"params": params} if rates is None else {"params": params, "rates": rates}
         starts = inputs == END if resets else None
         found = module.apply(variables, inputs, initial=carry, resets=starts, **noise)
@@ -166,7 +178,9 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
             f"({config.data.source}, {record['tokens']} tokens)"
         )
 
-    network = Network(read, head)
+    # A token at a time, other kernels than the reference prepare more than they compute.
+    stepwise = language_model(dataclasses.replace(plain, kernel="scan"), facts["vocab_size"], cells)
+    network = Network(functools.partial(read_by, stepwise), head)
     return Task(
         key=_key(module, resets, rows, candidates),
         facts=facts,

@@ -277,11 +277,15 @@ def _writer(network: Network) -> Callable[..., tuple[Carry, Array, Array]]:
         params: Params, carry: Carry, last: Array, keys: PRNGKey, position: Array, forced: Array,
         count: Array, how: Sampling,
     ) -> tuple[Carry, Array, Array]:  # fmt: skip
+        table, bias = network.head(params)
+        bias = bias.at[np.array([PADDING, UNKNOWN])].set(-jnp.inf)  # they are not written
+
         def step(state: tuple[Carry, Array], at: tuple[Array, Array]) -> Any:
             (carry, last), (index, given) = state, at
             found = network.read(params, carry, last[:, None])
-            logits = _logits(network, params, found.features[:, 0])
-            logits = logits.at[:, np.array([PADDING, UNKNOWN])].set(-jnp.inf)
+            # Not a product with the transposed table, which XLA would write down at each step.
+            logits = jnp.einsum("vd,bd->bv", table, found.features[:, 0]) + bias
+            logits = logits.astype(jnp.float32)
             here = jax.vmap(lambda key: jax.random.fold_in(key, position + index))(keys)
             drawn = sampling.draw(here, logits, how)
             token = jnp.where(index < count, given, drawn)
