@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 
 import flax.linen as nn
@@ -17,8 +18,10 @@ from rnn_jax.data.language.vocabulary import END, SPECIAL, Vocabulary
 from rnn_jax.data.language.windows import TextBatch
 from rnn_jax.models.language_model import language_model, language_model_rates
 from rnn_jax.nn.noise import dropout, embedding_dropout
+from rnn_jax.optim import updates
 from rnn_jax.tasks import LanguageConfig
 from rnn_jax.tasks.base import Data
+from rnn_jax.train import steps
 from rnn_jax.unrolling import unroll
 
 VOCABULARY = 11
@@ -62,6 +65,25 @@ def losses_of(task, params, targets, width):
         found.append(np.asarray(outputs)[..., 0])
         before = part[:, -1:]
     return np.concatenate(found, axis=1)
+
+
+@pytest.mark.parametrize("name", ["language_model", "language_model_large", "char_language_model"])
+def test_a_step_changes_every_parameter_of_an_experiment_s_model(name):
+    config = importlib.import_module(f"experiments.{name}").get_config()
+    small = {"model.hidden": 5, "train.batch_size": 3, "data.window": 4, "model.kernel": "scan",
+             "model.input_dropout": 0.0, "model.output_dropout": 0.0}  # fmt: skip
+    if config.model.embedding_size:
+        small["model.embedding_size"] = 4
+    task = task_of(replace(config, small))
+    update = updates.make(config.optimizer)
+    numbers = updates.hyperparameters(config.optimizer, 10, task.rates)
+    state = steps.init_state(task, update, numbers, 0)
+    step = jax.jit(steps.make_train_step(task, update))
+    after = step(state, batch_of(some_targets()), steps.run_key(0), numbers)
+    before = jax.tree_util.tree_leaves_with_path(state.params)
+    for (path, old), new in zip(before, jax.tree.leaves(after.params), strict=True):
+        assert (old != new).any(), jax.tree_util.keystr(path)
+    assert (jax.tree.leaves(after.carry)[0] != 0).any()
 
 
 @pytest.mark.parametrize("tied", [True, False])
