@@ -33,25 +33,29 @@ def writer():
     return task.predictor(Trained(config, task, params, remembered, {}, 0, 1))
 
 
-def distribution(writer, ids):
-    """What comes next, by reading everything anew: float[vocabulary]."""
-    tokens = jnp.asarray([[END, *ids]])
+def distributions(writer, ids):
+    """What comes after each of some tokens, the end before them the first: float[n + 1, words]."""
     empty = writer_lib._empty(writer.network, writer.params, 1)
-    found = writer.network.read(writer.params, empty, tokens)
+    found = writer.network.read(writer.params, empty, jnp.asarray([[END, *ids]]))
     table, bias = writer.network.head(writer.params)
-    return np.array(jax.nn.softmax(found.features[0, -1] @ table.T + bias))
+    return np.array(jax.nn.softmax(found.features[0] @ table.T + bias))
+
+
+def distribution(writer, ids):
+    """What comes next, by reading everything anew: float[words]."""
+    return distributions(writer, ids)[-1]
 
 
 def test_without_temperature_the_likeliest_token_comes(writer):
-    ids = [WORDS.index("the")]
     text = writer.generate("the", tokens=40, temperature=0)
-    for _ in range(40):
-        shares = distribution(writer, ids)
-        shares[:2] = 0  # padding and unknown ones are not written
-        if shares.argmax() == END:
-            break
-        ids.append(int(shares.argmax()))
+    ids = writer.read(text)[0].tolist()
+    shares = distributions(writer, ids)
+    shares[:, :2] = 0  # padding and unknown ones are not written
+    likeliest = shares.argmax(axis=1).tolist()
     assert text == writer.vocabulary.text(ids)
+    assert ids[0] == WORDS.index("the")
+    assert likeliest[1 : len(ids)] == ids[1:]
+    assert len(ids) == 41 or likeliest[len(ids)] == END
     assert len(ids) > 5
 
 
