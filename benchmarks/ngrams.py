@@ -10,15 +10,14 @@ tokens that the experiment `language_model` reads.
 from __future__ import annotations
 
 import argparse
-import math
 import time
 
-import numpy as np
 import record
 
 from rnn_jax import LanguageDataConfig, ngrams
 from rnn_jax.data.language import preparation
 from rnn_jax.data.language.vocabulary import END
+from rnn_jax.tasks import language_report
 from rnn_jax.train import evaluate, opened
 
 
@@ -34,20 +33,18 @@ def main() -> None:
     began = time.perf_counter()
     found = ngrams.yardsticks(train, validation, test, len(data.vocabulary), END)
     print(f"fitted and tuned in {time.perf_counter() - began:.1f} s; {len(data.test)} tokens")
-    spelling = float(data.test.tokens.spelling.sum(dtype=np.float64))
-    characters = int(data.test.tokens.characters.sum(dtype=np.int64))
-    five = dict(found)["Kneser-Ney 5-grams"].mean()
+    five = language_report.figures(dict(found)["Kneser-Ney 5-grams"], data.test)["perplexity"]
     for name, logs in found:
-        bits = (-float(logs.sum()) / math.log(2) + spelling) / characters
-        table.add(name, math.exp(-logs.mean()), bits, math.exp(five - logs.mean()))
+        said = language_report.figures(logs, data.test)
+        table.add(name, said["perplexity"], said["bits_per_character"], said["perplexity"] / five)
     for path in arguments.runs:
         run = opened.open_run(path)
         tested, _ = evaluate.evaluate_test(run)
         if tested["tokens"] != len(data.test):
             parser.error(f"{path} was trained on other tokens")
-        loss = float(tested["loss"])
+        perplexity = tested["perplexity"]
         name = f"`{run.config.experiment}`"
-        table.add(name, math.exp(loss), tested["bits_per_character"], math.exp(five + loss))
+        table.add(name, perplexity, tested["bits_per_character"], perplexity / five)
     if arguments.save:
         table.save()
 

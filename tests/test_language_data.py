@@ -219,11 +219,12 @@ def test_a_pass_reads_each_token_once_and_finds_its_place_again(monkeypatch, len
 def test_pieces_of_a_file_make_the_stream_that_they_make_in_memory():
     vocabulary = Vocabulary.fit(["one two three"], "words", True, 10)
     pieces = ["one two\n", "four three\n", "one"]
-    held = streams.held(pieces, vocabulary, whole=False)
     filed = streams.filed(pieces, vocabulary)
-    assert held.tokens.ids[-1] == END
+    held = streams.held(["".join(pieces)], vocabulary)
+    assert held.tokens.ids.tolist() == [*vocabulary.encode("".join(pieces)).ids, END]
     assert held.digest() == filed.digest()
     assert held.offsets.tolist() == [0, len(held)]
+    assert len(streams.held([], vocabulary)) == 0
 
 
 def test_a_changed_file_is_read_again(tmp_path):

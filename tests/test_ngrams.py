@@ -146,16 +146,31 @@ def test_tuning_helps_the_validation_stories():
 
 def test_the_gradient_of_the_tuning_is_that_of_the_loss():
     train, validation = stories(0, 40), stories(1, 40)
+    model = kneser_ney.fit(train, [], 3, SIZE, END)
+    places = counts.look_up(model.orders, validation, SIZE, END)
+    at = np.array([[0.4, 0.9, 1.3], [0.5, 1.1, 1.2], [0.7, 0.8, 1.9]])
+    loss = lambda discounts: kneser_ney.loss_and_gradient(places, discounts, SIZE)[0]
+    assert loss(at) == -np.log(kneser_ney.probabilities(places, at, SIZE)).mean()
+    _, gradient = kneser_ney.loss_and_gradient(places, at, SIZE)
+    assert np.count_nonzero(gradient) >= 7  # no token came once only, for instance
+    for place in np.ndindex(at.shape):
+        step = np.zeros_like(at)
+        step[place] = 1e-5
+        slope = (loss(at + step) - loss(at - step)) / 2e-5
+        assert gradient[place] == pytest.approx(slope, rel=1e-5, abs=1e-9)
+
+
+def test_tuned_discounts_are_the_best_ones_near_them():
+    train, validation = stories(0, 40), stories(1, 40)
     tuned = kneser_ney.fit(train, validation, 3, SIZE, END)
     places = counts.look_up(tuned.orders, validation, SIZE, END)
     loss = lambda d: -np.log(kneser_ney.probabilities(places, d, SIZE)).mean()
     best = loss(tuned.discounts)
-    for n in range(3):
-        for k in range(3):
-            for step in (-1e-3, 1e-3):
-                moved = tuned.discounts.copy()
-                moved[n, k] = np.clip(moved[n, k] + step, 1e-3, k + 1)
-                assert loss(moved) >= best - 1e-8
+    for n, k in np.ndindex(tuned.discounts.shape):
+        for step in (-1e-3, 1e-3):
+            moved = tuned.discounts.copy()
+            moved[n, k] = np.clip(moved[n, k] + step, 1e-3, k + 1)
+            assert loss(moved) >= best - 1e-8
 
 
 def test_the_cache_remembers_the_story_alone():

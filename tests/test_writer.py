@@ -35,7 +35,7 @@ def writer():
 
 def distributions(writer, ids):
     """What comes after each of some tokens, the end before them the first: float[n + 1, words]."""
-    empty = writer_lib._empty(writer.network, writer.params, 1)
+    empty = writer_lib.empty_carry(writer.network, writer.params, 1)
     found = writer.network.read(writer.params, empty, jnp.asarray([[END, *ids]]))
     table, bias = writer.network.head(writer.params)
     return np.array(jax.nn.softmax(found.features[0] @ table.T + bias))
@@ -110,7 +110,7 @@ def test_what_is_said_of_a_text(writer):
 def test_a_text_longer_than_a_call_is_read_on(writer, monkeypatch):
     text = "the cat sat . " * 40
     whole = writer(text)
-    monkeypatch.setattr(writer_lib, "LONGEST", 50)
+    monkeypatch.setattr(writer_lib, "LONGEST", 64)
     parts = writer(text)
     assert parts.perplexity == pytest.approx(whole.perplexity, rel=1e-5)
     assert parts.next == pytest.approx(whole.next, rel=1e-4)
@@ -134,6 +134,12 @@ def test_a_text_longer_than_a_call_is_read_on(writer, monkeypatch):
 def test_arguments_out_of_bounds_are_named(writer, options, named):
     with pytest.raises(ValueError, match=named):
         writer.generate(**options)
+
+
+def test_a_misspelt_keyword_is_refused(writer):
+    for write in (writer.generate, lambda **how: list(writer.stream(**how))):
+        with pytest.raises(TypeError, match="temprature"):
+            write(temprature=1)
 
 
 def test_no_token_leaves_the_prompt(writer):

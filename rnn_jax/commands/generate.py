@@ -7,6 +7,7 @@ import sys
 from rnn_jax.commands.base import Command, Flag, Mode
 from rnn_jax.data.text import plain
 from rnn_jax.tasks.base import Trained
+from rnn_jax.tasks.writer import TEMPERATURE
 
 
 def _run(command: Command, run: Trained) -> int:
@@ -48,7 +49,7 @@ MODE = Mode(
         ),
         Flag("tokens", int, 100, "tokens written at most; a story may end before",
              minimum=0, below=2**31),
-        Flag("temperature", float, 0.8,
+        Flag("temperature", float, TEMPERATURE,
              "below 1 the likely becomes likelier; at 0 it is all that comes",
              minimum=0.0, below=1e6),
         Flag("top_k", int, 0, "only so many of the likeliest tokens may come (0: all)",

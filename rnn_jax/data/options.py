@@ -9,9 +9,9 @@ from rnn_jax.config import Section, option
 
 
 class Source(NamedTuple):
-    """A row of the table of sources.
+    """A row of a table of sources.
 
-    module: the module with its functions; `rnn_jax.data.sources` says which.
+    module: the module with its functions.
     what: what it is, for `--help`.
     """
 
@@ -19,6 +19,7 @@ class Source(NamedTuple):
     what: str
 
 
+# `rnn_jax.data.sources` says which functions a module has.
 SOURCES = {
     "bbc_news": Source("rnn_jax.data.bbc_news", "which comes with the installation"),
     "ag_news_subset": Source("rnn_jax.data.ag_news_subset", "from TensorFlow Datasets"),

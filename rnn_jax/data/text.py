@@ -12,6 +12,7 @@ import itertools
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -176,14 +177,7 @@ class Vectorizer:
         Raises:
           InputError: the text is anything else.
         """
-        if len(text) > MAX_FILE:
-            raise InputError(f"a vocabulary of more than {MAX_FILE} bytes")
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError("the vocabulary is no JSON") from error
-        if not isinstance(values, dict) or set(values) != {"tokens", "vocab_size", "words"}:
-            raise InputError("a vocabulary must be a JSON object with tokens, vocab_size and words")
+        values = parsed(text, ("tokens", "vocab_size", "words"))
         tokens, size, words = values["tokens"], values["vocab_size"], values["words"]
         if not isinstance(tokens, str) or tokens not in SPLITTERS:
             raise InputError(f"a vocabulary's tokens must be one of {', '.join(SPLITTERS)}")
@@ -196,6 +190,28 @@ class Vectorizer:
         if len(set(words)) != len(words):
             raise InputError("a vocabulary's words must differ")
         return cls(tuple(words), tokens, size)
+
+
+def parsed(text: str | bytes, names: Sequence[str]) -> dict[str, Any]:
+    """The JSON object of a vocabulary's file.
+
+    Args:
+      text: of the file.
+      names: those that the object must have, and no others.
+
+    Raises:
+      InputError: it is anything else.
+    """
+    if len(text) > MAX_FILE:
+        raise InputError(f"a vocabulary of more than {MAX_FILE} bytes")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError("the vocabulary is no JSON") from error
+    if not isinstance(values, dict) or set(values) != set(names):
+        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        raise InputError(f"a vocabulary must be a JSON object with {listed}")
+    return values
 
 
 def _count(texts: Iterable[Sequence], max_words: int | None) -> collections.Counter:

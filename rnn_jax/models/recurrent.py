@@ -15,10 +15,7 @@ from rnn_jax.types import Cell
 
 def _options(config: Any) -> dict[str, Any]:
     """What of a model section goes into its cells."""
-    return {
-        "initializer": config.initializer,
-        "recurrent_dropout": getattr(config, "recurrent_dropout", 0.0),
-    }
+    return {name: getattr(config, name) for name in ("initializer", "recurrent_dropout")}
 
 
 # name -> (the config's model section) -> cell. A cell is one function and one row.

@@ -116,20 +116,28 @@ def _by_order(
     return found, left
 
 
+def loss_and_gradient(
+    places: Places, discounts: np.ndarray, vocab_size: int
+) -> tuple[float, np.ndarray]:
+    """The mean loss of some tokens, and its gradient with respect to the discounts,
+    float64[orders, 3]."""
+    found, left = _by_order(places, discounts, vocab_size)
+    gradient = np.zeros(discounts.shape)
+    with_respect = -1 / found[-1] / len(found[-1])  # of the loss, to the present order's
+    for n in reversed(range(len(left))):
+        each = with_respect / np.maximum(places.totals[n], 1)
+        own = np.minimum(places.counts[n], 3)[:, None] == np.arange(1, 4)
+        gradient[n] = (each * found[n]) @ places.kinds[n] - each @ own
+        with_respect = with_respect * left[n]
+    return -float(np.log(found[-1]).mean()), gradient
+
+
 def _tuned(model: KneserNey, validation: Sequence[np.ndarray]) -> np.ndarray:
     places = counts_lib.look_up(model.orders, validation, model.vocab_size, model.end)
-    kinds = np.minimum(places.counts, 3)[:, :, None] == np.arange(1, 4)
-    wholes = np.maximum(places.totals, 1)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        found, left = _by_order(places, values.reshape(-1, 3), model.vocab_size)
-        gradient = np.zeros((len(left), 3))
-        with_respect = -1 / found[-1] / len(found[-1])  # of the loss, to the present order's
-        for n in reversed(range(len(left))):
-            each = with_respect / wholes[n]
-            gradient[n] = (each * found[n]) @ places.kinds[n] - each @ kinds[n]
-            with_respect = with_respect * left[n]
-        return -float(np.log(found[-1]).mean()), gradient.ravel()
+        value, gradient = loss_and_gradient(places, values.reshape(-1, 3), model.vocab_size)
+        return value, gradient.ravel()
 
     start = model.discounts.ravel()
     bounds = [(_LEAST, k) for k in (1.0, 2.0, 3.0)] * len(model.orders)

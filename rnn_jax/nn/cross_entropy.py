@@ -51,10 +51,10 @@ def weighted_loss(
       weights: float32[...]; where it is 0, features and target may be anything.
       chunk: tokens whose logits are held at a time.
     """
-    rows = features.reshape(-1, features.shape[-1])
-    known = jnp.asarray(weights, jnp.float32).reshape(-1)
-    rows = jnp.where(known[:, None] != 0, rows, 0)
-    return _weighted(chunk, rows, table, bias, jnp.asarray(targets).reshape(-1), known)
+    rows, told, known = _flat(features, targets, weights)
+    fixed = jax.lax.stop_gradient((rows, table, bias))
+    total, gradient = _with_gradient(chunk, *fixed, told, known)
+    return _scaled(total, gradient, (rows, table, bias))
 
 
 @jax.custom_vjp
@@ -75,14 +75,6 @@ def _scaled_backward(gradient: Any, cotangent: Array) -> tuple[None, None, Any]:
 
 
 _scaled.defvjp(_scaled_forward, _scaled_backward)
-
-
-def _weighted(
-    chunk: int, rows: Array, table: Array, bias: Array, targets: Array, weights: Array
-) -> Array:
-    fixed = jax.lax.stop_gradient((rows, table, bias))
-    total, gradient = _with_gradient(chunk, *fixed, targets, weights)
-    return _scaled(total, gradient, (rows, table, bias))
 
 
 def _with_gradient(
@@ -177,10 +169,7 @@ def sampled_loss(
     table, bias = jnp.asarray(table), jnp.asarray(bias)
     size = table.shape[0]
     drawn = log_uniform(key, candidates, size)
-    rows = features.reshape(-1, features.shape[-1])
-    known = jnp.asarray(weights, jnp.float32).reshape(-1)
-    rows = jnp.where(known[:, None] != 0, rows, 0)
-    told = jnp.asarray(targets).reshape(-1)
+    rows, told, known = _flat(features, targets, weights)
     own = jnp.sum(rows * table[told], axis=-1, dtype=jnp.float32) + bias[told]
     expected = jnp.log(candidates * log_uniform_share(drawn, size))
     others = _logits(rows, table[drawn], bias[drawn] - expected)
@@ -199,6 +188,13 @@ def log_uniform(key: PRNGKey, count: int, size: int) -> Array:
 def log_uniform_share(numbers: Array, size: int) -> Array:
     """float32[...]: log((r + 2) / (r + 1)) / log(size + 1)."""
     return jnp.log1p(1 / (numbers.astype(jnp.float32) + 1)) / math.log(size + 1)
+
+
+def _flat(features: Array, targets: AnyArray, weights: AnyArray) -> tuple[Array, Array, Array]:
+    """A row for each token; features of weight 0 are zeros."""
+    known = jnp.asarray(weights, jnp.float32).reshape(-1)
+    rows = features.reshape(-1, features.shape[-1])
+    return jnp.where(known[:, None] != 0, rows, 0), jnp.asarray(targets).reshape(-1), known
 
 
 def _logits(rows: Array, table: Array, bias: Array) -> Array:

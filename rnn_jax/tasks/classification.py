@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ from rnn_jax.data.options import DataConfig
 from rnn_jax.data.text import Vectorizer
 from rnn_jax.models import ModelConfig
 from rnn_jax.optim.tables import Tables
-from rnn_jax.tasks import metrics
+from rnn_jax.tasks import metrics, recurrent
 from rnn_jax.tasks.base import (
     Cells,
     Data,
@@ -32,12 +32,9 @@ from rnn_jax.tasks.base import (
     Tested,
     choose_nothing,
 )
-from rnn_jax.tasks.kernel import resolve_kernel
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.tasks.predictor import Predictor
 from rnn_jax.types import Array, Batch, Params, PRNGKey
-
-VOCABULARY = "vocabulary.json"
 
 # (model section, vocab_size, classes, widths, cells) -> a module like `models.SequenceClassifier`
 Network = Callable[..., nn.Module]
@@ -79,10 +76,11 @@ def kind(
         `model.embedding_size` its table of vectors is the parameter "embedding".
       rates: `(model section) -> the collection "rates"`, for a network that reads its dropout from
         there (`rnn_jax.nn.noise.module_rate`); otherwise its rates are its own.
-      resolve: `resolve_kernel` for a network that is made of the config's cell and kernel.
+      resolve: `rnn_jax.tasks.recurrent.resolve_kernel` for a network that is made of the config's
+        cell and kernel.
     """
     if network is models.classifier:
-        rates, resolve = models.classifier_rates, resolve_kernel
+        rates, resolve = models.classifier_rates, recurrent.resolve_kernel
 
     def make(config: ClassificationConfig, facts: Facts, cells: Cells) -> Task:
         return _task(config, facts, cells, network, rates)
@@ -94,7 +92,7 @@ def kind(
         read_facts=_read_facts,
         make=make,
         resolve=resolve or choose_nothing,
-        remembers=(VOCABULARY,),
+        remembers=(recurrent.VOCABULARY,),
     )
 
 
@@ -166,7 +164,7 @@ def _task(
         dealing = batching.dealing(config.train)
         return Data(
             digest=preparation.digest(found),
-            remembered={VOCABULARY: found.vectorizer.to_json()},
+            remembered={recurrent.VOCABULARY: found.vectorizer.to_json()},
             epochs=epochs.epochs(config.data, dealing, found.train, words),
             validation=epochs.single_pass(config.data, size, found.validation, words),
             test=epochs.single_pass(config.data, size, found.test, words, found.test_texts),
@@ -199,7 +197,7 @@ def _task(
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
     return Task(
-        key=_key(module, widths, config.data.vocab_size, has_table),
+        key=recurrent.key_of(module, widths, config.data.vocab_size, has_table),
         facts=facts,
         init=init,
         loss=loss,
@@ -219,15 +217,6 @@ def _task(
     )
 
 
-def _key(module: nn.Module, *rest: Hashable) -> Hashable:
-    """What two tasks have in common that compute the same; None for a network without a hash."""
-    try:
-        hash(module)
-    except TypeError:
-        return None
-    return module, *rest
-
-
 def _tables(init: Callable[[PRNGKey], Params], rows: int) -> Tables:
     shapes = jax.eval_shape(init, jax.random.key(0))
     return Tables(
@@ -239,14 +228,4 @@ def _tables(init: Callable[[PRNGKey], Params], rows: int) -> Tables:
 
 
 def _vectorizer(remembered: Mapping[str, str]) -> Vectorizer:
-    """The vocabulary that a run remembers.
-
-    Raises:
-      InputError: there is none, or it is damaged.
-    """
-    if VOCABULARY not in remembered:
-        raise InputError(f"the run's {VOCABULARY} is missing")
-    try:
-        return Vectorizer.from_json(remembered[VOCABULARY])
-    except InputError as error:
-        raise InputError(f"the run's {VOCABULARY} cannot be used: {error}") from error
+    return recurrent.vocabulary(remembered, Vectorizer.from_json)

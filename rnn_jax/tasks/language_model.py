@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -29,15 +28,17 @@ from rnn_jax.models.language_model import (
     readout,
 )
 from rnn_jax.nn import cross_entropy
-from rnn_jax.tasks import language_report
+from rnn_jax.tasks import language_report, metrics, recurrent
 from rnn_jax.tasks.base import MODES, Cells, Data, Facts, Kind, Record, Say, Task
-from rnn_jax.tasks.kernel import resolve_kernel
 from rnn_jax.tasks.metrics import Sums
-from rnn_jax.tasks.writer import Network, Writer
+from rnn_jax.tasks.writer import Network, Writer, empty_carry
 from rnn_jax.types import AnyArray, Array, Carry, Params, PRNGKey
 
-VOCABULARY = "vocabulary.json"
 _NEVER = -1e9  # a logit of what cannot come
+_NO_BATCH = TextBatch(
+    np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32), np.zeros(1, np.int32),
+    np.zeros(1, np.float32),
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +60,8 @@ def kind() -> Kind:
         facts=_facts,
         read_facts=_read_facts,
         make=_task,
-        resolve=resolve_kernel,
-        remembers=(VOCABULARY,),
+        resolve=recurrent.resolve_kernel,
+        remembers=(recurrent.VOCABULARY,),
         modes=(*MODES, "generate"),
     )
 
@@ -91,31 +92,23 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
     candidates = config.model.sampled
     rows, time, resets = config.train.batch_size, config.data.window, config.data.carry == "story"
 
+    key = recurrent.key_of(module, resets, rows, candidates)
+
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
     def read(
         params: Params, carry: Carry, inputs: AnyArray, rates: Any = None, **noise: Any
     ) -> Read:
-        return read_by(module, params, carry, inputs, rates, **noise)
-
-    def read_by(
-        module: LanguageModel,
-        params: Params,
-        carry: Carry,
-        inputs: AnyArray,
-        rates: Any = None,
-        **noise: Any,
-    ) -> Read:
-        variables = {"params": params} if rates is None else {"params": params, "rates": rates}
-        starts = inputs == END if resets else None
-        found = module.apply(variables, inputs, initial=carry, resets=starts, **noise)
-        assert isinstance(found, Read)  # flax returns a pair only where a collection is mutable
-        return found
+        return _read(module, resets, params, carry, inputs, rates, **noise)
 
     def head(params: Params) -> Readout:
         table, bias = readout(params)
         return Readout(table, bias.at[PADDING].set(_NEVER))
+
+    # A token at a time, other kernels than the reference prepare more than they compute.
+    stepwise = language_model(dataclasses.replace(plain, kernel="scan"), facts["vocab_size"], cells)
+    network = Network(functools.partial(_read, stepwise, resets), head, key)
 
     def loss(
         params: Params, carry: Carry, batch: TextBatch, key: PRNGKey, rates: Any
@@ -147,11 +140,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         return found.carry, _sums(jnp.sum(losses), batch), outputs
 
     def initial_carry() -> Carry:
-        shapes = jax.eval_shape(
-            lambda key: read(init(key), None, jnp.zeros((rows, 1), jnp.int32)).carry,
-            jax.random.key(0),
-        )
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return empty_carry(network, jax.eval_shape(init, jax.random.key(0)), rows)
 
     def prepare(say: Say, remembered: Mapping[str, str] | None) -> Data:
         vocabulary = _vocabulary(remembered) if remembered else None
@@ -160,7 +149,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         words = found.vocabulary.words
         return Data(
             digest=preparation.digest(found),
-            remembered={VOCABULARY: found.vocabulary.to_json()},
+            remembered={recurrent.VOCABULARY: found.vocabulary.to_json()},
             epochs=TextEpochs(found.train, time, batching.dealing(config.train), words),
             validation=windows.single_pass(found.validation, rows, time, words),
             test=windows.single_pass(found.test, rows, time, words),
@@ -178,19 +167,16 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
             f"({config.data.source}, {record['tokens']} tokens)"
         )
 
-    # A token at a time, other kernels than the reference prepare more than they compute.
-    stepwise = language_model(dataclasses.replace(plain, kernel="scan"), facts["vocab_size"], cells)
-    network = Network(functools.partial(read_by, stepwise), head)
     return Task(
-        key=_key(module, resets, rows, candidates),
+        key=key,
         facts=facts,
         init=init,
         loss=loss,
         evaluate=evaluate,
         initial_carry=initial_carry,
         rates=(rates, penalties),
-        sums=jax.eval_shape(_sums, jnp.float32(0), windows.TextBatch(*_like(rows, time))),
-        means=means,
+        sums=jax.eval_shape(_sums, jnp.float32(0), _NO_BATCH),
+        means=metrics.language_means,
         flow=("embedding", "recurrent", "projection", "head", "bias"),
         counts=("tokens", "unknown"),
         examples="windows",
@@ -216,19 +202,21 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
     )
 
 
-def means(sums: Mapping[str, Any]) -> dict[str, float]:
-    """What the sums say: the loss per token in nats, its perplexity, and bits per character of the
-    text, where an unknown token costs what it takes to spell it besides; NaN without tokens."""
-    tokens, characters = int(sums["tokens"]), float(sums["characters"])
-    if not tokens:
-        return dict.fromkeys(("loss", "perplexity", "bits_per_character"), math.nan)
-    loss = float(sums["loss"]) / tokens
-    bits = float(sums["loss"]) / math.log(2) + float(sums["spelling"])
-    return {
-        "loss": loss,
-        "perplexity": math.exp(min(loss, 700.0)),
-        "bits_per_character": bits / max(characters, 1),
-    }
+def _read(
+    module: LanguageModel,
+    resets: bool,
+    params: Params,
+    carry: Carry,
+    inputs: AnyArray,
+    rates: Any = None,
+    **noise: Any,
+) -> Read:
+    """What a module makes of a window; with `resets` an end is followed by a state of none."""
+    variables = {"params": params} if rates is None else {"params": params, "rates": rates}
+    starts = inputs == END if resets else None
+    found = module.apply(variables, inputs, initial=carry, resets=starts, **noise)
+    assert isinstance(found, Read)  # flax returns a pair only where a collection is mutable
+    return found
 
 
 def _sums(loss: Array, batch: TextBatch) -> Sums:
@@ -245,29 +233,9 @@ def _sums(loss: Array, batch: TextBatch) -> Sums:
     }
 
 
-def _like(rows: int, time: int) -> tuple[Any, ...]:
-    """Shapes of a batch's arrays."""
-    whole, row = (rows, time), (rows,)
-    return (
-        jax.ShapeDtypeStruct(whole, jnp.int32),
-        jax.ShapeDtypeStruct(whole, jnp.int32),
-        jax.ShapeDtypeStruct(row, jnp.int32),
-        jax.ShapeDtypeStruct(row, jnp.float32),
-    )
-
-
 def _penalties(config: LanguageModelConfig) -> tuple[np.float32 | None, np.float32 | None]:
     some = lambda value: np.float32(value) if value else None
     return some(config.activation_penalty), some(config.slowness_penalty)
-
-
-def _key(module: Any, *rest: Any) -> Any:
-    """What two tasks have in common that compute the same; None for a module without a hash."""
-    try:
-        hash(module)
-    except TypeError:
-        return None
-    return module, *rest
 
 
 def _check_length(config: LanguageConfig, tokens: int) -> None:
@@ -282,14 +250,4 @@ def _check_length(config: LanguageConfig, tokens: int) -> None:
 
 
 def _vocabulary(remembered: Mapping[str, str]) -> Vocabulary:
-    """The vocabulary that a run remembers.
-
-    Raises:
-      InputError: there is none, or it is damaged.
-    """
-    if VOCABULARY not in remembered:
-        raise InputError(f"the run's {VOCABULARY} is missing")
-    try:
-        return Vocabulary.from_json(remembered[VOCABULARY])
-    except InputError as error:
-        raise InputError(f"the run's {VOCABULARY} cannot be used: {error}") from error
+    return recurrent.vocabulary(remembered, Vocabulary.from_json)

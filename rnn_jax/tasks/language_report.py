@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from rnn_jax.data.language.windows import TextPass
 from rnn_jax.data.text import UNKNOWN
 from rnn_jax.report import language_model as pages
 from rnn_jax.report.pieces import Section
+from rnn_jax.tasks import metrics
 from rnn_jax.tasks.base import Tested
 from rnn_jax.tasks.writer import Writer
 
@@ -69,7 +69,12 @@ def sections(
             train.stream.stories(), validation.stream.stories(), test.stream.stories(),
             len(vocabulary), END,
         )  # fmt: skip
-        found.append(pages.comparison([_row(name, logs, test.stream) for name, logs in rows]))
+        said_of = [(name, figures(logs, test.stream)) for name, logs in rows]
+        found.append(
+            pages.comparison(
+                [(name, each["perplexity"], each["bits_per_character"]) for name, each in said_of]
+            )
+        )
     found.append(pages.words(ids, losses, vocabulary.words))
     found.append(pages.by_position(pages.positions(_places(test.stream), losses)))
     found.append(pages.calibration(said[:, 1], said[:, 2]))
@@ -78,12 +83,13 @@ def sections(
     return found
 
 
-def _row(name: str, logs: np.ndarray, stream: Stream) -> tuple[str, float, float]:
-    """A row of the comparison: name, perplexity, bits per character."""
-    spelling = float(stream.tokens.spelling.sum(dtype=np.float64))
-    bits = -float(logs.sum()) / math.log(2) + spelling
-    characters = int(stream.tokens.characters.sum(dtype=np.int64))
-    return name, math.exp(min(-float(logs.mean()), 700.0)), bits / max(characters, 1)
+def figures(logs: np.ndarray, stream: Stream) -> dict[str, float]:
+    """What the natural logarithms of the probabilities of a stream's tokens, float64[tokens], come
+    to; see `metrics.language_means`."""
+    characters, spelling = (array.sum(dtype=np.float64) for array in stream.tokens[1:])
+    return metrics.language_means(
+        {"loss": -logs.sum(), "tokens": len(logs), "characters": characters, "spelling": spelling}
+    )
 
 
 def _places(stream: Stream) -> np.ndarray:

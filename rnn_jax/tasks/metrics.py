@@ -5,7 +5,9 @@ Means over batches would weigh a short last batch like a full one; sums are exac
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -51,6 +53,28 @@ def classification_means(sums: dict[str, Any]) -> dict[str, float]:
     return {
         "loss": float(sums["loss"]) / examples,
         "accuracy": int(sums["correct"]) / examples,
+    }
+
+
+def language_means(sums: Mapping[str, Any]) -> dict[str, float]:
+    """What sums over the tokens of a text say; NaN without tokens.
+
+    Args:
+      sums: loss, in nats; tokens; characters of the text that they stand for; spelling, the bits
+        that it takes to spell those that are unknown.
+
+    Returns:
+      The loss per token, its perplexity, and bits per character, those of spelling among them.
+    """
+    tokens, characters = int(sums["tokens"]), float(sums["characters"])
+    if not tokens:
+        return dict.fromkeys(("loss", "perplexity", "bits_per_character"), math.nan)
+    loss = float(sums["loss"]) / tokens
+    bits = float(sums["loss"]) / math.log(2) + float(sums["spelling"])
+    return {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700.0)),
+        "bits_per_character": bits / max(characters, 1),
     }
 
 

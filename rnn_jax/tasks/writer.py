@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +15,16 @@ from rnn_jax.data.language.tokens import Joiner, normal
 from rnn_jax.data.language.vocabulary import END, Vocabulary
 from rnn_jax.data.text import PADDING, UNKNOWN, plain
 from rnn_jax.models.language_model import Read, Readout
+from rnn_jax.nn import cross_entropy
 from rnn_jax.sampling import Sampling
+from rnn_jax.system import programs
 from rnn_jax.types import Array, Carry, Params, PRNGKey
 
 CHUNK = 32  # tokens of a call; what is written can be shown after each
-LONGEST = 1024  # tokens of a text that are read in one call
+LONGEST = 2**10  # tokens of a text that are read in one call, a power of two: a full call whose
+# state the next one needs is not padded
 LIKELY = 10  # tokens that are shown of a distribution
+TEMPERATURE = 0.8  # where nobody says another
 
 
 class Network(NamedTuple):
@@ -28,10 +32,29 @@ class Network(NamedTuple):
 
     read: `(params, carry, tokens int32[batch, time]) -> Read`, without noise.
     head: `(params) -> Readout`.
+    key: networks of equal keys compute the same, as in `rnn_jax.tasks.base.Task`.
     """
 
     read: Callable[..., Read]
     head: Callable[[Params], Readout]
+    key: Hashable = None
+
+
+class Manner(NamedTuple):
+    """How a text is written; the keywords of `Writer.generate`.
+
+    temperature: below 1 the likely becomes likelier; at 0 it is all that comes.
+    top_k: only so many of the likeliest tokens may come (0: all).
+    top_p: only the likeliest tokens may come that have this probability together (1: all).
+    seed: the same one gives the same text.
+    stop: the text ends before this string comes, after the prompt.
+    """
+
+    temperature: float = TEMPERATURE
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: str = ""
 
 
 class Guess(NamedTuple):
@@ -76,24 +99,25 @@ class Writer:
         ids, unknown = self.read(text)
         if not len(ids):
             raise ValueError("text must have a token at least, got none")
+        # One more step than there are tokens: what comes after the last.
+        inputs, targets = np.append(END, ids), np.append(ids, PADDING)
         logs: list[np.ndarray] = []
+        carry = empty_carry(self.network, self.params, 1)
         shares: Any = ()
-        carry, before = None, END
-        for start in range(0, len(ids), LONGEST):
-            targets = ids[start : start + LONGEST]
-            count = len(targets)
-            inputs = np.concatenate([[before], targets]).astype(np.int32)
-            # A power of two of steps, so that few programs are compiled.
-            width = 1 << max(count - 1, 31).bit_length()
-            padded = np.full((1, width), END, np.int32)
-            padded[0, :count] = inputs[:count]
-            carry, chosen, shares = _reader(self.network)(
-                self.params, carry, padded, np.pad(targets, (0, width - count))[None], count,
-                inputs[-1],
-            )  # fmt: skip
-            logs.append(np.asarray(chosen)[0, :count])
-            before = int(inputs[-1])
-        chances = np.concatenate(logs).astype(np.float64)
+        for start in range(0, len(inputs), LONGEST):
+            count = len(inputs[start : start + LONGEST])
+            # A power of two of steps, so that few programs are compiled; what is beyond the text
+            # comes after it, and is not looked at.
+            missing = (1 << max(count - 1, 31).bit_length()) - count
+            window, told = (
+                np.pad(each[start : start + LONGEST], (0, missing)).astype(np.int32)[None]
+                for each in (inputs, targets)
+            )
+            carry, losses, shares = _reader(self.network)(
+                self.params, carry, window, told, np.int32(count - 1)
+            )
+            logs.append(-np.asarray(losses)[0, :count])
+        chances = np.concatenate(logs)[:-1].astype(np.float64)
         shares = np.asarray(shares, np.float64)
         likely = np.argsort(-shares, kind="stable")[:LIKELY]
         shown = [self.vocabulary.words[index] for index in ids]
@@ -123,71 +147,53 @@ class Writer:
         prompt: str = "",
         tokens: int = 100,
         *,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int = 0,
-        stop: str = "",
         samples: int | None = None,
+        **how: Any,
     ) -> Any:
         """A text that goes on from a prompt, with the prompt; with `samples` a list of so many.
 
         Args:
           prompt: how it begins; empty for a new story.
           tokens: how many are written at most. A story may end before; unknown ones never come.
-          temperature: below 1 the likely becomes likelier; at 0 it is all that comes.
-          top_k: only so many of the likeliest tokens may come (0: all).
-          top_p: only the likeliest tokens may come that have this probability together (1: all).
-          seed: the same one gives the same text.
-          stop: the text ends before this string comes, after the prompt.
           samples: how many texts, computed together; sample i is the same in any number of them.
+          how: by keyword, temperature (0.8: below 1 the likely becomes likelier, at 0 it is all
+            that comes), top_k (only so many of the likeliest tokens may come; 0: all), top_p (only
+            the likeliest that have this probability together; 1: all), seed (the same one gives the
+            same text) and stop (the text ends before this string comes, after the prompt).
 
         Raises:
           ValueError: an argument is out of its bounds; the message begins with its name.
+          TypeError: there is no such keyword.
         """
-        whole: list[str] = []
-        pieces = self.pieces(
-            prompt, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
-            stop=stop, samples=1 if samples is None else samples,
-        )  # fmt: skip
-        for each in pieces:
-            whole = [
-                text + more for text, more in zip(whole or [""] * len(each), each, strict=True)
-            ]
-        texts = [f"{prompt}{text}" for text in whole]
+        texts = [prompt] * (1 if samples is None else samples)
+        for gained in self.pieces(prompt, tokens, samples=len(texts), **how):
+            texts = [text + more for text, more in zip(texts, gained, strict=True)]
         return texts if samples is not None else texts[0]
 
-    def stream(self, prompt: str = "", tokens: int = 100, **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", tokens: int = 100, **how: Any) -> Iterator[str]:
         """The text that `generate` returns, without the prompt, piece by piece as it is written.
 
         Args and errors are those of `generate`, without `samples`.
         """
-        for (piece,) in self.pieces(prompt, tokens, samples=1, **options):
+        for (piece,) in self.pieces(prompt, tokens, **how):
             if piece:
                 yield piece
 
     def pieces(
-        self,
-        prompt: str = "",
-        tokens: int = 100,
-        *,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int = 0,
-        stop: str = "",
-        samples: int = 1,
+        self, prompt: str = "", tokens: int = 100, samples: int = 1, **how: Any
     ) -> Iterator[list[str]]:
         """Yields, as it is written, what each of the samples gains; arguments as for `generate`."""
+        manner = Manner(**how)
+        seed = manner.seed
         if type(tokens) is not int or not 0 <= tokens < 2**31:
             raise ValueError(f"tokens must be a whole number of at least 0, got {tokens!r}")
         if type(samples) is not int or not 1 <= samples < 2**16:
             raise ValueError(f"samples must be a whole number from 1 to 65535, got {samples!r}")
         if type(seed) is not int or not 0 <= seed < 2**32:
             raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
-        how = sampling.sampling(temperature, top_k, top_p)
+        drawing = sampling.sampling(manner.temperature, manner.top_k, manner.top_p)
         ids, _ = self.read(prompt)
-        return self._pieces(ids, tokens, how, seed, stop, samples)
+        return self._pieces(ids, tokens, drawing, seed, manner.stop, samples)
 
     def _pieces(
         self, prompt: np.ndarray, tokens: int, how: Sampling, seed: int, stop: str, samples: int
@@ -199,15 +205,13 @@ class Writer:
         keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(
             np.arange(samples, dtype=np.uint32)
         )
-        carry: Carry = None
+        carry: Carry = empty_carry(self.network, self.params, samples)
         last: Any = np.full(samples, END, np.int32)
         write = _writer(self.network)
         position, end = 0, len(prompt) + tokens
         while position < end and not all(text.ended for text in texts):
             given = prompt[position : position + CHUNK]
             forced = np.pad(given, (0, CHUNK - len(given))).astype(np.int32)
-            if carry is None:
-                carry = _empty(self.network, self.params, samples)
             carry, last, drawn = write(
                 self.params, carry, last, keys, np.int32(position), forced,
                 np.int32(len(given)), how,
@@ -256,19 +260,16 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
 
 
-def _logits(network: Network, params: Params, features: Array) -> Array:
-    table, bias = network.head(params)
-    return (features @ table.T + bias).astype(jnp.float32)
-
-
-def _empty(network: Network, params: Params, rows: int) -> Carry:
-    """The carry before a story, zeros: the end that is read first forgets it anyway."""
+def empty_carry(network: Network, params: Params, rows: int) -> Carry:
+    """The carry before any token, zeros; of `params` only the shapes count."""
     tokens = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
-    shapes = jax.eval_shape(lambda tokens: network.read(params, None, tokens).carry, tokens)
+    shapes = jax.eval_shape(
+        lambda params, tokens: network.read(params, None, tokens).carry, params, tokens
+    )
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-@functools.lru_cache(maxsize=8)
+@programs.shared
 def _writer(network: Network) -> Callable[..., tuple[Carry, Array, Array]]:
     """Returns `(params, carry, last, keys, position, forced, count, how) -> (carry, last, tokens)`:
     the next CHUNK tokens of each row, the first `count` of which are `forced`."""
@@ -298,30 +299,17 @@ def _writer(network: Network) -> Callable[..., tuple[Carry, Array, Array]]:
     return jax.jit(write)
 
 
-@functools.lru_cache(maxsize=8)
+@programs.shared
 def _reader(network: Network) -> Callable[..., tuple[Carry, Array, Array]]:
-    """Returns `(params, carry, inputs, targets, count, last) -> (carry, log probabilities, next)`.
-
-    inputs, targets: int32[1, time], of which the first `count` steps are meant; `last` is the
-    target there, after which `next` is the distribution, float32[vocabulary].
-    """
+    """Returns `(params, carry, inputs, targets, last) -> (carry, losses, next)` of int32[1, time]
+    inputs and targets; `next` is the distribution after input number `last`."""
 
     def read(
-        params: Params, carry: Carry, inputs: Array, targets: Array, count: Array, last: Array
+        params: Params, carry: Carry, inputs: Array, targets: Array, last: Array
     ) -> tuple[Carry, Array, Array]:
-        def step(carry: Carry, at: tuple[Array, Array, Array]) -> Any:
-            token, target, index = at
-            found = network.read(params, carry, token[None, None])
-            logs = jax.nn.log_softmax(_logits(network, params, found.features[0, 0]))
-            kept = jax.tree.map(
-                lambda new, old: jnp.where(index < count, new, old), found.carry, carry
-            )
-            return kept, logs[target]
-
-        carry = _empty(network, params, 1) if carry is None else carry
-        steps = inputs[0], targets[0], jnp.arange(inputs.shape[1])
-        carry, logs = jax.lax.scan(step, carry, steps)
-        after = network.read(params, carry, last[None, None])
-        return carry, logs[None], jax.nn.softmax(_logits(network, params, after.features[0, 0]))
+        found, head = network.read(params, carry, inputs), network.head(params)
+        losses = cross_entropy.token_statistics(found.features, *head, targets).losses
+        logits = head.table @ found.features[0, last] + head.bias
+        return found.carry, losses, jax.nn.softmax(logits.astype(jnp.float32))
 
     return jax.jit(read)

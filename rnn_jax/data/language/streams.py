@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -46,19 +47,12 @@ class Stream:
         return found.digest()
 
 
-def held(texts: Iterable[str], vocabulary: Vocabulary, whole: bool = True) -> Stream:
-    """The tokens of some texts, in memory.
-
-    Args:
-      texts: normal texts.
-      vocabulary: what turns them into ids.
-      whole: whether each is a story; otherwise they are the pieces of one.
-    """
-    parts = list(_encoded(texts, vocabulary, whole))
-    ends = np.cumsum([0, *(len(part.ids) for part in parts)]) if whole else None
-    parts = parts or [_end()]
-    tokens = Encoded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-    return Stream(tokens, np.array([0, len(tokens.ids)]) if ends is None else ends)
+def held(texts: Iterable[str], vocabulary: Vocabulary) -> Stream:
+    """The tokens of stories, normal texts, in memory."""
+    parts = [joined for text in texts for joined in (vocabulary.encode(text), _end())]
+    ends = np.cumsum([0, *(len(part.ids) for part in parts)])[::2]
+    parts = parts or [Encoded(*(np.zeros(0, kind) for kind in _TYPES))]
+    return Stream(Encoded(*map(np.concatenate, zip(*parts, strict=True))), ends)
 
 
 def filed(texts: Iterable[str], vocabulary: Vocabulary, folder: str | None = None) -> Stream:
@@ -73,7 +67,7 @@ def filed(texts: Iterable[str], vocabulary: Vocabulary, folder: str | None = Non
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in _TYPES]
         count = 0
-        for part in _encoded(texts, vocabulary, whole=False):
+        for part in itertools.chain(map(vocabulary.encode, texts), [_end()]):
             for file, array in zip(files, part, strict=True):
                 file.write(np.ascontiguousarray(array).data)
             count += len(part.ids)
@@ -82,17 +76,6 @@ def filed(texts: Iterable[str], vocabulary: Vocabulary, folder: str | None = Non
             file.flush()
             arrays.append(np.memmap(file, kind, "r", shape=(count,)))
     return Stream(Encoded(*arrays), np.array([0, count]))
-
-
-def _encoded(texts: Iterable[str], vocabulary: Vocabulary, whole: bool) -> Iterator[Encoded]:
-    """Yields the tokens of each text, with an end after each or after all."""
-    for text in texts:
-        part = vocabulary.encode(text)
-        if whole:
-            part = Encoded(*map(np.concatenate, zip(part, _end(), strict=True)))
-        yield part
-    if not whole:
-        yield _end()
 
 
 def _end() -> Encoded:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_jax.config import InputError
 from rnn_jax.data.language import tokens as tokens_lib
-from rnn_jax.data.text import MAX_FILE, MAX_VOCAB_SIZE, UNKNOWN
+from rnn_jax.data.text import MAX_VOCAB_SIZE, UNKNOWN, parsed
 
 END = 2
 SPECIAL = ("", "<unk>", "</s>")  # what stands in the vocabulary for PADDING, UNKNOWN and END
@@ -69,9 +69,10 @@ class Vocabulary:
             counts.update(_split(text, kind, lowercase).tokens)
             if len(counts) > MAX_COUNTED:
                 counts = collections.Counter(dict(_ranked(counts)[: MAX_COUNTED // 2]))
-        ranked = _ranked(counts)
-        room = vocab_size - len(SPECIAL)
-        known = [word for word, _ in ranked if word not in SPECIAL][:room]
+        for word in SPECIAL:  # a text may have one as a word
+            del counts[word]
+        ranked, room = _ranked(counts), vocab_size - len(SPECIAL)
+        known = [word for word, _ in ranked[:room]]
         if not known:
             raise InputError(f"the training text has no {kind}")
         spelling: collections.Counter[str] = collections.Counter()
@@ -106,13 +107,17 @@ class Vocabulary:
         What was never met costs one count of "", and as much as a character of Unicode needs to be
         named.
         """
-        total = sum(self.spelling.values()) + 1
+        total = self._spelled + 1
         cost = 0.0
         for character in [*word, ""]:
             count = self.spelling.get(character, 0) if character else self._ends
             named = 0.0 if count else math.log2(0x110000)
             cost += named + math.log2(total / max(count, 1))
         return cost
+
+    @functools.cached_property
+    def _spelled(self) -> int:
+        return sum(self.spelling.values())
 
     @property
     def _ends(self) -> int:
@@ -140,15 +145,7 @@ class Vocabulary:
         Raises:
           InputError: the text is anything else.
         """
-        if len(text) > MAX_FILE:
-            raise InputError(f"a vocabulary of more than {MAX_FILE} bytes")
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError("the vocabulary is no JSON") from error
-        names = {"tokens", "lowercase", "words", "spelling"}
-        if not isinstance(values, dict) or set(values) != names:
-            raise InputError(f"a vocabulary must be a JSON object with {', '.join(sorted(names))}")
+        values = parsed(text, ("tokens", "lowercase", "words", "spelling"))
         words, spelling = values["words"], values["spelling"]
         if values["tokens"] not in tokens_lib.SPLITTERS or type(values["lowercase"]) is not bool:
             raise InputError("a vocabulary's tokens or lowercase is none that is known")
