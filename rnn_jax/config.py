@@ -228,26 +228,33 @@ def replace(config: C, changes: Mapping[str, Any]) -> C:
 def check(config: Config) -> None:
     """Raises InputError, naming the option, if a value has the wrong type or is out of bounds."""
     for name, field, value in options(config):
-        kind: type = type(field.default)
-        if kind is float and type(value) is int:
-            continue
-        if type(value) is not kind:
-            raise InputError(f"--config.{name} must be of type {kind.__name__}, not {value!r}")
-    for name, field, value in options(config):
-        bounds = field.metadata
-        if type(value) is float and not math.isfinite(value):
-            raise InputError(f"--config.{name} must be a finite number, not {value!r}")
-        if bounds["choices"] and value not in bounds["choices"]:
-            raise InputError(
-                f"--config.{name} must be one of {', '.join(bounds['choices'])}, not {value!r}"
-            )
-        if bounds["minimum"] is not None and not value >= bounds["minimum"]:
-            raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r}")
-        if bounds["below"] is not None and not value < bounds["below"]:
-            raise InputError(f"--config.{name} must be below {bounds['below']}, not {value!r}")
+        check_value(name, field, value)
     for group in sections(config).values():
         group.check()
     config.check()
+
+
+def check_value(name: str, field: dataclasses.Field, value: Any) -> None:
+    """Raises InputError if an option cannot have a value, whatever the others are.
+
+    Args:
+      name: the option, such as "train.epochs".
+      field: its field, made by `option`.
+      value: perhaps its value.
+    """
+    kind, bounds = type(field.default), field.metadata
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise InputError(f"--config.{name} must be of type {kind.__name__}, not {value!r}")
+    if type(value) is float and not math.isfinite(value):
+        raise InputError(f"--config.{name} must be a finite number, not {value!r}")
+    if bounds["choices"] and value not in bounds["choices"]:
+        raise InputError(
+            f"--config.{name} must be one of {', '.join(bounds['choices'])}, not {value!r}"
+        )
+    if bounds["minimum"] is not None and not value >= bounds["minimum"]:
+        raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r}")
+    if bounds["below"] is not None and not value < bounds["below"]:
+        raise InputError(f"--config.{name} must be below {bounds['below']}, not {value!r}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

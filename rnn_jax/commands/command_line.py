@@ -13,6 +13,7 @@ from rnn_jax.commands.base import Command
 from rnn_jax.commands.flags import add_config_flags, base_flags
 from rnn_jax.commands.modes import FLAGS, MODES
 from rnn_jax.config import InputError, nearest
+from rnn_jax.runs import sweep_folder
 from rnn_jax.runs.identity import experiment_name
 from rnn_jax.system.messages import one_line
 from rnn_jax.tasks import default_config
@@ -78,5 +79,5 @@ def _refuse_endless_names(argv: list[str]) -> None:
 
 def _experiment_in(workdir: str, root: pathlib.Path) -> str | None:
     """The experiment of the run in a folder, if it is one of ours: it may bring cells and tasks."""
-    name = experiment_name(workdir)
+    name = experiment_name(sweep_folder.chosen(pathlib.Path(workdir)))
     return name if name in experiments.names(root) else None

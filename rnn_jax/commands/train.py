@@ -1,4 +1,4 @@
-"""`--mode=train`: trains, evaluates, reports."""
+"""`--mode=train`: trains, evaluates, reports; with `--sweep` many times."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import pathlib
 import sys
 
 from rnn_jax import train
+from rnn_jax.commands import sweep
 from rnn_jax.commands.base import Command, Flag, Mode
 from rnn_jax.system import display, interrupts
 
 
 def _run(command: Command) -> int:
+    if sweep.asked(command):
+        return sweep.run(command)
     try:
         result = train.run(
             command.config,
@@ -39,6 +42,6 @@ MODE = Mode(
     name="train",
     needs="experiment",
     run=_run,
-    flags=(Flag("overwrite", bool, False, "begin anew in a folder that holds a run"),),
+    flags=(Flag("overwrite", bool, False, "begin anew in a folder that holds a run"), *sweep.FLAGS),
     saves=True,
 )

@@ -22,11 +22,11 @@ LARGEST = 1e30  # a value beyond it is drawn like infinity: nothing else could b
 
 def layout(chart: Chart) -> dict[str, Any]:
     """Where everything of `chart` stands, in the drawing's units, for the template to draw."""
-    lines = chart.series.values()
-    values = [v for line in (*lines, chart.levels.values()) for v in line if _drawable(v)]
+    lines = (*chart.series.values(), *chart.background, chart.levels.values())
+    values = [v for line in lines for v in line if drawable(v)]
     low, high = min(chart.x, default=0), max(chart.x, default=1)
-    place_x = _scale(low, high, LEFT + MARGIN, RIGHT - MARGIN)
-    place_y, y_ticks, logarithmic = _vertical(values, chart.from_zero)
+    place_x = scale(low, high, LEFT + MARGIN, RIGHT - MARGIN)
+    place_y, y_ticks, logarithmic = vertical(values, chart.from_zero)
     x_ticks = [tick for tick in ticks(low, high, 7, smallest=1) if low <= tick <= high]
 
     drawn, names = [], []
@@ -37,7 +37,7 @@ def layout(chart: Chart) -> dict[str, Any]:
             if value is None:
                 continue
             tip = f"{name}, {chart.x_title} {x:g}: {value:.4g}"
-            if _drawable(value):
+            if drawable(value):
                 points.append((place_x(x), place_y(value), tip))
                 path, pen = f"{path}{pen}{place_x(x)} {place_y(value)}", "L"
             else:
@@ -47,7 +47,11 @@ def layout(chart: Chart) -> dict[str, Any]:
         drawn.append({"tone": tone, "path": path, "points": dots, "lost": lost})
         if points:
             names.append((points[-1][1], name, f"tone{tone}"))
-    levels = [(place_y(v), name) for name, v in chart.levels.items() if _drawable(v)]
+    thin = []
+    for line in chart.background:
+        known = [(x, v) for x, v in zip(chart.x, line, strict=True) if drawable(v)]
+        thin.append("M" + "L".join(f"{place_x(x)} {place_y(v)}" for x, v in known) if known else "")
+    levels = [(place_y(v), name) for name, v in chart.levels.items() if drawable(v)]
     names += [(y, name, "quiet") for y, name in levels]
     return {
         "width": WIDTH,
@@ -60,6 +64,7 @@ def layout(chart: Chart) -> dict[str, Any]:
         "y_ticks": y_ticks,
         "logarithmic": logarithmic,
         "lines": drawn,
+        "thin": thin,
         "levels": levels,
         "names": _spread(names),
         "mark": chart.mark and (place_x(chart.mark[0]), chart.mark[1]),
@@ -88,7 +93,7 @@ def ticks(low: float, high: float, count: int = 5, smallest: float = 0.0) -> lis
     return [k * step for k in range(first, last + 1)]
 
 
-def _vertical(
+def vertical(
     values: Sequence[float], from_zero: bool
 ) -> tuple[Callable[[float], float], list[tuple[float, str]], bool]:
     """The map of values to heights, the ticks as (height, label), and whether it is logarithmic.
@@ -97,22 +102,22 @@ def _vertical(
     would otherwise press flat whatever came before it.
     """
     if not values:
-        return _scale(0, 1, BOTTOM, TOP), [], False
+        return scale(0, 1, BOTTOM, TOP), [], False
     low, high = min(values), max(values)
     if low > 0 and high / low > 100:
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-        place = _scale(first, last, BOTTOM, TOP)
+        place = scale(first, last, BOTTOM, TOP)
         powers = range(first, last + 1, -(-(last - first) // 6))
-        marks = [(place(power), _short(10.0**power)) for power in powers]
+        marks = [(place(power), short(10.0**power)) for power in powers]
         return lambda value: place(math.log10(value)), marks, True
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
     steps = ticks(low, high)
-    place = _scale(steps[0], steps[-1], BOTTOM, TOP)
-    return place, [(place(step), _short(step)) for step in steps], False
+    place = scale(steps[0], steps[-1], BOTTOM, TOP)
+    return place, [(place(step), short(step)) for step in steps], False
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+def scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     """The linear map of [low, high] to [start, end]; a range of one value stands in the middle."""
     if high <= low:
         return lambda value: round((start + end) / 2, 1)
@@ -136,7 +141,7 @@ def _summary(chart: Chart) -> str:
     """The chart in a sentence, for those who do not see it."""
     parts = []
     for name, line in chart.series.items():
-        seen = [value for value in line if _drawable(value)]
+        seen = [value for value in line if drawable(value)]
         if seen:
             ends = f"{name} from {seen[0]:.4g} to {seen[-1]:.4g}"
             parts.append(f"{ends}, lowest {min(seen):.4g}, highest {max(seen):.4g}")
@@ -145,7 +150,7 @@ def _summary(chart: Chart) -> str:
     return f"{chart.title} by {chart.x_title}: " + ("; ".join(parts) or "no finite value")
 
 
-def _short(tick: float) -> str:
+def short(tick: float) -> str:
     """A tick in the six characters that fit beside the plane: `0.25`, `60,000`, `1.5e5`."""
     if tick == 0 or 1e-3 <= abs(tick) < 1e5:
         return f"{tick:,.4g}" if abs(tick) < 1e3 else f"{tick:,.0f}"
@@ -153,5 +158,5 @@ def _short(tick: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _drawable(value: float | None) -> TypeGuard[float]:
+def drawable(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value) and abs(value) <= LARGEST

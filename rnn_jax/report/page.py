@@ -12,6 +12,7 @@ from typing import Any
 
 from rnn_jax.report import history as records
 from rnn_jax.report.charts import layout
+from rnn_jax.report.planes import parallel, scatter
 from rnn_jax.report.pieces import Prose, Seconds, Section, Share, Table
 from rnn_jax.system.files import write_atomically
 
@@ -57,8 +58,6 @@ def render(
     Returns:
       One self-contained HTML document; all text from outside is escaped.
     """
-    import jinja2  # not at the top: a run imports this module at its start and draws at its end
-
     run = records.summarize(history, best_epoch)
     charts = records.curves(run, config.get("optimizer", {}).get("clip_norm", 0.0))
     whole = [
@@ -69,6 +68,43 @@ def render(
         Section("Configuration", [Prose(ON_DEFAULTS), _config_table(config, options or {})]),
         Section("Environment", [_environment_table(environment)]),
     ]
+    return draw(
+        title=experiment,
+        what="run report",
+        date=date,
+        tiles=records.tiles(run, parameters),
+        story=records.story(run, config.get("train", {}).get("epochs"), stopped_early),
+        warnings=records.warnings(run),
+        sections=whole,
+    )
+
+
+def draw(
+    *,
+    title: str,
+    what: str,
+    story: Sequence[str],
+    tiles: Sequence[records.Tile],
+    sections: Sequence[Section],
+    warnings: Sequence[str] = (),
+    date: str = "",
+) -> str:
+    """A page of any kind.
+
+    Args:
+      title: its heading.
+      what: what kind of page it is, in two words.
+      story: sentences below the heading.
+      tiles: the figures to be seen first.
+      sections: its parts; those without pieces are left out.
+      warnings: sentences that must be seen.
+      date: as for `render`.
+
+    Returns:
+      As `render`.
+    """
+    import jinja2  # not at the top: a run imports this module at its start and draws at its end
+
     templates = jinja2.Environment(
         autoescape=True,
         finalize=_printable,
@@ -76,16 +112,17 @@ def render(
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    templates.filters |= {"cell": cell, "layout": layout}
+    templates.filters |= {"cell": cell, "layout": layout, "scatter": scatter, "parallel": parallel}
     templates.tests["share"] = lambda value: isinstance(value, Share)
     source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
     page = templates.from_string(source).render(
-        experiment=experiment,
+        experiment=title,
+        what=what,
         date=date,
-        tiles=records.tiles(run, parameters),
-        story=records.story(run, config.get("train", {}).get("epochs"), stopped_early),
-        warnings=records.warnings(run),
-        sections=[section for section in whole if section.pieces],
+        tiles=tiles,
+        story=story,
+        warnings=warnings,
+        sections=[section for section in sections if section.pieces],
     )
     return page.lstrip() + "\n"
 

@@ -35,6 +35,7 @@ class Chart:
     levels: horizontal lines and their names, such as a threshold.
     mark: (x, name) of a vertical line, such as the best epoch.
     from_zero: whether the vertical axis must show zero.
+    background: more lines, float[points] each, thin and without names.
     """
 
     kind: ClassVar[str] = "chart"
@@ -45,6 +46,66 @@ class Chart:
     levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
     mark: tuple[float, str] | None = None
     from_zero: bool = False
+    background: Sequence[Sequence[float | None]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """A scale that values stand on.
+
+    title: what is measured or set.
+    values: those that stand on it; words, or numbers of which None is left out.
+    logarithmic: whether equal factors, not differences, are equally long.
+    """
+
+    title: str
+    values: Sequence[Any]
+    logarithmic: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Scatter:
+    """Points: one value against another.
+
+    title: what is measured.
+    x, y: the axes, with a value for each point; y has numbers.
+    tips: what each point is, for who asks.
+    best: the number of the point that stands out, or None.
+    means: of an axis x of words: (word, mean, low, high) of the points there.
+    """
+
+    kind: ClassVar[str] = "scatter"
+    title: str
+    x: Axis
+    y: Axis
+    tips: Sequence[str]
+    best: int | None = None
+    means: Sequence[tuple[Any, float, float, float]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """Parallel coordinates: an upright axis for each quantity, a line across them for each case.
+
+    title: what is shown.
+    axes: each with a value for each case; by the last one lines are told apart.
+    tips: what each case is.
+    best: the number of the line that stands out, or None.
+    """
+
+    kind: ClassVar[str] = "parallel"
+    title: str
+    axes: Sequence[Axis]
+    tips: Sequence[str]
+    best: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A line to copy into a terminal."""
+
+    kind: ClassVar[str] = "command"
+    text: str
 
 
 @dataclasses.dataclass(frozen=True)

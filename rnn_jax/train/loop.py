@@ -34,8 +34,10 @@ from rnn_jax.system.display import Display, of_the_caller
 from rnn_jax.system.interrupts import Interrupted, Request
 from rnn_jax.tasks import Extras, Kind
 from rnn_jax.tasks.base import NOTHING, Cells, Data, Epochs, Pass, Task, Tested, Window
+from rnn_jax.train import company as company_lib
 from rnn_jax.train import failures, numerics, outcome, steps
 from rnn_jax.train import plan as plan_lib
+from rnn_jax.train.company import ALONE, Company
 from rnn_jax.train.evaluate import evaluate_split
 from rnn_jax.train.plan import Plan, Session, Standing
 from rnn_jax.types import Params
@@ -70,6 +72,7 @@ def run(
     cells: Cells = NOTHING,
     tasks: Mapping[str, Kind] = NOTHING,
     deferred: Callable[[], AbstractContextManager[Request]] = interrupts.deferred,
+    company: Company = ALONE,
 ) -> Result:
     """Trains, validates after each epoch, tests once with the best parameters, and reports.
 
@@ -85,11 +88,13 @@ def run(
       tasks: kinds of tasks of one's own, by name.
       deferred: how signals are noted while it trains. By default the first one stops the run after
         saving and a second one raises KeyboardInterrupt; nothing here ends the process.
+      company: what the run has from others beside it.
 
     Raises:
       InputError: the config, the data or the folder cannot be used.
       RunError: the loss or the gradient is no longer finite, or nothing can be written.
       Interrupted: by Ctrl-C or SIGTERM, after saving.
+      Pruned: the company says so, after saving.
     """
     extras, display = Extras(cells, tasks), display or of_the_caller()
     resolved = tasks_lib.resolve(config, extras)  # a wrong one must cost nothing
@@ -114,7 +119,7 @@ def run(
                 files.write_atomically(claimed.folder / name, content)
         for line in resolved.said:
             display.line(line)
-        plan = plan_lib.make(resolved.config, task, data)
+        plan = plan_lib.make(resolved.config, task, data, company)
         standing = Standing(plan.init_state(), None, Progress())
         if found:
             standing = _restored(plan, found)
@@ -212,6 +217,10 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
         session.display.line(
             outcome.epoch_line(plan.task, config.epochs, trained, validated, better)
         )
+        if not plan.company.promising(standing.progress.history):
+            _save(plan, session, standing)
+            session.checkpoints.wait()
+            raise company_lib.Pruned
     if standing.best is None:  # no validation loss was a number
         standing = standing._replace(best=standing.state.params)
     tested, outputs = _measure(plan, session, standing, "test")

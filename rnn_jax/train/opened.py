@@ -10,7 +10,7 @@ import jax
 from rnn_jax import config as config_lib
 from rnn_jax import tasks
 from rnn_jax.config import InputError
-from rnn_jax.runs import checkpoints, folder, identity
+from rnn_jax.runs import checkpoints, folder, identity, sweep_folder
 from rnn_jax.tasks import NO_EXTRAS, Extras
 from rnn_jax.tasks.base import Trained
 
@@ -19,14 +19,14 @@ def open_run(path: str | os.PathLike, extras: Extras = NO_EXTRAS) -> Trained:
     """Opens a run's folder at its best parameters so far.
 
     Args:
-      path: the folder.
+      path: the folder; of a sweep's, the best trial's.
       extras: cells and tasks that the run's experiment brought with it.
 
     Raises:
       InputError: the folder holds no run, no checkpoint, something damaged, or a run with a cell or
         task that is not known here.
     """
-    path = pathlib.Path(os.path.expanduser(path))
+    path = sweep_folder.chosen(pathlib.Path(path))
     while True:
         before = checkpoints.names(path / folder.CHECKPOINTS)
         try:

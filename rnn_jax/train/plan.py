@@ -16,6 +16,7 @@ from rnn_jax.system.display import Display
 from rnn_jax.system.interrupts import Request
 from rnn_jax.tasks.base import Data, Task, TaskBatch
 from rnn_jax.train import numerics, steps
+from rnn_jax.train.company import ALONE, Company
 from rnn_jax.train.numerics import Examination, Stage
 from rnn_jax.train.steps import TrainState
 from rnn_jax.types import Array, Params, PRNGKey
@@ -33,6 +34,7 @@ class Plan(NamedTuple):
     train_steps: several steps in one call.
     settle: brings all rows of tables up to date.
     examine: lays a step open.
+    company: others beside it.
     """
 
     config: TrainConfig
@@ -44,6 +46,7 @@ class Plan(NamedTuple):
     train_steps: Callable[..., tuple[TrainState, Array]]
     settle: Callable[[TrainState, Hyperparameters], TrainState]
     examine: Callable[[TrainState, TaskBatch, PRNGKey], tuple[list[Stage], Examination]]
+    company: Company = ALONE
 
     def steps_done(self, progress: Progress) -> int:
         """Batches that lie behind `progress`, skipped ones among them."""
@@ -80,19 +83,20 @@ class Standing(NamedTuple):
     progress: Progress
 
 
-def make(config: Config, task: Task, data: Data) -> Plan:
+def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Plan:
     """Puts the parts of a run together.
 
     Args:
       config: the run's.
       task: made from it.
       data: what the task has prepared.
+      company: who takes the run's steps.
     """
     train = config.train
     update = updates.make(config.optimizer)
     total = train.epochs * data.epochs.batches
     numbers = updates.hyperparameters(config.optimizer, total, task.rates)
-    train_steps, settle = steps.compiled(task, update, train.non_finite == "stop")
+    train_steps, settle = company.compiled(task, update, train.non_finite == "stop")
     examine = numerics.examiner(task)
     return Plan(
         config=train,
@@ -106,4 +110,5 @@ def make(config: Config, task: Task, data: Data) -> Plan:
         examine=lambda state, batch, key: examine(
             settle(state, numbers).params, state.carry, batch, key, numbers.rates
         ),
+        company=company,
     )
