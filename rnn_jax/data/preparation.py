@@ -11,6 +11,7 @@ import numpy as np
 from rnn_jax.data import batching, sources, streaming, text
 from rnn_jax.data.flat import Flat
 from rnn_jax.data.options import DataConfig
+from rnn_jax.system import sharing
 
 
 class Vectorized(NamedTuple):
@@ -27,6 +28,11 @@ class Vectorized(NamedTuple):
     test_texts: list[str]
 
 
+@sharing.shared(
+    lambda config, vectorizer=None, classes=None, say=None: (
+        None if vectorizer else (config, classes)
+    )
+)
 def prepare(
     config: DataConfig,
     vectorizer: text.Vectorizer | None = None,

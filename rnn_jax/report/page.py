@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import os
@@ -103,6 +104,20 @@ def draw(
     Returns:
       As `render`.
     """
+    page = _template().render(
+        experiment=title,
+        what=what,
+        date=date,
+        tiles=tiles,
+        story=story,
+        warnings=warnings,
+        sections=[section for section in sections if section.pieces],
+    )
+    return page.lstrip() + "\n"
+
+
+@functools.cache
+def _template() -> Any:
     import jinja2  # not at the top: a run imports this module at its start and draws at its end
 
     templates = jinja2.Environment(
@@ -115,16 +130,7 @@ def draw(
     templates.filters |= {"cell": cell, "layout": layout, "scatter": scatter, "parallel": parallel}
     templates.tests["share"] = lambda value: isinstance(value, Share)
     source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
-    page = templates.from_string(source).render(
-        experiment=title,
-        what=what,
-        date=date,
-        tiles=tiles,
-        story=story,
-        warnings=warnings,
-        sections=[section for section in sections if section.pieces],
-    )
-    return page.lstrip() + "\n"
+    return templates.from_string(source)
 
 
 def write(path: str | os.PathLike[str], **arguments: Any) -> None:

@@ -48,6 +48,8 @@ MAX_PROGRESS = 2**28
 
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES)
 
+_last_cost = 0.0  # of this process' runs: what the next one's first checkpoint may take
+
 _NAME = re.compile(r"(\d{6,12})(\.part|\.damaged)?")
 
 
@@ -81,7 +83,7 @@ class Checkpoints:
         """
         self.folder = pathlib.Path(folder).absolute()
         self.progress = start or Progress()  # where the newest one stands
-        self._cost = 0.0  # seconds that the last one took, most of them in the background
+        self._cost = _last_cost  # seconds that the last one took, most of them in the background
         self._companions = dict(companions or {})
         self._keep = keep
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -131,7 +133,8 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
             raise CheckpointError(None, _reason(error), str(self.folder)) from error
         finally:
-            self._cost = time.monotonic() - began
+            global _last_cost
+            _last_cost = self._cost = time.monotonic() - began
 
     def _write_parts(self, arrays: dict[str, Any], progress: Progress) -> None:
         import orbax.checkpoint as ocp  # late: it takes a second to import

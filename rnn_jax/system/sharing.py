@@ -36,7 +36,7 @@ def scope() -> Iterator[None]:
 def shared(key: Callable[..., Hashable]) -> Callable[[F], F]:
     """Decorates a function whose result depends on `key(*arguments)` alone.
 
-    Outside of a scope it is the function itself.
+    Outside of a scope, and where the key is None, it is the function itself.
 
     >>> calls = []
     >>> double = shared(lambda number: number)(lambda number: calls.append(number) or 2 * number)
@@ -50,9 +50,10 @@ def shared(key: Callable[..., Hashable]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
-            if not _open:
+            found = key(*arguments, **named) if _open else None
+            if found is None:
                 return function(*arguments, **named)
-            scope, name = _open[-1], (function, key(*arguments, **named))
+            scope, name = _open[-1], (function, found)
             with scope.lock:
                 lock = scope.locks.setdefault(name, threading.Lock())
             with lock:  # others that want the same wait for it

@@ -15,6 +15,7 @@ from rnn_jax.data.language.options import LanguageDataConfig
 from rnn_jax.data.language.streams import Stream
 from rnn_jax.data.language.texts import Texts
 from rnn_jax.data.language.vocabulary import Vocabulary
+from rnn_jax.system import sharing
 
 
 class Prepared(NamedTuple):
@@ -26,6 +27,7 @@ class Prepared(NamedTuple):
     test: Stream
 
 
+@sharing.shared(lambda config, vocabulary=None, say=None: None if vocabulary else config)
 def prepare(
     config: LanguageDataConfig,
     vocabulary: Vocabulary | None = None,
