@@ -116,7 +116,9 @@ def test_a_grid_is_every_combination_the_last_axis_fastest():
 
 
 def test_draws_stay_within_their_bounds_and_spread_evenly():
-    axes = "optimizer.learning_rate=log(1e-4,1e-2); model.hidden=int(3,5); optimizer.b1=uniform(0,0.5)"
+    axes = (
+        "optimizer.learning_rate=log(1e-4,1e-2); model.hidden=int(3,5); optimizer.b1=uniform(0,0.5)"
+    )
     made = trials.random(space(axes), 600)
     rates, hidden, b1 = np.array([list(trial.changes.values()) for trial in made]).T
     assert 1e-4 <= rates.min() < 1.1e-4
@@ -249,7 +251,12 @@ def test_the_files_say_what_was_found(finished):
         assert float(row["validation_loss"]) == outcome.loss
         assert float(row["test_accuracy"]) == outcome.test["accuracy"]
     page = (path / "report.html").read_text()
-    for words in ("4 trials", "Over the seeds", "launch.py --experiment=test", "optimizer.learning_rate"):
+    for words in (
+        "4 trials",
+        "Over the seeds",
+        "launch.py --experiment=test",
+        "optimizer.learning_rate",
+    ):
         assert words in page
     assert sum("validation loss" in line for line in said) == 4
 
@@ -374,7 +381,9 @@ def test_what_is_shared_is_made_once_by_many_threads_and_not_kept():
     import threading
 
     made = []
-    slow = sharing.shared(lambda n: n)(lambda n: made.append(n) or threading.Event().wait(0.05) or n)
+    slow = sharing.shared(lambda n: n)(
+        lambda n: made.append(n) or threading.Event().wait(0.05) or n
+    )
     with sharing.scope():
         threads = [threading.Thread(target=slow, args=(n % 2,)) for n in range(8)]
         for thread in threads:
@@ -437,3 +446,70 @@ def test_predict_before_any_trial_has_a_loss(launch, tmp_path):
     (tmp_path / "sweep.json").write_text('{"format": 1, "best": null, "trials": []}')
     code, _, err = launch("--mode=predict", f"--workdir={tmp_path}", "--text=x")
     assert (code, "no trial of the sweep" in err) == (2, True)
+
+
+# --- Optuna
+
+
+def test_tpe_proposes_configurations_within_the_space_and_learns_from_their_means(config, tmp_path):
+    axes = "optimizer.learning_rate=log(1e-3,1e-1); model.hidden=[4,6]; train.seed=0..1"
+    short = replace(config, {"train.epochs": 1})
+    found = again(short, tmp_path / "s", axes, search="tpe", trials=8)
+    assert len(found.entries) == 8
+    points = search.by_point(list(found.entries))
+    assert [len(group) for _, group in points] == [2] * 4
+    for point, _ in points:
+        assert 1e-3 <= point["optimizer.learning_rate"] <= 1e-1
+        assert point["model.hidden"] in (4, 6)
+    # Enlarged, it goes on after the first eight.
+    more = again(short, tmp_path / "s", axes, search="tpe", trials=12)
+    assert more.entries[:8] == found.entries
+    assert len(more.entries) == 12
+
+
+def test_tpe_finds_the_minimum_of_a_known_function():
+    """Better than chance on |log10(rate) + 3| by far: half of the later trials near it."""
+    from rnn_jax.sweeps.outcomes import FINISHED, Outcome
+
+    base = space("optimizer.learning_rate=log(1e-5,1e-1)")
+    finder = search.make(base, "tpe", 60, ())
+    rates = []
+    while group := finder.next():
+        (trial,) = group
+        rates.append(trial.changes["optimizer.learning_rate"])
+        record = {"split": "validation", "epoch": 1, "loss": abs(np.log10(rates[-1]) + 3)}
+        finder.tell([(trial, Outcome(FINISHED, (record,)))])
+    assert len(rates) == 60
+    near = np.abs(np.log10(rates[30:]) + 3) < 0.4  # a fifth of the range
+    assert near.mean() > 0.5
+
+
+def test_a_pruner_stops_what_is_worse_than_the_median_and_knows_it_after_a_restart():
+    from rnn_jax.sweeps.outcomes import FINISHED, Outcome
+    from rnn_jax.sweeps.proposals import Pruner
+
+    def history(*losses):
+        return tuple(
+            {"split": "validation", "epoch": n, "loss": v} for n, v in enumerate(losses, 1)
+        )
+
+    for kind, bad in (("median", history(9.0)), ("halving", history(9.0))):
+        pruner = Pruner(kind)
+        for n in range(5):
+            assert pruner.promising(f"good {n}", history(1.0 - n / 10))
+            pruner.ended(f"good {n}", Outcome(FINISHED, history(1.0 - n / 10, 0.5)))
+        assert not pruner.promising("bad", bad)
+        assert pruner.promising("better", history(0.1))
+
+
+def test_pruned_trials_stay_pruned_and_keep_their_checkpoint(config, tmp_path):
+    base = replace(config, {"train.epochs": 3, "train.patience": 0})
+    axes = "optimizer.learning_rate=[0.02,0.021,0.022,0.023,1e-7,1e-8]"
+    found = again(base, tmp_path / "s", axes, prune="median")
+    states = [entry.outcome.status for entry in found.entries]
+    assert states[:4] == ["finished"] * 4
+    assert "pruned" in states
+    pruned = next(entry for entry in found.entries if entry.outcome.status == "pruned")
+    assert 0 < pruned.outcome.epochs < 3
+    repeated = again(base, tmp_path / "s", axes, prune="median")
+    assert repeated.entries == found.entries

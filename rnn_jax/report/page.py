@@ -13,8 +13,8 @@ from typing import Any
 
 from rnn_jax.report import history as records
 from rnn_jax.report.charts import layout
-from rnn_jax.report.planes import parallel, scatter
 from rnn_jax.report.pieces import Prose, Seconds, Section, Share, Table
+from rnn_jax.report.planes import parallel, scatter
 from rnn_jax.system.files import write_atomically
 
 ON_DEFAULTS = "Where an option differs from its default, the default stands beside it."

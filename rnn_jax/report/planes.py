@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rnn_jax.report import charts
-from rnn_jax.report.charts import BOTTOM, HEIGHT, LEFT, MARGIN, RIGHT, TOP, WIDTH, drawable
+from rnn_jax.report.charts import BOTTOM, HEIGHT, LEFT, MARGIN, RIGHT, WIDTH, drawable
 from rnn_jax.report.pieces import Axis, Parallel, Scatter
 
 BROAD = 900  # width of a drawing across the page

@@ -167,7 +167,9 @@ def _scatters(space: Space, entries: Sequence[Entry], best: Entry | None) -> lis
         means = []
         if isinstance(axis, Choice):
             for value in dict.fromkeys(x.values):
-                losses = [e.outcome.loss for e, v in zip(entries, x.values, strict=True) if v == value]
+                losses = [
+                    e.outcome.loss for e, v in zip(entries, x.values, strict=True) if v == value
+                ]
                 means.append((value, *interval([loss for loss in losses if loss is not None])))
         pieces.append(
             Scatter(
@@ -239,7 +241,9 @@ def _seeds(book: Book, space: Space) -> list[Any]:
             mean, low, high = interval(losses)
             tests = [o.test for _, o in found if o.test]
             others = {name: interval([t[name] for t in tests])[0] for name in _test_names(tests)}
-            rows.append([settings(point) or "as given", len(losses), mean, low, high, *others.values()])
+            rows.append(
+                [settings(point) or "as given", len(losses), mean, low, high, *others.values()]
+            )
     if not rows:
         return []
     rows.sort(key=lambda row: row[2])

@@ -13,7 +13,7 @@ import pathlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rnn_jax import tasks as tasks_lib
@@ -272,6 +272,3 @@ def _last_line(book: Book, best: Entry | None, extras: Extras) -> str:
     resolved = tasks_lib.resolve(run.config, extras, run.last_environment, strict=False)
     task = tasks_lib.make(resolved.config, run.facts, extras)
     return f"{task.result(best.outcome.test)}  (best of {said})"
-
-
-

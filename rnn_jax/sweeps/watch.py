@@ -41,7 +41,9 @@ class Lines(Watch):
     def open(self, book: Book) -> Iterator[None]:
         if book.before:
             self._say(f"{book.before} of {book.total} trials have ended already")
-        self._say(f"{book.total - book.before} trials to train; each has a run folder in {book.path}")
+        self._say(
+            f"{book.total - book.before} trials to train; each has a run folder in {book.path}"
+        )
         yield
 
     def ended(self, book: Book, trial: Trial) -> None:
