@@ -62,7 +62,7 @@ class Book:
     def best(self) -> Entry | None:
         """The trial with the lowest validation loss."""
         known = [entry for entry in self.entries.values() if entry.outcome.loss is not None]
-        return min(known, key=lambda entry: entry.outcome.loss, default=None)
+        return min(known, key=lambda entry: entry.outcome.loss or 0.0, default=None)
 
     def seconds_left(self) -> float | None:
         """About how long the rest will take; None before anything has ended."""

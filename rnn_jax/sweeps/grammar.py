@@ -120,12 +120,12 @@ class _Parser:
             return Choice(name, self._list(name))
         if token is not None and _RANGE.fullmatch(token):
             return Choice(name, self._range(name))
-        if token in SCALES and self._peek(1) == "(":
-            return self._draw(name)
-        self._fail(
-            f"expected values of {name}: a list [1,2], a range 0..4, or "
-            f"{', '.join(SCALES[:-1])} or {SCALES[-1]} of two bounds"
-        )
+        if token not in SCALES or self._peek(1) != "(":
+            self._fail(
+                f"expected values of {name}: a list [1,2], a range 0..4, or "
+                f"{', '.join(SCALES[:-1])} or {SCALES[-1]} of two bounds"
+            )
+        return self._draw(name)
 
     def _list(self, name: str) -> tuple[Any, ...]:
         self._expect("[", "a list")
