@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import re
 import sys
+from collections.abc import Callable
 
 from rnn_jax import sweeps
 from rnn_jax.commands.base import Command, Flag
@@ -21,7 +22,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
-def _one_of(words: tuple[str, ...]) -> object:
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str | None]:
     def check(value: str) -> str | None:
         if value in words:
             return None

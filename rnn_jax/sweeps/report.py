@@ -129,7 +129,7 @@ def _best(book: Book, best: Entry | None, default: Config) -> list[Any]:
     ]
     group = book_lib.mean_of_best(book)
     if len(group) > 1:
-        mean, low, high = interval([entry.outcome.loss for entry in map(_entry, group)])
+        mean, low, high = interval(_known([Entry(*found) for found in group]))
         pieces.append(
             Prose(
                 f"The lowest mean over the seeds, {mean:.4f} (95% interval {low:.4f} to "
@@ -139,12 +139,12 @@ def _best(book: Book, best: Entry | None, default: Config) -> list[Any]:
     return pieces
 
 
-def _entry(found: tuple[Any, Any]) -> Entry:
-    return Entry(*found)
-
-
 def _losses(entries: Sequence[Entry]) -> list[float | None]:
     return [entry.outcome.loss for entry in entries]
+
+
+def _known(entries: Sequence[Entry]) -> list[float]:
+    return [loss for loss in _losses(entries) if loss is not None]
 
 
 def _tips(entries: Sequence[Entry]) -> list[str]:
@@ -167,10 +167,8 @@ def _scatters(space: Space, entries: Sequence[Entry], best: Entry | None) -> lis
         means = []
         if isinstance(axis, Choice):
             for value in dict.fromkeys(x.values):
-                losses = [
-                    e.outcome.loss for e, v in zip(entries, x.values, strict=True) if v == value
-                ]
-                means.append((value, *interval([loss for loss in losses if loss is not None])))
+                there = [e for e, v in zip(entries, x.values, strict=True) if v == value]
+                means.append((value, *interval(_known(there))))
         pieces.append(
             Scatter(
                 title=f"{_LOSS.capitalize()} by {axis.option}",
@@ -234,16 +232,14 @@ def _seeds(book: Book, space: Space) -> list[Any]:
     """Means and intervals of each configuration."""
     if len(space.seeds) < 2:
         return []
-    rows = []
+    rows: list[list[Any]] = []
     for point, found in search.by_point(list(book.entries.values())):
         losses = [o.loss for _, o in found if o.status == FINISHED and o.loss is not None]
         if losses:
-            mean, low, high = interval(losses)
             tests = [o.test for _, o in found if o.test]
-            others = {name: interval([t[name] for t in tests])[0] for name in _test_names(tests)}
-            rows.append(
-                [settings(point) or "as given", len(losses), mean, low, high, *others.values()]
-            )
+            means = [statistics.fmean(t[name] for t in tests) for name in _test_names(tests)]
+            name = settings(point) or "as given"
+            rows.append([name, len(losses), *interval(losses), *means])
     if not rows:
         return []
     rows.sort(key=lambda row: row[2])

@@ -41,9 +41,8 @@ class Lines(Watch):
     def open(self, book: Book) -> Iterator[None]:
         if book.before:
             self._say(f"{book.before} of {book.total} trials have ended already")
-        self._say(
-            f"{book.total - book.before} trials to train; each has a run folder in {book.path}"
-        )
+        left = book.total - book.before
+        self._say(f"{left} trials to train; each has a run folder in {book.path}")
         yield
 
     def ended(self, book: Book, trial: Trial) -> None:
