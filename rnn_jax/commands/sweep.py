@@ -63,6 +63,11 @@ _OTHERS = (
         "jobs", int, 0, "trials of a sweep at a time (0: one a core, on an accelerator one)",
         minimum=0, below=1024,
     ),
+    Flag(
+        "population", int, 0,
+        "trials of a sweep whose steps are computed by one program (0: 1 on CPUs, else 64)",
+        minimum=0, below=4096,
+    ),
 )  # fmt: skip
 FLAGS = (SWEEP, *_OTHERS)
 
@@ -105,7 +110,7 @@ def run(command: Command) -> int:
                 wanted,
                 command.config,
                 path,
-                engine=ENGINES[values.engine](Options(jobs=values.jobs)),
+                engine=ENGINES[values.engine](Options(values.jobs, values.population)),
                 watch=Table() if terminal else Lines(display.Display().line),
                 default=default,
                 extras=command.extras,

@@ -258,7 +258,7 @@ def _train_epoch(plan: Plan, session: Session, standing: Standing) -> Standing:
                 batches, count = window.assemble(entries), np.int32(len(entries))
                 if config.check_numerics:
                     _check_numerics(plan, session, standing, window)
-                state, step = plan.train_steps(
+                state, step = plan.computed.train_steps(
                     standing.state, batches, count, plan.key, plan.numbers
                 )
                 # Calls return before they are computed: with a few ahead the device never waits,
@@ -276,7 +276,7 @@ def _train_epoch(plan: Plan, session: Session, standing: Standing) -> Standing:
                     shown.show(done(), plan.task.means(sums))
                 _between(plan, session, standing)
     _finite_sums(plan, session, standing)  # waits for the last step
-    state = jax.block_until_ready(plan.settle(standing.state, plan.numbers))
+    state = jax.block_until_ready(plan.computed.settle(standing.state, plan.numbers))
     return _with_progress(standing._replace(state=state), seconds=time.perf_counter() - began)
 
 
@@ -335,7 +335,8 @@ def _between(plan: Plan, session: Session, standing: Standing) -> None:
 
 def _save(plan: Plan, session: Session, standing: Standing) -> None:
     _finite_sums(plan, session, standing)
-    session.checkpoints.save(*standing)
+    whole = standing._replace(state=plan.computed.whole(standing.state))
+    session.checkpoints.save(*whole)
 
 
 def _finite_sums(plan: Plan, session: Session, standing: Standing) -> dict[str, Any]:
@@ -345,10 +346,11 @@ def _finite_sums(plan: Plan, session: Session, standing: Standing) -> dict[str, 
       RunError: a loss or gradient was not finite and the config says to stop. The checkpoint that
         is written then stands right before that step.
     """
-    state = standing.state
-    sums = jax.device_get(state.sums)
+    sums = jax.device_get(plan.computed.sums(standing.state))
     if plan.config.non_finite == "skip" or not sums["skipped"]:
         return sums
+    state = plan.computed.whole(standing.state)
+    standing = standing._replace(state=state)
     epoch = standing.progress.epoch
     position = int(state.step) - epoch * plan.data.epochs.batches
     before = _with_progress(standing, batch=position)
@@ -373,8 +375,8 @@ def _examined(
     plan: Plan, standing: Standing, window: Window
 ) -> tuple[list[numerics.Stage], numerics.Examination]:
     """The step that a run stands before, whose batch is in that window, laid open."""
-    batch = window.batch(standing.progress.batch)
-    return plan.examine(standing.state, batch, steps.step_key(plan.key, standing.state.step))
+    batch, state = window.batch(standing.progress.batch), plan.computed.whole(standing.state)
+    return plan.examine(state, batch, steps.step_key(plan.key, state.step))
 
 
 def _step_failed(

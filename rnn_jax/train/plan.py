@@ -18,8 +18,8 @@ from rnn_jax.tasks.base import Data, Task, TaskBatch
 from rnn_jax.train import numerics, steps
 from rnn_jax.train.company import ALONE, Company
 from rnn_jax.train.numerics import Examination, Stage
-from rnn_jax.train.steps import TrainState
-from rnn_jax.types import Array, Params, PRNGKey
+from rnn_jax.train.steps import Compiled, TrainState
+from rnn_jax.types import Params, PRNGKey
 
 
 class Plan(NamedTuple):
@@ -31,8 +31,7 @@ class Plan(NamedTuple):
     numbers: the hyperparameters that the steps follow.
     key: of all noise.
     init_state: the state before the first step.
-    train_steps: several steps in one call.
-    settle: brings all rows of tables up to date.
+    computed: who takes the steps.
     examine: lays a step open.
     company: others beside it.
     """
@@ -43,8 +42,7 @@ class Plan(NamedTuple):
     numbers: Hyperparameters
     key: PRNGKey
     init_state: Callable[[], TrainState]
-    train_steps: Callable[..., tuple[TrainState, Array]]
-    settle: Callable[[TrainState, Hyperparameters], TrainState]
+    computed: Compiled
     examine: Callable[[TrainState, TaskBatch, PRNGKey], tuple[list[Stage], Examination]]
     company: Company = ALONE
 
@@ -96,7 +94,7 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
     update = updates.make(config.optimizer)
     total = train.epochs * data.epochs.batches
     numbers = updates.hyperparameters(config.optimizer, total, task.rates)
-    train_steps, settle = company.compiled(task, update, train.non_finite == "stop")
+    computed = company.compiled(task, update, train.non_finite == "stop")
     examine = numerics.examiner(task)
     return Plan(
         config=train,
@@ -105,10 +103,9 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
         numbers=numbers,
         key=steps.run_key(train.seed),
         init_state=lambda: steps.init_state(task, update, numbers, train.seed),
-        train_steps=train_steps,
-        settle=settle,
+        computed=computed,
         examine=lambda state, batch, key: examine(
-            settle(state, numbers).params, state.carry, batch, key, numbers.rates
+            computed.settle(state, numbers).params, state.carry, batch, key, numbers.rates
         ),
         company=company,
     )

@@ -43,8 +43,8 @@ class TrainState(NamedTuple):
     carry: Any = None
 
 
-# (state, batch, the run's key, numbers) -> state
-TrainStep = Callable[[TrainState, TaskBatch, PRNGKey, Hyperparameters], TrainState]
+# (state, batch, the run's key, numbers, idle=False) -> state
+TrainStep = Callable[..., TrainState]
 # The same with several batches, and how many of them count, in the batch's place.
 TrainSteps = Callable[[TrainState, TaskBatch, ArrayLike, PRNGKey, Hyperparameters], TrainState]
 
@@ -95,8 +95,8 @@ def step_key(key: PRNGKey, step: Array) -> PRNGKey:
 def make_train_step(
     task: Task, update: TableUpdate, *, stop_at_non_finite: bool = True
 ) -> TrainStep:
-    """Returns `(state, batch, key, numbers) -> state`: one update by the gradient of the batch's
-    mean loss.
+    """Returns `(state, batch, key, numbers, idle=False) -> state`: one update by the gradient of
+    the batch's mean loss; none at all where it is idle, bool[].
 
     The key is the run's. It and the numbers are arguments, so that runs that differ in nothing else
     share a compiled step. What a task carries from batch to batch is a constant for the gradient.
@@ -113,7 +113,11 @@ def make_train_step(
     tables, update = _tables(task, update)
 
     def train_step(
-        state: TrainState, batch: TaskBatch, key: PRNGKey, numbers: Hyperparameters
+        state: TrainState,
+        batch: TaskBatch,
+        key: PRNGKey,
+        numbers: Hyperparameters,
+        idle: Array | bool = False,
     ) -> TrainState:
         transformation = optimizer.make(numbers)
         key = step_key(key, state.step)
@@ -131,7 +135,7 @@ def make_train_step(
         params, settled = optax.apply_updates(params, updates), update.mark(settled, opt_state)
         new = Learned(params, opt_state, settled)
 
-        halted = (state.sums["skipped"] > 0) & stop_at_non_finite
+        halted = (state.sums["skipped"] > 0) & stop_at_non_finite | idle
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         for leaf in jax.tree.leaves(carry):  # the next step could not go on with it
             finite &= jnp.isfinite(leaf).all()
@@ -209,10 +213,15 @@ class Compiled(NamedTuple):
     train_steps: as `make_train_steps` returns it, but with the step it arrives at, int32[], beside
       the state. The state that it is given is used up, so the step is what can be waited for.
     settle: as `make_settle` returns it.
+    sums: `(state) -> sums`, of what `train_steps` returned.
+    whole: `(state) -> TrainState`, of what `train_steps` returned: that may be a stand-in for a
+      state that is kept together with others.
     """
 
-    train_steps: Callable[..., tuple[TrainState, Array]]
-    settle: Callable[[TrainState, Hyperparameters], TrainState]
+    train_steps: Callable[..., tuple[Any, Array]]
+    settle: Callable[[Any, Hyperparameters], TrainState]
+    sums: Callable[[Any], Sums] = lambda state: state.sums
+    whole: Callable[[Any], TrainState] = lambda state: state
 
 
 @programs.shared

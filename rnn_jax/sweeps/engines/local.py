@@ -1,12 +1,16 @@
 """Trials on this machine, several at a time, each in a thread of its own.
 
-They share what is compiled and what is read, so that only the first one of a shape pays for it.
+They share what is compiled and what is read, so that only the first one of a shape pays for it. In
+a population they take their steps together (`rnn_jax.train.population`); else each takes its own,
+as a run alone does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import jax
 
@@ -14,24 +18,41 @@ from rnn_jax.sweeps.engines.base import Engine, Options, Work, train
 from rnn_jax.sweeps.outcomes import Outcome
 from rnn_jax.sweeps.trials import Trial
 from rnn_jax.system import machine, sharing
+from rnn_jax.train.company import ALONE, Company
+from rnn_jax.train.population import Population
+
+ACCELERATED = 64  # members of a population where nobody says how many
 
 
 def make(options: Options) -> Engine:
     """The engine.
 
     Args:
-      options: by default a trial for each core, and on other devices one: they have queues of their
-        own.
+      options: by default a trial for each core on a CPU, where a vmapped program is no faster than
+        its members one by one, and a population on other devices.
     """
-    cores = machine.threads() if jax.default_backend() == "cpu" else 1
-    return Local(options.jobs or cores)
+    on_cpu = jax.default_backend() == "cpu"
+    population = options.population or (1 if on_cpu else ACCELERATED)
+    if population > 1:
+        return Local(population, Population(population).member)
+    return Local(options.jobs or (machine.threads() if on_cpu else 1))
 
 
 class Local:
     """Trains so many trials at a time."""
 
-    def __init__(self, jobs: int):
-        self._jobs = jobs
+    def __init__(
+        self,
+        jobs: int,
+        member: Callable[[], AbstractContextManager[Company]] = lambda: contextlib.nullcontext(
+            ALONE
+        ),
+    ):
+        """Args:
+        jobs: how many.
+        member: what each of them has from the others.
+        """
+        self._jobs, self._member = jobs, member
 
     def run(
         self,
@@ -45,7 +66,9 @@ class Local:
         def one_after_the_other() -> None:
             try:
                 while not errors and (trial := take()) is not None:
-                    ended(trial, train(trial, work))
+                    with self._member() as company:
+                        outcome = train(trial, work, company)
+                    ended(trial, outcome)
             except BaseException as error:  # raised again below
                 errors.append(error)
 
