@@ -12,8 +12,9 @@ import time
 import jax
 import numpy as np
 import pytest
-
 from conftest import ROOT
+from test_sweeps import StoppingAfter
+
 from rnn_jax import tasks
 from rnn_jax.config import replace
 from rnn_jax.sweeps import Sweep
@@ -25,7 +26,6 @@ from rnn_jax.train import plan as plan_lib
 from rnn_jax.train import population as population_lib
 from rnn_jax.train.company import ALONE
 from rnn_jax.train.population import Population
-from test_sweeps import StoppingAfter
 
 MODELS = {
     "touched": {"model.cell": "simple_rnn", "model.masked": False, "model.dropout": 0.0},
@@ -59,9 +59,9 @@ def after(plan, calls, steps=None):
     return jax.device_get(plan.computed.settle(state, plan.numbers))
 
 
-def together(configs, calls, steps=None):
+def together(configs, calls, steps=None, size=None):
     """The same of several runs in a population."""
-    population = Population(len(configs))
+    population = Population(size or len(configs))
 
     def one(config, member):
         with member as company:
@@ -83,21 +83,23 @@ def test_a_member_is_the_run_alone_after_a_step_and_an_epoch(config, changes):
         for found, each in zip(together(configs, calls, steps), configs, strict=True):
             alone = after(plan_of(each), calls, steps)
             assert found.step == alone.step
-            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
-                largest = max(np.abs(b).max(), 1e-30)
-                np.testing.assert_allclose(a / largest, b / largest, rtol=0, atol=tolerance)
+            pairs = list(zip(*map(jax.tree.leaves, (found.params, alone.params)), strict=True))
+            largest = max(np.abs(b).max() for _, b in pairs)
+            assert max(np.abs(a - b).max() for a, b in pairs) < tolerance * largest
+            for a, b in zip(*map(jax.tree.leaves, (found, alone)), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3 * max(np.abs(b).max(), 1e-9))
 
 
 def test_bits_do_not_depend_on_company(config):
     configs = [replace(config, MODELS["delayed"] | {"train.seed": n}) for n in range(9)]
-    alone = [together([each], 4)[0] for each in configs[:2]]
-    for count in (2, 3, 9):
-        found = together(configs[:count], 4)
+    alone = [together([each], 4, size=9)[0] for each in configs[:2]]
+    for order in ([0, 1], [2, 1, 0], [8, 7, 6, 5, 4, 3, 2, 1, 0]):
+        found = dict(zip(order, together([configs[n] for n in order], 4, size=9), strict=True))
         jax.tree.map(np.testing.assert_array_equal, found[0], alone[0])
         jax.tree.map(np.testing.assert_array_equal, found[1], alone[1])
 
 
-def test_one_program_for_each_width_and_shape_of_batches(config):
+def test_one_program_for_each_shape_of_batches(config):
     configs = [replace(config, {"train.seed": n, "model.hidden": 5}) for n in range(3)]
     plan = plan_of(configs[0])
     shapes = set()
@@ -109,7 +111,7 @@ def test_one_program_for_each_width_and_shape_of_batches(config):
 
     program = population_lib._together(plan.task, updates.make(configs[0].optimizer), True)
     before = program._cache_size()
-    assert before <= 2 * len(shapes)  # two widths at most: all three, or fewer of them
+    assert before == len(shapes)
     other = [
         replace(config, {"model.hidden": 5, "train.seed": n, "optimizer.learning_rate": 0.5 / n})
         for n in (7, 8, 9)
@@ -126,26 +128,17 @@ def swept(config, path, population, axes=RATES, request=None):
     return sweep(Sweep(axes), config, path, engine=engine, watch=Watch(), request=request)
 
 
-def test_a_member_leaves_an_ordinary_run_whatever_the_population(config, tmp_path, without_times):
-    short = replace(config, {"train.epochs": 2})
-    found = [swept(short, tmp_path / str(size), size) for size in (4, 3)]
-    for entry in found[0].entries:
-        one, other = (
-            without_times(tmp_path / size / "trials" / entry.trial.name) for size in ("4", "3")
-        )
-        assert one == other
-        folder = tmp_path / "4" / "trials" / entry.trial.name
-        assert (folder / "report.html").exists()
-    assert found[0].line == found[1].line
-
-
-def test_interrupted_populations_go_on_bit_for_bit_in_any_other(config, tmp_path, without_times):
+def test_interrupted_populations_go_on_bit_for_bit_in_one_of_their_size(
+    config, tmp_path, without_times
+):
     short = replace(config, {"train.epochs": 2})
     whole = swept(short, tmp_path / "whole", 4)
-    for looks, size in ((25, 4), (60, 2)):
+    for entry in whole.entries:
+        assert (tmp_path / "whole" / "trials" / entry.trial.name / "report.html").exists()
+    for looks in (25, 60):
         with pytest.raises(Interrupted):
             swept(short, tmp_path / str(looks), 4, request=StoppingAfter(looks))
-        swept(short, tmp_path / str(looks), size)
+        swept(short, tmp_path / str(looks), 4)
         for entry in whole.entries:
             name = f"trials/{entry.trial.name}"
             assert without_times(tmp_path / str(looks) / name) == without_times(
@@ -155,7 +148,7 @@ def test_interrupted_populations_go_on_bit_for_bit_in_any_other(config, tmp_path
 
 def test_a_member_that_is_not_finite_or_out_of_patience_ends_alone(config, tmp_path):
     config = replace(config, {"optimizer.clip_norm": 0.0, "train.patience": 1, "train.epochs": 4})
-    found = swept(config, tmp_path / "s", 4, "optimizer.learning_rate=[0.002,1e38,0.003,3.0]")
+    found = swept(config, tmp_path / "s", 4, "optimizer.learning_rate=[0.002,1e38,0.003,1e-30]")
     outcomes = [entry.outcome for entry in found.entries]
     assert [o.status for o in outcomes] == ["finished", "failed", "finished", "finished"]
     assert outcomes[0].epochs == 4
@@ -190,7 +183,7 @@ def test_a_population_that_was_killed_in_an_epoch_goes_on_bit_for_bit(
     flags = [
         sys.executable, str(ROOT / "launch.py"), "--experiment=gru", "--config.data.source=csv",
         f"--config.data.data_dir={csv_folder}", "--config.data.max_length=16",
-        "--config.data.vocab_size=100", "--config.model.hidden=4", "--config.train.epochs=12",
+        "--config.data.vocab_size=100", "--config.model.hidden=4", "--config.train.epochs=5",
         "--config.train.batch_size=2", "--config.train.checkpoint_steps=3",
         "--config.train.patience=0", "--config.train.steps_per_call=1",
         "--population=3", "--sweep=train.seed=0..2",
@@ -199,7 +192,7 @@ def test_a_population_that_was_killed_in_an_epoch_goes_on_bit_for_bit(
     process = subprocess.Popen([*flags, f"--workdir={killed}"], stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while len(list(killed.glob("trials/*/checkpoints/00000[2-9]"))) < 3:
+        while len(list(killed.glob("trials/*/checkpoints/0000*"))) < 3:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.02)

@@ -2,14 +2,15 @@
 
 Every member is an ordinary run in a thread of its own, with its own data order, clipping, early
 stopping, folder and checkpoints; only its calls of `train_steps` are not computed at once. When all
-members of a group wait, those whose batches have the same shapes are computed as one. A group's
-states stay on the device in one stack with a row for each member; a call takes out the rows that it
-needs, and a member that looks at its state gets its row.
+members of a group wait, those whose batches have the shape that most have are computed as one, and
+the others wait for their turn. A group's states stay on the device in one stack with a row for each
+member; a call takes out the rows that it needs, and a member that looks at its state gets its row.
 
-What a member computes does not depend on its company: rows of a vmapped program do not touch, a
-batch keeps its own shape (with its padding, and so its noise), and on CPUs the bits are the same
-however many rows a program has, as long as they are two or more; the tests hold XLA to that. So a
-run may go on with others, or fewer, than it began with.
+What a member computes depends on nobody's company: rows of a vmapped program do not touch, batches
+keep their shapes (with their padding, and so their noise), and a program has as many rows as the
+population may have members, used or not. XLA's bits differ with that number, but not with a
+member's place; the tests hold it to that. So in a population of the same size a run goes on bit for
+bit, whoever else is there.
 """
 
 from __future__ import annotations
@@ -35,9 +36,6 @@ from rnn_jax.train.company import Company
 from rnn_jax.train.steps import Compiled, TrainState
 from rnn_jax.types import Array, PRNGKey
 
-# Rows that a program is compiled for: few, since each is compiled for each shape of batches; none
-# below two, whose bits would be others.
-WIDTHS = (2, 8, 32, 128, 512)
 SHARE = 0.5  # of the device's memory that a group's stack may take, with the copy of a call's rows
 
 
@@ -222,20 +220,20 @@ class _Group:
         whole = self.open and len(self._waiting) == self.inside
         if not whole or not self._waiting or self._error is not None:
             return
-        waiting, self._waiting = self._waiting, []
         alike: dict[Hashable, list[_Call]] = {}
-        for call in sorted(waiting):  # by row
+        for call in self._waiting:
             alike.setdefault(_shapes(call.batches), []).append(call)
+        most = max(alike.values(), key=len)
+        chosen = {call.row for call in most}
+        self._waiting = [call for call in self._waiting if call.row not in chosen]
         try:
-            for calls in alike.values():
-                for first in range(0, len(calls), WIDTHS[-1]):
-                    self._compute_alike(calls[first : first + WIDTHS[-1]])
+            self._compute_alike(most)
         except BaseException as error:
             self._error = error  # every member is told
         self._turn.notify_all()
 
     def _compute_alike(self, calls: list[_Call]) -> None:
-        missing = next(width for width in WIDTHS if width >= len(calls)) - len(calls)
+        missing = self._rows - len(calls)
         rows = np.array([*(call.row for call in calls), *[self._rows] * missing], np.int32)
         counts = np.array([*(call.count for call in calls), *[0] * missing], np.int32)
         empty = [jax.tree.map(np.zeros_like, calls[0].batches)] * missing
@@ -295,7 +293,8 @@ def _shapes(tree: Any) -> Hashable:
 
 
 def _rows(tree: Any, size: int) -> int:
-    """How many members fit into the device's memory, at most `size`."""
+    """How many members fit into the device's memory, at most `size`; two at least, since one row
+    would be compiled as none."""
     each = sum(math.prod(np.shape(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
     room = SHARE * machine.memory() / (2 * each)  # the stack, and the rows that a call takes out
-    return max(1, min(size, int(room) - 1))
+    return max(2, min(size, int(room) - 1))
