@@ -183,8 +183,8 @@ def test_a_population_that_was_killed_in_an_epoch_goes_on_bit_for_bit(
     flags = [
         sys.executable, str(ROOT / "launch.py"), "--experiment=gru", "--config.data.source=csv",
         f"--config.data.data_dir={csv_folder}", "--config.data.max_length=16",
-        "--config.data.vocab_size=100", "--config.model.hidden=4", "--config.train.epochs=5",
-        "--config.train.batch_size=2", "--config.train.checkpoint_steps=3",
+        "--config.data.vocab_size=100", "--config.model.hidden=4", "--config.train.epochs=3",
+        "--config.train.batch_size=2", "--config.train.checkpoint_steps=6",
         "--config.train.patience=0", "--config.train.steps_per_call=1",
         "--population=3", "--sweep=train.seed=0..2",
     ]  # fmt: skip
