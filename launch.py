@@ -61,8 +61,13 @@ def _interrupts() -> types.ModuleType:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"launch.py: {message}", file=sys.stderr)
+    print(f"launch.py: {_printable(message)}", file=sys.stderr)
     return code
+
+
+def _printable(message: str) -> str:
+    """A message in one line that does nothing else to a terminal, whatever it quotes."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
 
 
 def _without_closed_loops(hook: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -18,9 +18,17 @@ _DEFINE: dict[type, Callable[..., Any]] = {
 }
 
 
+class _FromTheCommandLine(flags.FlagValues):
+    """Flags without absl's --flagfile, whose file may be a pipe or a device that never ends."""
+
+    def read_flags_from_files(self, argv: Sequence[str], force_gnu: bool = True) -> list[str]:
+        del force_gnu
+        return list(argv)
+
+
 def base_flags() -> flags.FlagValues:
     """The flags that every experiment has."""
-    values = flags.FlagValues()
+    values = _FromTheCommandLine()
     add: dict[str, Any] = {"flag_values": values, "module_name": "launch.py"}
     flags.DEFINE_string("experiment", None, "which experiment; see --list_experiments", **add)
     flags.DEFINE_enum("mode", "train", tuple(MODES), "what to do", **add)
