@@ -240,6 +240,7 @@ def check(config: Config) -> None:
         if bounds["choices"] and value not in bounds["choices"]:
             raise InputError(
                 f"--config.{name} must be one of {', '.join(bounds['choices'])}, not {value!r}"
+                f"{nearest(value, bounds['choices'])}"
             )
         if bounds["minimum"] is not None and not value >= bounds["minimum"]:
             raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r}")

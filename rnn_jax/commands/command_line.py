@@ -32,6 +32,8 @@ def parse(argv: list[str], root: pathlib.Path) -> Command:
     """
     values = base_flags()
     _read(values, argv)
+    if values.workdir == "":
+        raise InputError("--workdir is empty; leave it out for runs/ and the experiment's name")
     experiment, config, mode = None, default_config(), MODES[values.mode]
     name = values.experiment
     if name is None and values.workdir and mode.needs == "run":
