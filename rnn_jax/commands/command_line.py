@@ -39,8 +39,7 @@ def parse(argv: list[str], root: pathlib.Path) -> Command:
     if name is None and values.workdir and mode.needs == "run":
         name = _experiment_in(values.workdir, root)
     if name is not None:
-        experiment = experiments.load(name, root)
-        config = experiment.get_config()
+        experiment, config = experiments.load(name, root)
     before, values = values, base_flags()
     add_config_flags(values, config)
     if rest := _read(values, argv):
