@@ -376,3 +376,17 @@ def test_streams_may_be_closed_or_narrow_and_nobody_need_be_at_home(launch, smal
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert bool(json.loads(done.stdout or "{}")) == (not redirect)
+
+
+def test_why_a_kernel_was_chosen_is_said_to_those_who_ask(launch, small, trained):
+    _, _, out = trained
+    assert out.splitlines()[0] == "kernel: fused"
+    assert "native" not in out
+    code, out, err = launch(
+        "--experiment=masked_rnn", *small, "--overwrite", "--verbose", "--config.train.epochs=1"
+    )
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:2] == [
+        "kernel: fused",
+        "why no faster kernel: native supports the cells lstm, got simple_rnn",
+    ]

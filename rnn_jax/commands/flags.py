@@ -57,6 +57,7 @@ def base_flags() -> flags.FlagValues:
     for flag in FLAGS.values():
         meaning = f"for {' and '.join(owners(flag.name))}: {flag.meaning}"
         _DEFINE[flag.type](flag.name, flag.default, meaning, **add)
+    flags.DEFINE_bool("verbose", False, "say more, such as why a kernel was chosen", **add)
     flags.DEFINE_bool("list_experiments", False, "name the experiments, and exit", **add)
     flags.DEFINE_bool("help", False, "show all flags, and exit", short_name="h", **add)
     return values

@@ -127,11 +127,13 @@ class Resolved(NamedTuple):
 
     environment: what was chosen, by name; recorded with the run, which keeps to it.
     said: a line for each choice.
+    reasons: lines for those who ask why.
     """
 
     config: Any
     environment: dict[str, str]
     said: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 def choose_nothing(

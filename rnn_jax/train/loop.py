@@ -114,6 +114,8 @@ def run(
                 files.write_atomically(claimed.folder / name, content)
         for line in resolved.said:
             display.line(line)
+        for line in resolved.reasons:
+            display.detail(line)
         plan = plan_lib.make(resolved.config, task, data)
         standing = Standing(plan.init_state(), None, Progress())
         if found:
