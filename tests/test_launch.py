@@ -390,3 +390,22 @@ def test_why_a_kernel_was_chosen_is_said_to_those_who_ask(launch, small, trained
         "kernel: fused",
         "why no faster kernel: native supports the cells lstm, got simple_rnn",
     ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_evaluate_needs_the_test_stories_alone(launch, small, story_folder, tmp_path, stream):
+    code, out, err = launch(
+        "--experiment=masked_rnn", *small, f"--config.data.stream={stream}",
+        f"--config.data.cache_dir={tmp_path / 'cache'}", "--config.data.validation_share=0.2",
+        f"--config.data.data_dir={story_folder}",
+    )  # fmt: skip
+    assert code == 0, err
+    folder = tmp_path / "only"
+    folder.mkdir()
+    shutil.copy(story_folder / "test.csv", folder)
+    flags = ["--mode=evaluate", small[-1], f"--config.data.data_dir={folder}"]
+    assert launch(*flags) == (0, out.splitlines()[-1] + "\n", "")
+    (folder / "test.csv").write_text('"3","a","b"\n')
+    assert_refused(launch(*flags), "test.csv:1: label 3 is out of range: there are 2 classes")
+    (folder / "test.csv").unlink()
+    assert_refused(launch(*flags), "test.csv is missing")
