@@ -99,7 +99,7 @@ def test_an_experiment_brings_a_task_of_its_own(launch, experiments, signal_at):
     assert code == 0, err
     loss = float(out.splitlines()[-1].removeprefix("test loss "))
     assert loss < 0.03  # the numbers' variance is 0.01
-    assert "validation loss" in out
+    assert re.search(r"^epoch \d+/30  loss [0-9.]+ val [0-9.]+  [0-9.]+ s", out, re.MULTILINE)
     code, answer, _ = launch("--mode=predict", flags[-1], "--text=2.9")
     assert json.loads(answer) == {"nearest": pytest.approx(3, abs=0.1), "to": "2.9"}
     assert "Learning curves" in (experiments / "run" / "report.html").read_text()
