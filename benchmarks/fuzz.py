@@ -1,11 +1,11 @@
 """Feeds every reader of outside files with broken and hostile input: `python benchmarks/fuzz.py`.
 
 Each reader runs in a process of its own, so that even a crash of native code is seen and counted.
-Half of the inputs are mutations of valid files, the others are made up: random bytes, and for JSON
-random trees with the names that the reader looks for. For every input the reader must either raise
-the error that it documents, or return something that satisfies its own description (`check`):
-anything else is a failure, and so is more than five seconds or more memory than a small file can
-justify. The same seed gives the same inputs.
+Half of the inputs are mutations of valid files, the others are made up: random bytes, for JSON
+random trees with the names that the reader looks for, for the command line random flags. For every
+input the reader must either raise the error that it documents, or return something that satisfies
+its own description (`check`): anything else is a failure, and so is more than five seconds or more
+memory than a small file can justify. The same seed gives the same inputs.
 
 It prints a table in Markdown, and ends with exit code 1 if anything failed.
 """
@@ -65,7 +65,7 @@ def attack(reader: fuzz_readers.Reader, count: int, seed: int, folder: pathlib.P
     for index in range(count):
         source = random.Random(f"{seed}/{reader.name}/{index}")
         if index % 2:
-            raw = fuzz_inputs.invent(source, reader.keys)
+            raw = fuzz_inputs.invent(source, reader.keys, reader.flags)
         else:
             mutated += 1
             raw = fuzz_inputs.mutate(valid, source, bool(reader.keys))

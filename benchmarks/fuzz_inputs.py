@@ -13,6 +13,12 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+VALUES = [
+    "", "x", "0", "-1", "3", "1.5", "1e400", "nan", "true", "9" * 5000, "[" * 5000, "--help", "--",
+    "\0", "\x1b[31m", "\udcff", "\u202e", "é", "../../etc/passwd", "/dev/zero", "~",
+]  # fmt: skip
+
+
 def mutate(valid: list[bytes], source: random.Random, as_json: bool) -> bytes:
     """A valid file with one to four things changed; half of the JSON ones stay JSON."""
     raw = bytearray(source.choice(valid))
@@ -66,9 +72,13 @@ def _mutate_tree(tree: Any, source: random.Random) -> Any:
     return tree | {name: _mutate_tree(tree[name], source)}
 
 
-def invent(source: random.Random, keys: tuple[str, ...]) -> bytes:
-    """An input that owes nothing to a valid file."""
+def invent(source: random.Random, keys: tuple[str, ...] = (), flags: tuple[str, ...] = ()) -> bytes:
+    """An input that owes nothing to a valid file: for the most part JSON with some of the keys, or
+    arguments, one a line, with some of the flags."""
     choice = source.random()
+    if flags and choice < 0.7:
+        arguments = [_invent_argument(source, flags) for _ in range(source.randrange(1, 5))]
+        return "\n".join(arguments).encode("utf-8", errors="surrogateescape")
     if keys and choice < 0.7:
         return _to_json(_invent_tree(source, keys, depth=4))
     if choice < 0.85:
@@ -89,6 +99,16 @@ def _invent_tree(source: random.Random, keys: tuple[str, ...], depth: int) -> An
         else source.choices(keys, k=3)
     )
     return {key: _invent_tree(source, keys, depth - 1) for key in chosen}
+
+
+def _invent_argument(source: random.Random, flags: tuple[str, ...]) -> str:
+    """`--flag=value`, and what is not quite one."""
+    name, value = source.choice(flags), source.choice(VALUES)
+    if source.random() < 0.2:
+        at = source.randrange(len(name) + 1)
+        name = name[:at] + source.choice(VALUES) + name[at + source.randrange(3) :]
+    name = source.choice(("--", "--", "-", "--no", "--no", "", "---")) + name
+    return source.choice((name, value, f"{name}={value}", f"{name}={value}", f"{name}\n{value}"))
 
 
 def _to_json(tree: Any) -> bytes:

@@ -24,6 +24,7 @@ class Reader(NamedTuple):
       one of `errors`; `check(raw, value)` raises AssertionError if it should not have accepted.
     errors: what `read` may raise, and nothing else.
     keys: names that a made-up JSON tree has; empty for other formats.
+    flags: likewise those of made-up arguments.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Reader(NamedTuple):
     make: Callable[[pathlib.Path], tuple[list[bytes], Callable, Callable]]
     errors: tuple[type[Exception], ...]
     keys: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 def vocabulary(folder: pathlib.Path):
@@ -299,18 +301,23 @@ def forged_checkpoints(folder: pathlib.Path):
 
 def command_lines(folder: pathlib.Path):
     """Arguments, one a line."""
-    from rnn_jax import Config, commands
+    from rnn_jax import commands
     from rnn_jax.commands import experiments
+    from rnn_jax.commands.base import Command
+    from rnn_jax.config import check as check_config
 
     known = experiments.names(ROOT)
     before = set(sys.modules)
 
-    def read(raw: bytes) -> Config:
+    def read(raw: bytes) -> Command:
         arguments = raw.decode("utf-8", errors="surrogateescape").split("\n")
-        return commands.parse(["launch.py", *arguments], ROOT).config
+        return commands.parse(["launch.py", *arguments], ROOT)
 
-    def check(raw: bytes, value: Config) -> None:
-        assert value.experiment in {"", *known}
+    def check(raw: bytes, value: Command) -> None:
+        check_config(value.config)
+        assert value.config.experiment in {"", *known}
+        assert value.config.experiment == (value.values.experiment or "")
+        assert value.mode.name == value.values.mode
         loaded = {name for name in set(sys.modules) - before if name.startswith("experiments.")}
         assert loaded <= {f"experiments.{name}" for name in known}
 
@@ -319,6 +326,19 @@ def command_lines(folder: pathlib.Path):
         b"--experiment=gru\n--config.model.cell=lstm\n--config.optimizer.learning_rate=0.1\n--help",
     ]
     return valid, read, check
+
+
+def _flags() -> list[str]:
+    """The names of all flags, and of those that absl would add."""
+    from rnn_jax.commands.flags import add_config_flags, base_flags
+    from rnn_jax.tasks import TASKS
+
+    names = {"flagfile", "undefok"}
+    for kind in TASKS.values():
+        values = base_flags()
+        add_config_flags(values, kind.config())
+        names.update(values)
+    return sorted(names)
 
 
 def readers() -> list[Reader]:
@@ -351,5 +371,5 @@ def readers() -> list[Reader]:
         Reader("weights.safetensors", 0.03, weights(".safetensors"), (ValueError,)),
         Reader("any file of a checkpoint", 0.015, checkpoint_files, (ValueError,)),
         Reader("forged checkpoint", 0.0015, forged_checkpoints, refused),
-        Reader("command line", 0.0035, command_lines, refused),
+        Reader("command line", 0.02, command_lines, refused, flags=tuple(_flags())),
     ]  # fmt: skip

@@ -20,7 +20,14 @@ class InputError(ValueError):
     """What the user gave cannot be used; the message is one line that says what to change.
 
     `launch.py` prints it without a traceback and ends with exit code 2.
+
+    Attributes:
+      pointer: lines below it that point at the place in what was given, if any.
     """
+
+    def __init__(self, message: str, pointer: tuple[str, ...] = ()):
+        super().__init__("\n".join((message, *pointer)))
+        self.message, self.pointer = message, pointer
 
 
 def option(
@@ -250,6 +257,7 @@ def check_value(name: str, field: dataclasses.Field, value: Any) -> None:
     if bounds["choices"] and value not in bounds["choices"]:
         raise InputError(
             f"--config.{name} must be one of {', '.join(bounds['choices'])}, not {value!r}"
+            f"{nearest(str(value), bounds['choices'])}"
         )
     if bounds["minimum"] is not None and not value >= bounds["minimum"]:
         raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r}")

@@ -44,6 +44,7 @@ def test_replace_changes_nothing_else():
         ({"model.hidden": True}, "must be of type int, not True"),
         ({"model.dropout": 1.0}, "must be below 1.0"),
         ({"model.pooling": "sum"}, "must be one of last, mean, max"),
+        ({"model.pooling": "meen"}, "did you mean 'mean'"),
         ({"optimizer.learning_rate": float("nan")}, "must be a finite number"),
         ({"optimizer.learning_rate": float("inf")}, "must be a finite number"),
     ],

@@ -1,12 +1,14 @@
 """What a person sees; and that nobody looking is no reason to stop."""
 
 import io
+import math
 import sys
 import types
 
 import pytest
 
 from rnn_jax.system.display import Display, of_the_caller
+from rnn_jax.train import outcome
 
 
 class Gone(io.StringIO):
@@ -65,3 +67,25 @@ def test_a_notebook_sees_bars_and_a_script_nothing(monkeypatch, capsys):
         out, err = capsys.readouterr()
         assert (out == "kernel: scan\n") == in_notebook
         assert ("loss 1.0000" in err or "50%" in err) == in_notebook
+
+
+@pytest.mark.parametrize("better", [True, False])
+@pytest.mark.parametrize("epochs", [9, 2**31 - 1])
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6, math.nan])
+@pytest.mark.parametrize("headline", [("loss",), ("perplexity",), ("loss", "accuracy"), ()])
+def test_an_epoch_is_a_line_of_a_terminal(headline, scale, epochs, better):
+    names = ["loss", "accuracy", "perplexity", "bits_per_character", "a", "b", "c"]
+    trained, validated = (
+        {"step": 7, "epoch": epochs, "split": split, "examples": 10**9, "seconds": factor * 12345.6}
+        | dict.fromkeys(names, factor * scale)
+        for split, factor in (("train", 1.0), ("validation", 2.0))
+    )
+    task = types.SimpleNamespace(headline=headline)
+    line = outcome.epoch_line(task, epochs, trained, validated, better)
+    assert len(line) <= outcome.COLUMNS
+    assert line.startswith(f"epoch {epochs}/{epochs}  ")
+    assert line.endswith("  best") == better
+    first = headline[0] if headline else "loss"
+    assert f"  {first} {scale:.4f} val {2 * scale:.4f}" in line
+    if scale == 1.0 and epochs == 9 and headline == ("loss", "accuracy"):  # as most often
+        assert "accuracy 1.0000 val 2.0000  12345.6 s" in line

@@ -91,7 +91,8 @@ def test_summary_has_the_course_s_parameter_counts(launch, experiment, total):
         (["--experiment=bilstm", "--config.train.pack=true"], ["pack is --config.data.pack now"]),
         (["--experiment=bilstm", "--config.data.take=-1"], ["config.data.take", "at least 0"]),
         (["--experiment=bilstm", "--config.optimizer.learning_rate=nan"], ["finite"]),
-        (["--experiment=bilstm", "--mode=trian"], ["mode", "train"]),
+        (["--experiment=bilstm", "--mode=trian"], ["--mode=trian", "did you mean 'train'"]),
+        (["--experiment=bilstm", "--config.data.source=bbc"], ["ag_news_subset", "'bbc_news'"]),
         (["--experiment=bilstm", "train"], ["unexpected argument 'train'"]),
         (["--experiment=bilstm", "--config.data.source=csv"], ["data_dir"]),
     ],
@@ -375,3 +376,36 @@ def test_streams_may_be_closed_or_narrow_and_nobody_need_be_at_home(launch, smal
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert bool(json.loads(done.stdout or "{}")) == (not redirect)
+
+
+def test_why_a_kernel_was_chosen_is_said_to_those_who_ask(launch, small, trained):
+    _, _, out = trained
+    assert out.splitlines()[0] == "kernel: fused"
+    assert "native" not in out
+    code, out, err = launch(
+        "--experiment=masked_rnn", *small, "--overwrite", "--verbose", "--config.train.epochs=1"
+    )
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:2] == [
+        "kernel: fused",
+        "why no faster kernel: native supports the cells lstm, got simple_rnn",
+    ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_evaluate_needs_the_test_stories_alone(launch, small, story_folder, tmp_path, stream):
+    code, out, err = launch(
+        "--experiment=masked_rnn", *small, f"--config.data.stream={stream}",
+        f"--config.data.cache_dir={tmp_path / 'cache'}", "--config.data.validation_share=0.2",
+        f"--config.data.data_dir={story_folder}",
+    )  # fmt: skip
+    assert code == 0, err
+    folder = tmp_path / "only"
+    folder.mkdir()
+    shutil.copy(story_folder / "test.csv", folder)
+    flags = ["--mode=evaluate", small[-1], f"--config.data.data_dir={folder}"]
+    assert launch(*flags) == (0, out.splitlines()[-1] + "\n", "")
+    (folder / "test.csv").write_text('"3","a","b"\n')
+    assert_refused(launch(*flags), "test.csv:1: label 3 is out of range: there are 2 classes")
+    (folder / "test.csv").unlink()
+    assert_refused(launch(*flags), "test.csv is missing")

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rnn_jax.tasks import metrics
 
@@ -34,6 +35,32 @@ def test_no_examples_have_no_mean():
         jnp.ones((2, 3)), jnp.zeros(2, int), jnp.zeros(2), jnp.ones(2, int)
     )
     assert all(np.isnan(value) for value in metrics.classification_means(empty).values())
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint32])
+def test_sums_on_the_device_are_those_of_unlimited_numbers(dtype):
+    rng = np.random.default_rng(0)
+    low, high = (0, 2**32) if dtype == jnp.uint32 else (-(2**31), 2**31)
+    shapes = {"b": (2, 3), "a": (), "loss": (), "inner": {"c": (4,)}}
+    is_shape = lambda leaf: isinstance(leaf, tuple)
+    draw = lambda shape: rng.integers(low, high, shape)
+    expected = jax.tree.map(lambda shape: np.zeros(shape, np.int64), shapes, is_leaf=is_shape)
+    begin = jax.tree.map(lambda total: jnp.zeros(total.shape, dtype), expected)
+    total = metrics.zeros_like(begin | {"loss": jnp.float32(0)})
+    accumulate = jax.jit(metrics.accumulate)
+    for _ in range(40):
+        more = jax.tree.map(draw, shapes, is_leaf=is_shape)
+        expected = jax.tree.map(np.add, expected, more)
+        narrow = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), more)
+        total = accumulate(total, narrow | {"loss": jnp.float32(1)})
+    found = metrics.on_host(total)
+    assert (found.pop("loss"), expected.pop("loss").shape) == (40, ())
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    # In one direction, as counts go, far beyond.
+    total = metrics.zeros_like({"tokens": dtype(0)})
+    for _ in range(9):
+        total = accumulate(total, {"tokens": dtype(2**31 - 1)})
+    assert metrics.on_host(total) == {"tokens": 9 * (2**31 - 1)}
 
 
 def test_counts_go_on_beyond_32_bits_and_losses_keep_their_type():

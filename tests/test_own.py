@@ -4,6 +4,7 @@ them: nothing of the package is touched, and they get flags, resume, report and 
 import json
 import pathlib
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_an_experiment_brings_a_task_of_its_own(launch, experiments, signal_at):
     assert code == 0, err
     loss = float(out.splitlines()[-1].removeprefix("test loss "))
     assert loss < 0.03  # the numbers' variance is 0.01
-    assert "validation loss" in out
+    assert re.search(r"^epoch \d+/30  loss [0-9.]+ val [0-9.]+  [0-9.]+ s", out, re.MULTILINE)
     code, answer, _ = launch("--mode=predict", flags[-1], "--text=2.9")
     assert json.loads(answer) == {"nearest": pytest.approx(3, abs=0.1), "to": "2.9"}
     assert "Learning curves" in (experiments / "run" / "report.html").read_text()
@@ -173,9 +174,41 @@ def test_one_broken_file_stops_only_its_own_experiment(launch, experiments):
     code, out, err = launch("--experiment=broken")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "experiments/broken.py" in err
-    (experiments / "experiments" / "broken.py").write_text("x = 1\n")
-    code, _, err = launch("--experiment=broken")
-    assert (code, err) == (2, "launch.py: experiments/broken.py has no function get_config\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def get_config(:\n", "broken.py:1: SyntaxError: invalid syntax"),
+        (
+            "\nimport no_such_module\n",
+            "broken.py:2: ModuleNotFoundError: No module named 'no_such_",
+        ),
+        ("\n\nfrom rnn_jax import LSTN\n", "broken.py:3: ImportError: cannot import name 'LSTN'"),
+        ("from experiments import helper\n", "broken.py:1: ZeroDivisionError: division by zero"),
+        ("def get_config():\n    return Config()", "broken.py:2: NameError: name 'Config' is not"),
+        ("x = '\0'\n", "broken.py"),
+        ("x = 1\n", "broken.py has no function get_config that returns a Config"),
+        ("def get_config():\n    return 3", "broken.py has no function get_config that returns"),
+    ],
+)
+def test_a_broken_experiment_is_one_line_with_its_place(launch, experiments, text, said):
+    (experiments / "experiments" / "broken.py").write_text(text)
+    (experiments / "experiments" / "helper.py").write_text("def get_config():\n    pass\n\n1 / 0\n")
+    code, out, err = launch("--experiment=broken")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+def test_a_copy_of_an_experiment_is_an_experiment(launch, experiments, small):
+    shutil.copy(ROOT / "experiments" / "masked_rnn.py", experiments / "experiments" / "mine.py")
+    code, out, err = launch("--experiment=mine", *small)
+    assert code == 0, err
+    for name in ([], ["--experiment=mine"]):
+        code, again, err = launch(*name, "--mode=evaluate", small[-1])
+        assert (code, again.strip()) == (0, out.splitlines()[-1]), err
+    assert launch("--experiment=mine", *small)[0] == 0  # and goes on with its own runs
+    assert "of experiment 'mine', not 'own_cell'" in launch("--experiment=own_cell", *small)[2]
 
 
 def test_a_cell_that_is_not_there_is_refused_before_anything_is_written(launch, tmp_path):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rnn_jax import DataConfig
 from rnn_jax.config import InputError
-from rnn_jax.data import ag_news_subset, bbc_news, csv_folder, sources
+from rnn_jax.data import ag_news_subset, bbc_news, csv_folder, labelled_folder, sources
 from rnn_jax.data.stories import Stories, cut
 
 REDUCED = pathlib.Path(
@@ -188,6 +188,24 @@ def test_csv_reads_what_the_format_allows(folder):
     assert test.labels.tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 1000])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_csv_lines_end_as_on_any_system(folder, monkeypatch, end, chunk):
+    expected = load(folder)
+    monkeypatch.setattr(labelled_folder, "CHUNK", chunk)
+    for name in ("train.csv", "test.csv", "classes.txt"):
+        lines = (folder / name).read_text().splitlines()
+        for last in ("", end, 3 * end):  # none, one, and blank lines behind it
+            (folder / name).write_bytes((end.join(lines) + last).encode())
+            found = load(folder)
+            assert found.classes == expected.classes
+            for one, other in zip(found[:3], expected[:3], strict=True):
+                assert folded(one) == folded(other)
+    (folder / "test.csv").write_bytes(f"1,a,b{end}{end}x,c,d{end}".encode())
+    with pytest.raises(InputError, match=r"test\.csv:3: a label is a whole number"):
+        load(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -289,7 +307,7 @@ def test_csv_reads_any_bytes_or_says_where_it_cannot(tmp_path_factory, content):
         complaint = str(error)
     assert complaint.startswith(f"{path}:")
     for line, label, title, description in records:
-        assert 1 <= line <= content.count(b"\n") + 1
+        assert 1 <= line <= len(content.splitlines()) + 1
         assert 1 <= label <= csv_folder.MAX_CLASSES
         assert (type(title), type(description)) == (str, str)
 

@@ -10,6 +10,7 @@ import pytest
 
 from rnn_jax.config import InputError, replace
 from rnn_jax.data import preparation, sources, streaming
+from rnn_jax.data.stories import Stories
 
 
 def entries(folder):
@@ -51,7 +52,7 @@ def test_without_a_cut_the_vocabulary_and_the_stories_are_those_that_memory_woul
 
 
 def test_versions_of_a_story_stay_on_one_side_and_empty_ones_do_not_go_together():
-    stories = streaming._as_stories(
+    stories = Stories.collect(
         [(str(i), f"A b c d e f g h {i}", 0) for i in range(20)]
         + [(f"title {i}", "", 1) for i in range(400)]
     )

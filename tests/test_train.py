@@ -14,6 +14,7 @@ from rnn_jax.data import epochs, preparation
 from rnn_jax.runs import checkpoints
 from rnn_jax.runs import folder as folder_lib
 from rnn_jax.system.interrupts import Interrupted
+from rnn_jax.tasks import metrics, recurrent
 from rnn_jax.train import numerics
 from rnn_jax.train.evaluate import evaluate_split
 
@@ -60,6 +61,29 @@ def test_a_run_that_is_interrupted_again_and_again_gives_the_same_bits(
     assert stops >= 5
     assert without_times(tmp_path / "a") == without_times(tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, undisturbed.params, result.params)
+
+
+def test_an_epoch_of_more_tokens_than_32_bits_count(
+    config, tmp_path, monkeypatch, signal_at, without_times
+):
+    true, each = metrics.classification, 2**28  # a batch of 4 stays below 2^31, an epoch does not
+
+    def many(logits, labels, weights, tokens):
+        return true(logits, labels, weights, tokens + each)
+
+    expected = train.run(config, tmp_path / "few").history
+    monkeypatch.setattr(metrics, "classification", many)
+    monkeypatch.setattr(recurrent, "key_of", lambda *parts: None)  # shares no program with others
+    undisturbed = train.run(config, tmp_path / "many").history
+    for one, other in zip(undisturbed, expected, strict=True):
+        assert one["tokens"] == other["tokens"] + each * other["examples"]
+    assert undisturbed[0]["tokens"] > 2**33
+    signal_at(5)  # four of the epoch's nine batches are done, and 2^32 passed
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "stopped")
+    signal_at(10**6)
+    train.run(config, tmp_path / "stopped")
+    assert without_times(tmp_path / "stopped") == without_times(tmp_path / "many")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_recorded(config, tmp_path):

@@ -26,7 +26,7 @@ def run(command: Command, usage: str = "") -> int:
     """
     values, mode = command.values, command.mode
     if values.help:
-        print(f"{usage}\n{values.get_help()}")
+        print(f"{usage}\n{values.get_help(include_special_flags=False)}")
         return 0
     if values.list_experiments:
         known = experiments.names(command.root)

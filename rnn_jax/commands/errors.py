@@ -8,6 +8,7 @@ import jax
 
 from rnn_jax.commands.base import Mode
 from rnn_jax.config import InputError
+from rnn_jax.system.messages import printable
 from rnn_jax.train import RunError
 
 EXIT_FAILED = 1
@@ -22,9 +23,10 @@ def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
       mode: in which mode; None while flags are read.
     """
     if isinstance(error, InputError):
-        return str(error), EXIT_BAD_INPUT
+        lines = (error.message, *error.pointer)
+        return "\n".join(map(printable, lines)), EXIT_BAD_INPUT
     if isinstance(error, RunError):
-        return str(error), EXIT_FAILED
+        return printable(str(error)), EXIT_FAILED
     out_of_memory = isinstance(error, jax.errors.JaxRuntimeError) and (
         "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
     )
@@ -38,5 +40,6 @@ def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
         return f"out of memory; {advice}", EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         where = error.filename or "the run folder"
-        return f"cannot write {where} ({error.strerror}); what was saved before stays", EXIT_FAILED
+        said = f"cannot write {where} ({error.strerror}); what was saved before stays"
+        return printable(said), EXIT_FAILED
     return None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import importlib
 import pathlib
+import traceback
 import types
 
-from rnn_jax.config import InputError, nearest
+from rnn_jax.config import Config, InputError, nearest
+from rnn_jax.system.messages import first_line
 
 
 def names(root: pathlib.Path) -> dict[str, str]:
@@ -34,8 +37,9 @@ def _names(folder: pathlib.Path) -> dict[str, str]:
     return found
 
 
-def load(name: str, root: pathlib.Path) -> types.ModuleType:
-    """The module of an experiment: `get_config`, and perhaps `CELLS` and `TASKS` of its own.
+def load(name: str, root: pathlib.Path) -> tuple[types.ModuleType, Config]:
+    """The module of an experiment, perhaps with `CELLS` and `TASKS` of its own, and its config,
+    whose name is the file's: a copy under another name is another experiment.
 
     Raises:
       InputError: there is none of this name, or its file is broken.
@@ -47,8 +51,26 @@ def load(name: str, root: pathlib.Path) -> types.ModuleType:
         )
     try:
         module = importlib.import_module(f"experiments.{name}")
-    except SyntaxError as error:
-        raise InputError(f"{error.filename} cannot be read: {error}") from error
-    if not hasattr(module, "get_config"):
-        raise InputError(f"experiments/{name}.py has no function get_config")
-    return module
+        config = module.get_config() if hasattr(module, "get_config") else None
+    except InputError:
+        raise
+    except Exception as error:  # whatever the file does
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"{_place(error, name)}: {said}") from error
+    if not isinstance(config, Config):
+        raise InputError(f"experiments/{name}.py has no function get_config that returns a Config")
+    return module, dataclasses.replace(config, experiment=name)
+
+
+def _place(error: Exception, name: str) -> str:
+    """Where an experiment's file went wrong: the last of its lines that was on the way, or the line
+    that is no Python."""
+    file = f"experiments/{name}.py"
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{error.filename}:{error.lineno}"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if pathlib.PurePath(frame.filename).as_posix().endswith(f"/{file}")
+    ]
+    return f"{file}:{lines[-1]}" if lines else file

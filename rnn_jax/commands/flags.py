@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import flags
 
 from rnn_jax.commands.modes import FLAGS, MODES, owners
-from rnn_jax.config import Config, options
+from rnn_jax.config import Config, nearest, options
 
 _DEFINE: dict[type, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
@@ -18,18 +18,46 @@ _DEFINE: dict[type, Callable[..., Any]] = {
 }
 
 
+class _FromTheCommandLine(flags.FlagValues):
+    """Flags without absl's --flagfile, whose file may be a pipe or a device that never ends."""
+
+    def read_flags_from_files(self, argv: Sequence[str], force_gnu: bool = True) -> list[str]:
+        del force_gnu
+        return list(argv)
+
+
+class _Choice(flags.ArgumentParser[str]):
+    """One of a few words, of which a misspelt one is said."""
+
+    def __init__(self, words: Iterable[str]):
+        super().__init__()
+        self._words = tuple(words)
+
+    def parse(self, argument: str) -> str:
+        if argument not in self._words:
+            known = ", ".join(self._words)
+            raise ValueError(f"must be one of {known}{nearest(argument, self._words)}")
+        return argument
+
+
+def _define_choice(name: str, default: str, words: Iterable[str], meaning: str, **add: Any) -> None:
+    meaning = f"<{'|'.join(words)}>: {meaning}"
+    flags.DEFINE(_Choice(words), name, default, meaning, **add)
+
+
 def base_flags() -> flags.FlagValues:
     """The flags that every experiment has."""
-    values = flags.FlagValues()
+    values = _FromTheCommandLine()
     add: dict[str, Any] = {"flag_values": values, "module_name": "launch.py"}
     flags.DEFINE_string("experiment", None, "which experiment; see --list_experiments", **add)
-    flags.DEFINE_enum("mode", "train", tuple(MODES), "what to do", **add)
+    _define_choice("mode", "train", MODES, "what to do", **add)
     flags.DEFINE_string(
         "workdir", None, "the run's folder (default: runs/ and the experiment's name)", **add
     )
     for flag in FLAGS.values():
         meaning = f"for {' and '.join(owners(flag.name))}: {flag.meaning}"
         _DEFINE[flag.type](flag.name, flag.default, meaning, **add)
+    flags.DEFINE_bool("verbose", False, "say more, such as why a kernel was chosen", **add)
     flags.DEFINE_bool("list_experiments", False, "name the experiments, and exit", **add)
     flags.DEFINE_bool("help", False, "show all flags, and exit", short_name="h", **add)
     return values
@@ -42,6 +70,6 @@ def add_config_flags(values: flags.FlagValues, config: Config) -> None:
         add: dict[str, Any] = {"flag_values": values, "module_name": "config"}
         flag, meaning = f"config.{name}", field.metadata["help"]
         if field.metadata["choices"]:
-            flags.DEFINE_enum(flag, value, field.metadata["choices"], meaning, **add)
+            _define_choice(flag, value, field.metadata["choices"], meaning, **add)
         else:
             _DEFINE[type(field.default)](flag, value, meaning, **add)

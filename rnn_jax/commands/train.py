@@ -19,7 +19,7 @@ def _run(command: Command) -> int:
             command.config,
             command.workdir,
             overwrite=command.values.overwrite,
-            display=display.Display(),
+            display=display.Display(verbose=command.values.verbose),
             deferred=interrupts.deferred_or_exit,
             **command.extras._asdict(),
         )

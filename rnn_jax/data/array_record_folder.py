@@ -22,7 +22,7 @@ from rnn_jax.data import labelled_folder
 from rnn_jax.data.labelled_folder import MAX_LINE, Format, Record, check_file, check_label
 from rnn_jax.system.messages import first_line
 
-__all__ = ["classes", "files", "read", "records", "stories"]
+__all__ = ["classes", "files", "named", "read", "records", "stories"]
 
 _MAX_RECORDS = 2**24  # of a file: the reader keeps eight bytes of each in memory
 _NAMES = ["description", "label", "title"]
@@ -114,6 +114,7 @@ def _files(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
 
 FORMAT = Format("array_record", "train*.array_record and test*.array_record", _files, records)
 classes = functools.partial(labelled_folder.classes, form=FORMAT)
+named = functools.partial(labelled_folder.named, form=FORMAT)
 read = functools.partial(labelled_folder.read, form=FORMAT)
 files = functools.partial(labelled_folder.files, form=FORMAT)
 stories = functools.partial(labelled_folder.stories, form=FORMAT)

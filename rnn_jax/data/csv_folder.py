@@ -14,7 +14,7 @@ from rnn_jax.config import InputError
 from rnn_jax.data import labelled_folder
 from rnn_jax.data.labelled_folder import MAX_CLASSES, Format, Record, check_label, lines
 
-__all__ = ["MAX_CLASSES", "classes", "files", "read", "records", "stories"]
+__all__ = ["MAX_CLASSES", "classes", "files", "named", "read", "records", "stories"]
 
 HEADERS = ("label", "class", "class index")
 
@@ -22,8 +22,9 @@ HEADERS = ("label", "class", "class index")
 def records(path: pathlib.Path) -> Iterator[Record]:
     """Yields (line, label, title, description) for each record of a CSV file, labels from 1.
 
-    `line` is where the record starts. Quoted fields may span lines; blank lines, a byte-order mark
-    and a first line `label,title,description` (or `Class Index,Title,Description`) are passed over.
+    `line` is where the record starts. Lines end as they do on any system. Quoted fields may span
+    lines; blank lines, a byte-order mark and a first line `label,title,description` (or `Class
+    Index,Title,Description`) are passed over.
 
     Raises:
       InputError: the file is missing, not UTF-8, no proper CSV, or a record has not three fields or
@@ -63,6 +64,7 @@ FORMAT = Format(
     records,
 )
 classes = functools.partial(labelled_folder.classes, form=FORMAT)
+named = functools.partial(labelled_folder.named, form=FORMAT)
 read = functools.partial(labelled_folder.read, form=FORMAT)
 files = functools.partial(labelled_folder.files, form=FORMAT)
 stories = functools.partial(labelled_folder.stories, form=FORMAT)

@@ -11,9 +11,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
-
-import numpy as np
+from typing import BinaryIO, NamedTuple
 
 from rnn_jax.config import InputError
 from rnn_jax.data.options import DataConfig
@@ -21,6 +19,7 @@ from rnn_jax.data.stories import Stories
 
 MAX_CLASSES = 1_000
 MAX_LINE = 2**20  # bytes; what is longer is no story, and is refused before it fills the memory
+CHUNK = 2**16  # bytes read at a time
 
 Record = tuple[int, int, str, str]
 
@@ -47,9 +46,17 @@ def classes(config: DataConfig, form: Format) -> tuple[str, ...]:
     Raises:
       InputError: a file is missing or malformed; the message has file and line.
     """
-    folder = _folder(config, form)
-    names = folder / "classes.txt"
-    return _names(names) if names.exists() else _numbers(form.files(folder, "train"), form)
+    return named(config, form) or _numbers(files(config, form, "train"), form)
+
+
+def named(config: DataConfig, form: Format) -> tuple[str, ...] | None:
+    """The classes' names as classes.txt has them; None without one.
+
+    Raises:
+      InputError: it is malformed, or there is no such folder.
+    """
+    path = _folder(config, form) / "classes.txt"
+    return _names(path) if path.exists() else None
 
 
 def files(config: DataConfig, form: Format, split: str) -> list[pathlib.Path]:
@@ -95,11 +102,8 @@ def read(config: DataConfig, form: Format) -> tuple[Stories, Stories]:
       InputError: a file is missing or malformed; the message has file and line.
     """
     count = len(classes(config, form))
-    splits = []
-    for split in ("train", "test"):
-        titles, descriptions, labels = zip(*stories(config, form, split, count), strict=True)
-        splits.append(Stories(titles, descriptions, np.array(labels, np.int32)))
-    return splits[0], splits[1]
+    train, test = (stories(config, form, split, count) for split in ("train", "test"))
+    return Stories.collect(train), Stories.collect(test)
 
 
 def check_label(path: pathlib.Path, line: int, label: int) -> None:
@@ -109,7 +113,8 @@ def check_label(path: pathlib.Path, line: int, label: int) -> None:
 
 
 def lines(path: pathlib.Path) -> Iterator[str]:
-    """A text file's lines, each checked before it is decoded or kept.
+    """A text file's lines with their ends, a line feed, a carriage return or both; each is checked
+    before it is decoded or kept.
 
     Raises:
       InputError: no regular file, not UTF-8, a NUL byte, or a line above 1 MiB.
@@ -117,7 +122,7 @@ def lines(path: pathlib.Path) -> Iterator[str]:
     check_file(path)
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
+            for number, raw in enumerate(_raw_lines(file), 1):
                 if len(raw) > MAX_LINE:
                     raise InputError(f"{path}:{number}: a line of more than {MAX_LINE} bytes")
                 if b"\0" in raw:
@@ -128,6 +133,16 @@ def lines(path: pathlib.Path) -> Iterator[str]:
                     raise InputError(f"{path}:{number}: not UTF-8 ({error.reason})") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; one of more than MAX_LINE bytes is the last, and not whole."""
+    held = b""  # the last line so far: its end, or the second half of that, may be still to come
+    while len(held) <= MAX_LINE and (more := file.read(CHUNK)):
+        *whole, held = (held + more).splitlines(keepends=True)
+        yield from whole
+    if held:
+        yield held
 
 
 def check_file(path: pathlib.Path) -> None:
@@ -149,11 +164,15 @@ def _folder(config: DataConfig, form: Format) -> pathlib.Path:
 
 def _names(path: pathlib.Path) -> tuple[str, ...]:
     names: list[str] = []
+    blank = 0  # the first blank line: only others may come after it
     for number, line in enumerate(lines(path), 1):
         name = line.strip()
-        if not name.isprintable() or not name or len(name) > 100:
+        if not name:
+            blank = blank or number
+            continue
+        if blank or not name.isprintable() or len(name) > 100:
             raise InputError(
-                f"{path}:{number}: a class needs a name of 1 to 100 printable characters"
+                f"{path}:{blank or number}: a class needs a name of 1 to 100 printable characters"
             )
         if name in names:
             raise InputError(f"{path}:{number}: class {name!r} is there twice")

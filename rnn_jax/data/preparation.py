@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnn_jax.config import InputError
 from rnn_jax.data import batching, sources, streaming, text
 from rnn_jax.data.flat import Flat
 from rnn_jax.data.options import DataConfig
@@ -73,17 +74,20 @@ def examples(
     return batching.Examples(ids, stories.labels)
 
 
-def test_stories(config: DataConfig) -> tuple[tuple[str, ...], sources.Stories]:
-    """The classes and the test split, without the training stories where they are streamed.
+def test_stories(config: DataConfig, classes: tuple[str, ...]) -> sources.Stories:
+    """The test split for a run of these classes.
 
     Raises:
-      InputError: the data cannot be had or used.
+      InputError: the data cannot be had or used, or has other classes.
     """
-    if config.stream:
-        classes = sources.classes(config)
-        return classes, streaming.held_test(config, classes)
-    splits = sources.load(config)
-    return splits.classes, splits.test
+    now = sources.named(config, classes)
+    if now != classes:
+        raise InputError(
+            f"the data has the classes {', '.join(now)}, but the run was trained on "
+            f"{', '.join(classes)}; name data with the run's classes (--config.data.data_dir)"
+        )
+    read = streaming.held_test if config.stream else sources.test
+    return read(config, classes)
 
 
 def _streamed(

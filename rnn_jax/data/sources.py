@@ -1,14 +1,16 @@
 """Where stories come from: one module a source, each with the same two functions.
 
 `classes(config)` gives the classes' names; `read(config)` gives training and test stories. Sources
-that can be streamed have two more: `files(config, split)` and `stories(config, split, count)`,
-which yields one at a time. What holds for every source (validation, `take`) is done here, once. A
-source is one such module and one row of `rnn_jax.data.options.SOURCES`.
+that can be streamed have three more: `files(config, split)`, `stories(config, split, count)`, which
+yields one at a time, and `named(config)`, the classes' names where the training stories need not be
+read for them, otherwise None. What holds for every source (validation, `take`) is done here, once.
+A source is one such module and one row of `rnn_jax.data.options.SOURCES`.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import pathlib
 import types
 from collections.abc import Iterator
@@ -19,7 +21,9 @@ from rnn_jax.config import InputError
 from rnn_jax.data.options import SOURCES, DataConfig
 from rnn_jax.data.stories import Splits, Stories, cut
 
-__all__ = ["SOURCES", "Splits", "Stories", "classes", "files", "load", "stories"]
+__all__ = [
+    "SOURCES", "Splits", "Stories", "classes", "files", "load", "named", "stories", "test",
+]  # fmt: skip
 
 
 def classes(config: DataConfig) -> tuple[str, ...]:
@@ -59,6 +63,30 @@ def load(config: DataConfig, classes: tuple[str, ...] | None = None) -> Splits:
         if config.take:
             splits[name] = stories.select(np.arange(min(config.take, len(stories))))
     return Splits(**splits, classes=classes or _source(config).classes(config))
+
+
+def named(config: DataConfig, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes' names as the data has them; those `known` where it calls them by numbers.
+
+    Raises:
+      InputError: an unknown source, or a file that is malformed.
+    """
+    source = _source(config)
+    found = source.named(config) if hasattr(source, "named") else source.classes(config)
+    return found or known
+
+
+def test(config: DataConfig, classes: tuple[str, ...]) -> Stories:
+    """The test stories of `load`, without the others where each split has files of its own.
+
+    Raises:
+      InputError: as for `load`.
+    """
+    source = _source(config)
+    if not hasattr(source, "stories"):
+        return load(config, classes).test
+    found = source.stories(config, split="test", count=len(classes))
+    return Stories.collect(itertools.islice(found, config.take or None))
 
 
 def files(config: DataConfig, split: str) -> list[pathlib.Path]:

@@ -23,6 +23,12 @@ class Stories:
     descriptions: Sequence[str]
     labels: np.ndarray
 
+    @classmethod
+    def collect(cls, rows: Iterable[tuple[str, str, int]]) -> Stories:
+        """The stories of (title, description, label), at least one."""
+        titles, descriptions, labels = zip(*rows, strict=True)
+        return cls(titles, descriptions, np.array(labels, np.int32))
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -103,7 +103,7 @@ def held_test(config: DataConfig, classes: tuple[str, ...]) -> Stories:
                 "memory: put a share of them into the test file, or take the first ones "
                 "(--config.data.take)"
             )
-    return _as_stories(found)
+    return Stories.collect(found)
 
 
 def _prepare(
@@ -264,15 +264,10 @@ def _chunks(stories: Iterable[tuple[str, str, int]]) -> Iterator[Stories]:
         found.append(story)
         characters += len(story[0]) + len(story[1])
         if len(found) == CHUNK_STORIES or characters > CHUNK_CHARACTERS:
-            yield _as_stories(found)
+            yield Stories.collect(found)
             found, characters = [], 0
     if found:
-        yield _as_stories(found)
-
-
-def _as_stories(found: list[tuple[str, str, int]]) -> Stories:
-    titles, descriptions, labels = zip(*found, strict=True)
-    return Stories(titles, descriptions, np.array(labels, np.int32))
+        yield Stories.collect(found)
 
 
 @contextlib.contextmanager

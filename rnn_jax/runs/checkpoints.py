@@ -27,7 +27,7 @@ import pathlib
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -225,13 +225,15 @@ def companions(path: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
         raise InputError(f"cannot read {path}: {first_line(error)}") from error
 
 
-def restore(path: pathlib.Path, name: str, like: Any) -> Any:
-    """The arrays that a checkpoint holds as `name` ("state" or "best"), in the structure of `like`.
+def restore(path: pathlib.Path, name: str, *likes: Any) -> Any:
+    """The arrays that a checkpoint holds as `name` ("state" or "best"), in the structure of the
+    first of `likes` that they fit.
 
     Args:
       path: a checkpoint that `newest` returned.
       name: which of its trees.
-      like: a tree of arrays or `jax.ShapeDtypeStruct`s with the shapes to expect.
+      likes: trees of arrays or `jax.ShapeDtypeStruct`s with the shapes to expect: those of this
+        version, then those of earlier ones.
 
     Raises:
       InputError: the checkpoint holds other arrays.
@@ -239,10 +241,9 @@ def restore(path: pathlib.Path, name: str, like: Any) -> Any:
     import orbax.checkpoint as ocp  # late: it takes a second to import
 
     path = (path / name).absolute()
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            _check_fit(checkpointer.metadata(path), like)
+            like = _fitting(checkpointer.metadata(path), likes)
             hosted = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _present(like))
             arrays = checkpointer.restore(path, hosted)
     except Exception as error:  # orbax raises whatever its layers raise
@@ -309,22 +310,29 @@ def _digests(path: pathlib.Path) -> dict[str, str]:
     return found
 
 
-def _check_fit(metadata: Any, like: Any) -> None:
-    """Compares what the checkpoint says of its arrays with what is expected, before any is read.
+def _fitting(metadata: Any, likes: Sequence[Any]) -> Any:
+    """The first of `likes` that is what the checkpoint says of its arrays, before any is read.
 
     Raises:
-      ValueError: they differ.
+      ValueError: it is none of them; how it differs from the first.
     """
-    held, expected = (
-        {
-            _plain(keys): (tuple(leaf.shape), np.dtype(leaf.dtype))
-            for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        }
-        for tree in (getattr(metadata, "item_metadata", metadata), like)
-    )
+    held = _described(getattr(metadata, "item_metadata", metadata))
+    for like in likes:
+        if _described(like) == held:
+            return like
+    expected = _described(likes[0])
     for name in sorted({*held, *expected}):
         if held.get(name) != expected.get(name):
             raise ValueError(f"{'/'.join(name)}: {held.get(name)} instead of {expected.get(name)}")
+    raise AssertionError("what differs nowhere fits")
+
+
+def _described(tree: Any) -> dict[tuple[str, ...], tuple[tuple[int, ...], np.dtype]]:
+    """Shape and dtype of each array, by its path."""
+    return {
+        _plain(keys): (tuple(leaf.shape), np.dtype(leaf.dtype))
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _plain(keys: tuple[Any, ...]) -> tuple[str, ...]:

@@ -56,6 +56,34 @@ class Claim(NamedTuple):
     remembered: tuple[str, ...] = ()
 
 
+def place(path: str | os.PathLike) -> pathlib.Path:
+    """The folder that a path means, whether it is there or not.
+
+    Raises:
+      InputError: there can be none: the path is too long, leads over a file, or over a link to
+        nothing, or is no UTF-8, and those that write checkpoints know no other.
+    """
+    path = pathlib.Path(os.path.expanduser(path))
+    try:
+        if "\0" in os.fsencode(path.absolute()).decode():
+            raise ValueError("no system call takes it")
+    except ValueError as error:
+        raise InputError(
+            f"the path of the run folder, {str(path)!r}, is no valid UTF-8; choose another "
+            "--workdir"
+        ) from error
+    for each in (path, *path.parents):
+        if os.path.lexists(each) and not each.is_dir():
+            what = "a file" if each.exists() else "a link that leads nowhere"
+            raise InputError(f"{each} is {what}, not a folder; choose another --workdir")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()
+    except OSError as error:
+        raise InputError(f"cannot use the run folder {path} ({error.strerror})") from error
+    return path
+
+
 @contextlib.contextmanager
 def claim(
     path: str | os.PathLike,
@@ -80,10 +108,10 @@ def claim(
       before anything is saved in a folder that was made for this run, the folder goes again.
 
     Raises:
-      InputError: the folder cannot be written, is in use, holds a run with another config or files
-        that no run wrote, or nothing undamaged to continue from.
+      InputError: the folder cannot be made or written, is in use, holds a run with another config,
+        files that no run wrote, or nothing undamaged to continue from.
     """
-    path = pathlib.Path(os.path.expanduser(path))
+    path = place(path)
     try:
         fresh = not path.exists()
         path.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 from rnn_jax.config import InputError
+from rnn_jax.runs import folder
 from rnn_jax.runs.identity import CONFIG
 from rnn_jax.system import files
 
@@ -38,13 +39,14 @@ def read(path: pathlib.Path) -> dict[str, Any] | None:
     return said
 
 
-def chosen(path: pathlib.Path) -> pathlib.Path:
+def chosen(path: str | os.PathLike) -> pathlib.Path:
     """The run to use in a folder: itself or, of a sweep's folder, the best trial's.
 
     Raises:
-      InputError: it is a sweep's, and no trial has ended an epoch yet.
+      InputError: there can be no folder of this path, or it is a sweep's and no trial has ended an
+        epoch yet.
     """
-    path = pathlib.Path(os.path.expanduser(path))
+    path = folder.place(path)
     if (path / CONFIG).exists() or not (path / SWEEP).exists():
         return path
     said = read(path)

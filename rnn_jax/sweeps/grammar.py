@@ -217,7 +217,7 @@ class _Parser:
         place = self._place() if place is None else place
         first = max(0, min(place - _SHOWN // 2, len(self._text) - _SHOWN))
         shown = self._text[first : first + _SHOWN]
-        raise InputError(f"--sweep: {problem}\n  {shown}\n  {' ' * (place - first)}^")
+        raise InputError(f"--sweep: {problem}", (f"  {shown}", f"  {' ' * (place - first)}^"))
 
 
 def _read(word: str, kind: type) -> Any:

@@ -16,12 +16,14 @@ LINE_INTERVAL = 20.0  # seconds between two lines where there is no terminal
 class Display:
     """Prints lines to standard output, and the state of the current pass to standard error."""
 
-    def __init__(self, quiet: bool = False, terminal: bool | None = None):
+    def __init__(self, quiet: bool = False, terminal: bool | None = None, verbose: bool = False):
         """Args:
         quiet: print nothing.
         terminal: draw bars; by default where standard error is a terminal.
+        verbose: print details, too.
         """
         self._quiet = quiet
+        self._verbose = verbose
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
 
     def line(self, text: str) -> None:
@@ -34,6 +36,11 @@ class Display:
                 print(text, flush=True)
         except OSError:
             self._quiet = True
+
+    def detail(self, text: str) -> None:
+        """Prints a line for those who want to know more."""
+        if self._verbose:
+            self.line(text)
 
     def start(self, title: str, total: int, done: int = 0, unit: str = "examples") -> Pass:
         """A pass over `total` examples, which people call `unit`, of which `done` were done before

@@ -22,3 +22,8 @@ def one_line(error: BaseException) -> str:
     'no such flag: --x'
     """
     return " ".join(str(error).split())
+
+
+def printable(message: str) -> str:
+    """A message in one line that does nothing else to a terminal, whatever it quotes."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)

@@ -127,11 +127,13 @@ class Resolved(NamedTuple):
 
     environment: what was chosen, by name; recorded with the run, which keeps to it.
     said: a line for each choice.
+    reasons: lines for those who ask why.
     """
 
     config: Any
     environment: dict[str, str]
     said: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 def choose_nothing(
@@ -228,7 +230,6 @@ class Task(NamedTuple):
     flow: names at the top of the parameters' tree, in the order in which data flows through them.
     counts: those sums that are shown as they are.
     examples: what people call the examples, while they are counted.
-    unit: that one of the counts by which speed is measured.
     headline: the means that stand in an epoch's line; all if there are none.
     details: `(outputs, test) -> lines`, what `--mode=evaluate` prints above the result.
     shown: `(params, remembered) -> texts by name`, what is shown of each epoch, kept in its
@@ -254,7 +255,6 @@ class Task(NamedTuple):
     flow: tuple[str, ...] = ()
     counts: tuple[str, ...] = ("examples",)
     examples: str = "examples"
-    unit: str = "examples"
     headline: tuple[str, ...] = ()
     details: Callable[[np.ndarray, Any], Sequence[str]] = lambda outputs, test: ()
     shown: Callable[[Params, Mapping[str, str]], dict[str, str] | None] = (

@@ -171,12 +171,7 @@ def _task(
         )
 
     def test(remembered: Mapping[str, str]) -> Pass:
-        now, stories = preparation.test_stories(config.data)
-        if now != classes:
-            raise InputError(
-                f"the data has the classes {', '.join(now)}, but the run was trained on "
-                f"{', '.join(classes)}; name data with the run's classes (--config.data.data_dir)"
-            )
+        stories = preparation.test_stories(config.data, classes)
         vectorizer = _vectorizer(remembered)
         examples = preparation.examples(stories, vectorizer, config.data)
         size, texts = config.train.batch_size, stories.text(config.data.field)

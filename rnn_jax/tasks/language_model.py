@@ -180,7 +180,6 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         flow=("embedding", "recurrent", "projection", "head", "bias"),
         counts=("tokens", "unknown"),
         examples="windows",
-        unit="tokens",
         headline=("perplexity",),
         prepare=prepare,
         test=test,

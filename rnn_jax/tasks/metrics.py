@@ -1,6 +1,7 @@
 """Additive metrics: sums over examples that may be added up over batches and divided once.
 
-Means over batches would weigh a short last batch like a full one; sums are exact.
+Means over batches would weigh a short last batch like a full one; sums are exact. Counts come in
+int32, and an epoch's may go beyond: on the device each has a second word, how often it came round.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import optax
 from rnn_jax.types import AnyArray, Array
 
 Sums = dict[str, Array]
+# The second words, int32[counts], in the order in which JAX flattens the sums.
+ROUNDS = "second words"
 A = TypeVar("A", Array, np.ndarray)
 
 
@@ -84,11 +87,54 @@ def add(one: dict[str, A], other: dict[str, A]) -> dict[str, A]:
 
 
 def on_host(sums: Sums) -> dict[str, np.ndarray]:
-    """The sums as NumPy's, counts in int64: added there, they do not wrap at 2^31."""
-    whole = lambda leaf: leaf.astype(np.int64) if np.issubdtype(leaf.dtype, np.integer) else leaf
-    return jax.tree.map(whole, jax.device_get(sums))
+    """The sums as NumPy's, counts in int64: added there, they do not wrap at 2^31. Second words
+    are no longer apart."""
+    found = jax.device_get(sums)
+    rounds = found.pop(ROUNDS, None)
+    leaves, tree = jax.tree.flatten(found)
+    at = 0
+    for index, leaf in enumerate(leaves):
+        if not _counts(leaf):
+            continue
+        leaves[index] = leaf.astype(np.int64)
+        if rounds is not None:
+            often = rounds[at : at + leaf.size].reshape(leaf.shape).astype(np.int64)
+            leaves[index] += often * 2 ** (8 * leaf.itemsize)
+            at += leaf.size
+    return jax.tree.unflatten(tree, leaves)
+
+
+def accumulate(sums: Sums, more: Sums) -> Sums:
+    """`sums`, as `zeros_like` began them, with those of some examples; on the device."""
+    before = without_rounds(sums)
+    after = jax.tree.map(lambda one, other: one + other.astype(one.dtype), before, more)
+
+    def rounds(old: Array, gained: Array, new: Array) -> Array:
+        up, down = (gained >= 0) & (new < old), (gained < 0) & (new > old)
+        return (up.astype(jnp.int32) - down.astype(jnp.int32)).reshape(-1)
+
+    words = [jax.tree.leaves(tree) for tree in (before, more, after)]
+    found = [rounds(*each) for each in zip(*words, strict=True) if _counts(each[0])]
+    return after | {ROUNDS: sums[ROUNDS] + jnp.concatenate(found)}
 
 
 def zeros_like(sums: Any) -> Sums:
-    """Sums over no example, shaped as `sums` (arrays or `jax.ShapeDtypeStruct`s)."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
+    """Sums over no example, shaped as `sums` (arrays or `jax.ShapeDtypeStruct`s), with their second
+    words."""
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
+    return with_rounds(zeros)
+
+
+def with_rounds(sums: Sums) -> Sums:
+    """Sums with second words, zero where they have none."""
+    counts = sum(leaf.size for leaf in jax.tree.leaves(without_rounds(sums)) if _counts(leaf))
+    return {ROUNDS: jnp.zeros(counts, jnp.int32)} | sums
+
+
+def without_rounds(sums: Sums) -> Sums:
+    """Sums without second words."""
+    return {name: leaf for name, leaf in sums.items() if name != ROUNDS}
+
+
+def _counts(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.integer)

@@ -24,8 +24,12 @@ def resolve_kernel(
     before = environment.get("kernel")
     kernel, reason = recurrent.choose_kernel(config.model, cells, before, strict)
     model = dataclasses.replace(config.model, kernel=kernel.name)
-    said = f"kernel: {kernel.name} ({reason})" if reason else f"kernel: {kernel.name}"
-    return Resolved(dataclasses.replace(config, model=model), {"kernel": kernel.name}, (said,))
+    return Resolved(
+        dataclasses.replace(config, model=model),
+        {"kernel": kernel.name},
+        said=(f"kernel: {kernel.name}",),
+        reasons=(f"why no faster kernel: {reason}",) if reason else (),
+    )
 
 
 def key_of(module: nn.Module, *rest: Hashable) -> Hashable:

@@ -32,7 +32,7 @@ from rnn_jax.runs.progress import Progress
 from rnn_jax.system import files, interrupts
 from rnn_jax.system.display import Display, of_the_caller
 from rnn_jax.system.interrupts import Interrupted, Request
-from rnn_jax.tasks import Extras, Kind
+from rnn_jax.tasks import Extras, Kind, metrics
 from rnn_jax.tasks.base import NOTHING, Cells, Data, Epochs, Pass, Task, Tested, Window
 from rnn_jax.train import company as company_lib
 from rnn_jax.train import failures, numerics, outcome, steps
@@ -119,6 +119,8 @@ def run(
                 files.write_atomically(claimed.folder / name, content)
         for line in resolved.said:
             display.line(line)
+        for line in resolved.reasons:
+            display.detail(line)
         plan = plan_lib.make(resolved.config, task, data, company)
         standing = Standing(plan.init_state(), None, Progress())
         if found:
@@ -177,7 +179,9 @@ def _result(task: Task, best: Params, progress: Progress) -> Result:
 
 def _restored(plan: Plan, found: checkpoints.Found) -> Standing:
     """Where a checkpoint stands."""
-    state, best = checkpoints.restore(found.path, "state", plan.init_state()), None
+    like, best = plan.init_state(), None
+    state = checkpoints.restore(found.path, "state", like, steps.before_rounds(like))
+    state = state._replace(sums=metrics.with_rounds(state.sums))
     if checkpoints.holds(found.path, "best"):
         best = checkpoints.restore(found.path, "best", state.params)
     return Standing(state, best, found.progress)
@@ -299,7 +303,7 @@ def _measure(
 
 
 def _train_record(plan: Plan, standing: Standing) -> dict[str, Any]:
-    sums = jax.device_get(standing.state.sums)
+    sums = metrics.on_host(standing.state.sums)
     updates = max(int(sums["updates"]), 1)
     return {
         "step": int(standing.state.step),
@@ -346,7 +350,7 @@ def _finite_sums(plan: Plan, session: Session, standing: Standing) -> dict[str, 
       RunError: a loss or gradient was not finite and the config says to stop. The checkpoint that
         is written then stands right before that step.
     """
-    sums = jax.device_get(plan.computed.sums(standing.state))
+    sums = metrics.on_host(plan.computed.sums(standing.state))
     if plan.config.non_finite == "skip" or not sums["skipped"]:
         return sums
     state = plan.computed.whole(standing.state)

@@ -26,7 +26,7 @@ def open_run(path: str | os.PathLike, extras: Extras = NO_EXTRAS) -> Trained:
       InputError: the folder holds no run, no checkpoint, something damaged, or a run with a cell or
         task that is not known here.
     """
-    path = sweep_folder.chosen(pathlib.Path(path))
+    path = sweep_folder.chosen(path)
     while True:
         before = checkpoints.names(path / folder.CHECKPOINTS)
         try:

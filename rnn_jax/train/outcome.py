@@ -20,6 +20,8 @@ from rnn_jax.tasks.base import Task, Tested
 from rnn_jax.train.evaluate import evaluate_split
 from rnn_jax.types import Params
 
+COLUMNS = 80  # of a terminal
+
 
 def write_report(
     config: Config,
@@ -80,21 +82,20 @@ def complete(config: Config, claimed: Claim, task: Task, best: Params, display: 
 def epoch_line(
     task: Task, epochs: int, trained: dict[str, Any], validated: dict[str, Any], better: bool
 ) -> str:
-    """An epoch's figures in a line.
+    """An epoch's figures in a line of a terminal: of training and validation, and the seconds of
+    training. What does not fit is left out from the end; the first figure stays.
 
     Args:
-      task: says which are shown, and what is counted.
+      task: says which are shown.
       epochs: how many there are, at most.
       trained, validated: the epoch's records.
       better: whether the validation loss is the lowest so far.
     """
     names = [name for name, value in validated.items() if records.is_figure(name, value)]
     names = [name for name in names if not task.headline or name in task.headline]
-    figures = lambda record: " ".join(f"{name} {record[name]:.4f}" for name in names)
-    gap = validated["loss"] - trained["loss"]
-    return (
-        f"epoch {trained['epoch']}/{epochs}  train {figures(trained)}  "
-        f"validation {figures(validated)}  gap {gap:+.4f}  "
-        f"gradient norm {trained['gradient_norm']:.2f}  "
-        f"{trained[task.unit] / trained['seconds']:.0f} {task.unit}/s{'  best' if better else ''}"
-    )
+    parts = [f"{name} {trained[name]:.4f} val {validated[name]:.4f}" for name in names]
+    parts.append(f"{trained['seconds']:.1f} s")
+    begin, end = f"epoch {trained['epoch']}/{epochs}", ["best"] if better else []
+    while len(line := "  ".join([begin, *parts, *end])) > COLUMNS and len(parts) > 1:
+        parts.pop()
+    return line

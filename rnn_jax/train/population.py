@@ -58,7 +58,7 @@ class _Call(NamedTuple):
 
     row: int
     batches: TaskBatch
-    count: int
+    steps: int
 
 
 class Population:
@@ -235,7 +235,7 @@ class _Group:
     def _compute_alike(self, calls: list[_Call]) -> None:
         missing = self._rows - len(calls)
         rows = np.array([*(call.row for call in calls), *[self._rows] * missing], np.int32)
-        counts = np.array([*(call.count for call in calls), *[0] * missing], np.int32)
+        counts = np.array([*(call.steps for call in calls), *[0] * missing], np.int32)
         empty = [jax.tree.map(np.zeros_like, calls[0].batches)] * missing
         several = [*(call.batches for call in calls), *empty]
         batches = jax.tree.map(lambda *leaves: np.stack(leaves), *several)

@@ -78,7 +78,12 @@ def zero_sums(task: Task) -> Sums:
         "updates": jnp.int32(0),
         "skipped": jnp.int32(0),
     }
-    return metrics.zeros_like(task.sums) | step_sums
+    return metrics.zeros_like(dict(task.sums) | step_sums)
+
+
+def before_rounds(state: TrainState) -> TrainState:
+    """The state as version 0.1 saved it, when counts had one word."""
+    return state._replace(sums=metrics.without_rounds(state.sums))
 
 
 def run_key(seed: int) -> PRNGKey:
@@ -147,10 +152,8 @@ def make_train_step(
             lambda after, before: jnp.where(good, after, before), carry, state.carry
         )
         measured = sums | {"gradient_norm": norm, "updates": jnp.int32(1), "skipped": jnp.int32(0)}
-        total = jax.tree.map(
-            lambda before, more: before + jnp.where(good, more, 0).astype(before.dtype),
-            state.sums,
-            measured,
+        total = metrics.accumulate(
+            state.sums, jax.tree.map(lambda more: jnp.where(good, more, 0), measured)
         )
         total["skipped"] += bad.astype(jnp.int32)
         forward = good if stop_at_non_finite else good | bad
