@@ -11,7 +11,9 @@ Seconds are those of whole processes, from start to end:
   with `--cold` that is empty.
 - rnn_jax, a command a trial: `launch.py` for each of the first trials, with the same cache.
 - The peers: one process that makes all trials, with the models, data and settings of `epoch.py`'s
-  workers, as documented and with the best settings. They are handed texts as ids.
+  workers as documented, and for PyTorch with the best settings, too, and a trial at a time for each
+  processor. (Keras' best settings take longer to start, in every trial, than two epochs gain by
+  them.) They are handed texts as ids.
 
 Of all but the first, some trials are run, and the time of the others is that of those without the
 first one, which a process' start is part of; the table says so. A trial's model is written to disk
@@ -53,7 +55,6 @@ PEERS = {
     "Optuna + PyTorch, as documented": ("sweep_optuna_torch.py", "torch", "documentation"),
     "Optuna + PyTorch, best settings": ("sweep_optuna_torch.py", "torch", "buckets"),
     "KerasTuner, as documented": ("sweep_keras_tuner.py", "keras", "documentation"),
-    "KerasTuner, best settings": ("sweep_keras_tuner.py", "keras", "uncompiled"),
 }
 COLUMNS = (
     ("experiment", "{}"),

@@ -3,7 +3,6 @@
 documentation: `fit` on a `tf.data` pipeline that shuffles and pads each batch to its longest text.
 buckets: `fit` on rnn_jax's batches, ready-made, many steps an execution, compiled by XLA, which
   takes long and then runs up to twice as fast; Keras' own choice here is not to.
-uncompiled: as buckets, without XLA.
 """
 
 from __future__ import annotations
@@ -54,9 +53,6 @@ class Trainer:
         self.job = job
         keras.utils.set_random_seed(job.seed)
         self.model = build(job)
-        options = {"steps_per_execution": STEPS, "jit_compile": job.variant != "uncompiled"}
-        if job.own_batches:
-            options = {}
         self.model.compile(
             optimizer=keras.optimizers.Adam(
                 *(job.optimizer[name] for name in ("learning_rate", "b1", "b2", "epsilon"))
@@ -65,7 +61,7 @@ class Trainer:
                 from_logits=True, reduction="mean_with_sample_weight"
             ),
             weighted_metrics=["accuracy"],
-            **options,
+            **({} if job.own_batches else {"steps_per_execution": STEPS, "jit_compile": True}),
         )
         self.own = self._pipeline() if job.own_batches else None
         self.test = _dataset(job.test_batches(fill=not job.own_batches))

@@ -1,7 +1,7 @@
 """KerasTuner's RandomSearch with Keras on TensorFlow: a worker of `sweep.py`.
 
 It draws from the learning rates and seeds of rnn_jax's trials, so that the same ones are compared.
-Variants: those of `keras_worker.py`.
+Trained as `keras_worker.py` does by its documentation.
 """
 
 from __future__ import annotations
@@ -32,19 +32,13 @@ class Trainings(keras_tuner.HyperModel):
         return self._trainer.model
 
     def fit(self, hp, model, callbacks, **options):
-        epochs, trainer = self._asked.epochs, self._trainer
-        parts = [(epoch, epoch + 1) for epoch in range(epochs)]
-        if self._asked.job.own_batches:
-            parts = [(0, epochs)]
-        for first, last in parts:
-            history = model.fit(
-                trainer.prepare(first),
-                validation_data=trainer.test,
-                initial_epoch=first,
-                epochs=last,
-                callbacks=callbacks,
-                verbose=0,
-            )
+        history = model.fit(
+            self._trainer.own,
+            validation_data=self._trainer.test,
+            epochs=self._asked.epochs,
+            callbacks=callbacks,
+            verbose=0,
+        )
         accuracy = history.history["val_accuracy"][-1]
         self._log.ended(self._point, accuracy, int(model.optimizer.iterations))
         return {"val_accuracy": accuracy}
