@@ -70,11 +70,15 @@ ENTRANTS = (
 )
 
 
+def default_config(name: str) -> Config:
+    """An experiment's own config."""
+    return importlib.import_module(f"experiments.{name}").get_config()
+
+
 def experiment_config(name: str, arguments: argparse.Namespace, seed: int) -> Config:
     """An experiment on the chosen data: all training stories, judged on the test's every epoch."""
-    config = importlib.import_module(f"experiments.{name}").get_config()
     return config_lib.replace(
-        config,
+        default_config(name),
         {
             "data.source": arguments.source,
             "data.data_dir": arguments.data_dir,

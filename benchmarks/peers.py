@@ -22,8 +22,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "flax": (),  # what rnn_jax itself is installed with
-    "keras": ("keras==3.15.1", "tensorflow-cpu==2.21.0"),
-    "torch": ("torch==2.13.0", "numpy>=2.0"),
+    "keras": (
+        "keras==3.15.1",
+        "tensorflow-cpu==2.21.0",
+        "keras-tuner==1.4.8",
+        "tensorboard==2.21.0",  # KerasTuner imports it
+    ),
+    "torch": ("torch==2.13.0", "numpy>=2.0", "optuna==5.0.0"),
 }
 
 

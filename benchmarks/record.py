@@ -12,8 +12,8 @@ A file holds:
 
 - command, date, commit: what was run, when, and the commit of the code (for copied figures: when
   and by which commit they were last put into a page).
-- machine: processor, instruction_set, cores, and the versions of Python and JAX; null for what was
-  not recorded.
+- machine: processor, instruction_set, cores, and the versions of Python, JAX and what else was
+  measured; null for what was not recorded.
 - source: whether the command wrote the file, or the figures were copied from a printed table.
 - note: what else belongs to it; may be missing.
 - columns: a list of {"name", "format"}; the format is Python's, `"{:.2f} s"` for instance.
@@ -61,9 +61,17 @@ class Table:
         print("\n".join(lines[-1:] if self._headed else lines), flush=True)
         self._headed = True
 
-    def save(self, folder: pathlib.Path = RESULTS) -> pathlib.Path:
-        """Writes the table with the running command, today's date, the commit and the machine."""
+    def save(
+        self, folder: pathlib.Path = RESULTS, versions: Mapping[str, str] | None = None
+    ) -> pathlib.Path:
+        """Writes the table with the running command, today's date, the commit and the machine.
+
+        Args:
+          folder: where it goes.
+          versions: of other libraries that were measured.
+        """
         result = _origin("written by the command") | {"columns": self.columns, "rows": self.rows}
+        result["machine"] |= versions or {}
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.name}.json"
         path.write_text(dumps(result), encoding="utf-8")

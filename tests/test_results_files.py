@@ -145,6 +145,8 @@ def test_a_benchmark_prints_its_table_and_saves_it(record, tmp_path, capsys, mon
     assert saved["rows"] == [["lstm", 1234.25], ["gru", None]]
     assert saved["machine"]["cores"] >= 1
     assert saved["machine"]["processor"]
+    table.save(tmp_path, versions={"torch": "2.13.0"})
+    assert record.load("layer", tmp_path)["machine"] == saved["machine"] | {"torch": "2.13.0"}
 
 
 def test_numbers_that_come_after_a_missing_one_are_set_to_the_right(record, capsys):
@@ -171,3 +173,50 @@ def test_single_cells_are_set(record, tmp_path, monkeypatch, capsys):
         with pytest.raises(ValueError, match=f"no row '{row}' with a column '{column}'"):
             record.update("padding", {(row, column): 1.0}, tmp_path)
     assert record.load("padding", tmp_path) == saved
+
+
+@pytest.fixture(scope="module")
+def sweep(tables):
+    return importlib.import_module("sweep")  # beside `record`
+
+
+def test_trials_that_were_not_run_take_as_long_as_those_that_start_nothing(sweep):
+    assert sweep.extrapolated(20.0, [10.0, 4.0, 2.0], trials=3) == 20
+    assert sweep.extrapolated(20.0, [10.0, 4.0, 2.0], trials=5) == 26
+    assert sweep.extrapolated(20.0, [10.0, 0.0, 4.0, 2.0], trials=6, at_once=2) == 26
+    assert sweep.extrapolated(12.0, [10.0], trials=3) == 32
+
+
+def test_sweeps_flags_make_the_config_of_the_peers(sweep, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    for name in sweep.EXPERIMENTS:
+        default = sweep.epoch.default_config(name)
+        config = sweep.config_lib.replace(default, {"train.epochs": 2, "data.validation": "test"})
+        assert set(sweep.flags(config, default)) == {
+            "--config.train.epochs=2",
+            "--config.data.validation=test",
+        }
+
+
+def test_a_sweeps_trials_are_read_and_compared_with_the_same_ones(sweep, tmp_path):
+    points = [{"optimizer.learning_rate": 0.002, "train.seed": seed} for seed in (0, 1)]
+    names = ("a", "b")
+    for name, best in zip(names, (0.5, 0.75), strict=True):
+        folder = tmp_path / "trials" / name
+        folder.mkdir(parents=True)
+        kinds = [("validation", 10, 0.1), ("validation", 20, best), ("test", 20, 0.9)]
+        lines = [
+            json.dumps({"split": split, "step": step, "accuracy": accuracy})
+            for split, step, accuracy in kinds
+        ]
+        (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    trials = [{"name": name, "changes": each} for name, each in zip(names, points, strict=True)]
+    (tmp_path / "sweep.json").write_text(json.dumps({"trials": trials}))
+    found = sweep.swept(tmp_path)
+    assert found == [sweep.Trial(0.002, 0, 0.5, 20), sweep.Trial(0.002, 1, 0.75, 20)]
+    ours = sweep.Measured(sweep.OURS, 2, 4.0, found)
+    peer = sweep.Measured("peer", 2, 40.0, [sweep.Trial(0.002, 1, 0.7, 20)])
+    rows = [sweep.row("lstm", each, ours) for each in (ours, peer)]
+    assert rows[0] == ("lstm", "rnn_jax", 2, "all", 2.0, 1800.0, 1.0, 20, 0.625, 0.625)
+    assert rows[1][3:] == ("1, extrapolated", 20.0, 180.0, 10.0, 20, 0.7, 0.75)
+    assert {len(row) for row in rows} == {len(sweep.COLUMNS)}
