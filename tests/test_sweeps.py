@@ -14,7 +14,7 @@ import pytest
 from rnn_jax import load
 from rnn_jax.config import InputError, replace
 from rnn_jax.runs.folder import CHECKPOINTS
-from rnn_jax.sweeps import Sweep, outcomes, search, trials
+from rnn_jax.sweeps import Sweep, outcomes, points, search, trials
 from rnn_jax.sweeps import run as sweep
 from rnn_jax.sweeps.engines import Options, local
 from rnn_jax.sweeps.grammar import Choice, Draw, parse
@@ -451,9 +451,9 @@ def test_tpe_proposes_configurations_within_the_space_and_learns_from_their_mean
     short = replace(config, {"train.epochs": 1})
     found = again(short, tmp_path / "s", axes, search="tpe", trials=8)
     assert len(found.entries) == 8
-    points = search.by_point(list(found.entries))
-    assert [len(group) for _, group in points] == [2] * 4
-    for point, _ in points:
+    proposed = points.by_point(list(found.entries))
+    assert [len(group) for _, group in proposed] == [2] * 4
+    for point, _ in proposed:
         assert 1e-3 <= point["optimizer.learning_rate"] <= 1e-1
         assert point["model.hidden"] in (4, 6)
     # Enlarged, it goes on after the first eight.

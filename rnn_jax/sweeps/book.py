@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from rnn_jax import config as config_lib
 from rnn_jax.config import Config, InputError
 from rnn_jax.runs import records, sweep_folder
-from rnn_jax.sweeps import outcomes, search
+from rnn_jax.sweeps import outcomes, points
 from rnn_jax.sweeps.outcomes import ENDED, FAILED, FINISHED, PRUNED, RUNNING, WAITING, Outcome
 from rnn_jax.sweeps.trials import Space, Trial
 from rnn_jax.system import files
@@ -201,13 +201,13 @@ def counts(book: Book) -> str:
     return ", ".join(f"{count} {word}" for word, count in found.items() if count) or "none ended"
 
 
-def mean_of_best(book: Book) -> search.Found:
+def mean_of_best(book: Book) -> points.Found:
     """The trials of the configuration with the lowest mean loss over its seeds."""
     means = {
         n: mean
-        for n, (_, found) in enumerate(search.by_point(list(book.entries.values())))
-        if (mean := search.mean_loss(found)) is not None
+        for n, (_, found) in enumerate(points.by_point(list(book.entries.values())))
+        if (mean := points.mean_loss(found)) is not None
     }
     if not means:
         return []
-    return search.by_point(list(book.entries.values()))[min(means, key=lambda n: means[n])][1]
+    return points.by_point(list(book.entries.values()))[min(means, key=lambda n: means[n])][1]

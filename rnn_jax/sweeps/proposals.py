@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rnn_jax.config import InputError
-from rnn_jax.sweeps import search
+from rnn_jax.sweeps import points
 from rnn_jax.sweeps import trials as trials_lib
 from rnn_jax.sweeps.grammar import Axis, Choice, Draw
 from rnn_jax.sweeps.outcomes import ENDED, PRUNED, Outcome, loss
-from rnn_jax.sweeps.search import Found
+from rnn_jax.sweeps.points import Found
 from rnn_jax.sweeps.trials import Space, Trial
 from rnn_jax.train.company import History
 
@@ -60,7 +60,7 @@ class Proposals:
         self._open: collections.deque[Mapping[str, Any]] = collections.deque()
         self._left = count // max(1, len(space.seeds))
         told = []
-        for point, found in search.by_point(known):
+        for point, found in points.by_point(known):
             if self._left == 0 or not self._fits(point):
                 continue
             self._left -= 1
@@ -97,7 +97,7 @@ class Proposals:
         asked = self._asked.pop(repr(found[0][0].point), None)
         if asked is None:  # known from an earlier start
             return
-        value = search.mean_loss(found)
+        value = points.mean_loss(found)
         if value is None:
             self._study.tell(asked, state=optuna().trial.TrialState.FAIL)
         else:
@@ -118,7 +118,7 @@ class Proposals:
         )
 
     def _add(self, library: Any, point: Mapping[str, Any], found: Found) -> None:
-        value = search.mean_loss(found)
+        value = points.mean_loss(found)
         if value is not None:
             self._study.add_trial(
                 library.trial.create_trial(

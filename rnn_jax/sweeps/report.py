@@ -24,7 +24,7 @@ from rnn_jax.report.pieces import (
 )
 from rnn_jax.runs.folder import REPORT
 from rnn_jax.sweeps import book as book_lib
-from rnn_jax.sweeps import search
+from rnn_jax.sweeps import points
 from rnn_jax.sweeps.book import Book, Entry
 from rnn_jax.sweeps.grammar import Choice, Draw
 from rnn_jax.sweeps.outcomes import ENDED, FINISHED
@@ -233,7 +233,7 @@ def _seeds(book: Book, space: Space) -> list[Any]:
     if len(space.seeds) < 2:
         return []
     rows: list[list[Any]] = []
-    for point, found in search.by_point(list(book.entries.values())):
+    for point, found in points.by_point(list(book.entries.values())):
         losses = [o.loss for _, o in found if o.status == FINISHED and o.loss is not None]
         if losses:
             tests = [o.test for _, o in found if o.test]

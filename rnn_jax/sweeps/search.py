@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from rnn_jax.config import InputError, nearest
 from rnn_jax.sweeps import trials as trials_lib
-from rnn_jax.sweeps.outcomes import FINISHED, Outcome
+from rnn_jax.sweeps.points import Found
+from rnn_jax.sweeps.proposals import Proposals
 from rnn_jax.sweeps.trials import Space, Trial
 
 GRID, RANDOM, TPE = "grid", "random", "tpe"
 SEARCHES = (GRID, RANDOM, TPE)
-
-Found = Sequence[tuple[Trial, Outcome]]
 
 
 class Search(Protocol):
@@ -95,22 +94,4 @@ def make(space: Space, kind: str, count: int | None, known: Found) -> Search:
     assert count is not None  # `kind_of` has seen to it
     if kind == RANDOM:
         return Listed(trials_lib.random(space, count))
-    from rnn_jax.sweeps.proposals import Proposals  # late: needs Optuna
-
     return Proposals(space, count, known)
-
-
-def mean_loss(found: Found) -> float | None:
-    """What a configuration is judged by: the mean over its seeds of the lowest validation losses;
-    None unless all were trained to their end."""
-    losses = [outcome.loss for _, outcome in found if outcome.status == FINISHED]
-    known = [loss for loss in losses if loss is not None]
-    return sum(known) / len(known) if known and len(known) == len(found) else None
-
-
-def by_point(found: Found) -> list[tuple[Mapping[str, Any], list[tuple[Trial, Outcome]]]]:
-    """Trials by what they change but for the seed, in the order of their first."""
-    points: dict[str, tuple[Mapping[str, Any], list[tuple[Trial, Outcome]]]] = {}
-    for trial, outcome in found:
-        points.setdefault(repr(trial.point), (trial.point, []))[1].append((trial, outcome))
-    return list(points.values())

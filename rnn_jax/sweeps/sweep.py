@@ -27,6 +27,7 @@ from rnn_jax.sweeps import report as report_lib
 from rnn_jax.sweeps.book import Book, Entry
 from rnn_jax.sweeps.engines import Engine, Work
 from rnn_jax.sweeps.outcomes import ENDED, RUNNING, Outcome
+from rnn_jax.sweeps.proposals import Pruner
 from rnn_jax.sweeps.trials import Space, Trial
 from rnn_jax.sweeps.watch import Watch
 from rnn_jax.system.interrupts import Interrupted, Request
@@ -232,8 +233,6 @@ class _Desk:
 def _pruner(kind: str) -> Any:
     if kind == "none":
         return None
-    from rnn_jax.sweeps.proposals import Pruner  # late: needs Optuna
-
     return Pruner(kind)
 
 
