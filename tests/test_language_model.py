@@ -332,10 +332,10 @@ def test_a_run_learns_reports_and_remembers(trained):
 def test_the_state_is_a_part_of_what_is_saved(small, tmp_path, monkeypatch):
     """Stopped in the middle of an epoch, a run goes on with the state that it had."""
     from rnn_jax import train
-    from rnn_jax.train import loop
+    from rnn_jax.train import epoch, loop
 
     whole = train.run(small, tmp_path / "whole")
-    calls, between = 0, loop._between
+    calls, between = 0, epoch._between
 
     def stop(plan, session, standing):
         nonlocal calls
@@ -344,7 +344,7 @@ def test_the_state_is_a_part_of_what_is_saved(small, tmp_path, monkeypatch):
             session.request.signal = 2
         between(plan, session, standing)
 
-    monkeypatch.setattr(loop, "_between", stop)
+    monkeypatch.setattr(epoch, "_between", stop)
     with pytest.raises(loop.Interrupted):
         train.run(small, tmp_path / "cut")
     again = train.run(small, tmp_path / "cut")

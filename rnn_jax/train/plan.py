@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rnn_jax.config import Config, TrainConfig
 from rnn_jax.optim import updates
@@ -79,6 +79,10 @@ class Standing(NamedTuple):
     state: TrainState
     best: Params | None
     progress: Progress
+
+    def with_progress(self, **changes: Any) -> Standing:
+        """The same with another progress."""
+        return self._replace(progress=self.progress._replace(**changes))
 
 
 def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Plan:
