@@ -172,6 +172,7 @@ def test_every_page_is_in_the_site():
     site = text_of("mkdocs.yml").partition("\nnav:")[2]
     listed = set(re.findall(r": (\S+\.md)$", site, flags=re.MULTILINE))
     pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    pages |= {f"notebooks/{page.stem}.md" for page in (ROOT / "notebooks").glob("*.ipynb")}
     assert listed == pages
 
 

@@ -50,9 +50,9 @@ def test_experiments_are_listed_with_what_they_are(launch):
     assert code == 0
     lines = out.splitlines()
     assert [line.split()[0] for line in lines] == [
-        "bilstm", "char_language_model", "char_rnn", "gru", "language_model",
-        "language_model_large", "lstm", "masked_rnn",
-        "simple_rnn",
+        "bilstm", "char_language_model", "char_rnn", "course_bilstm", "course_lstm",
+        "course_masked_rnn", "course_simple_rnn", "gru", "language_model", "language_model_large",
+        "lstm", "masked_rnn", "simple_rnn",
     ]  # fmt: skip
     assert all(len(line.split()) > 3 for line in lines)
 
@@ -65,6 +65,10 @@ def test_experiments_are_listed_with_what_they_are(launch):
         ("lstm", "1,282,372"),
         ("gru", "1,281,812"),
         ("bilstm", "2,758,148"),
+        ("course_simple_rnn", "1,281,364"),
+        ("course_masked_rnn", "1,281,364"),
+        ("course_lstm", "1,282,372"),
+        ("course_bilstm", "2,758,148"),
     ],
 )
 def test_summary_has_the_course_s_parameter_counts(launch, experiment, total):

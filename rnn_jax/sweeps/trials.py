@@ -100,11 +100,12 @@ class Space(NamedTuple):
 
 
 def name_of(config: Config) -> str:
-    """A trial's name: the same for configs whose runs have the same numbers."""
+    """A trial's name: the same for configs whose runs have the same numbers, also in versions that
+    know more options."""
     options = {
         name: float(value) if isinstance(field.default, float) else value
         for name, field, value in config_lib.options(config)
-        if field.metadata["fixed"] or field.metadata["choices"]
+        if value != field.default and (field.metadata["fixed"] or field.metadata["choices"])
     }
     content = json.dumps([config.task, config.experiment, options], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:_NAME]

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,27 +38,12 @@ from rnn_jax.train import epoch as epoch_lib
 from rnn_jax.train import failures, outcome, steps
 from rnn_jax.train import plan as plan_lib
 from rnn_jax.train.company import ALONE, Company
+from rnn_jax.train.finished import Run
 from rnn_jax.train.plan import Plan, Session, Standing
 from rnn_jax.types import Params
 
 # A checkpoint that nobody asked for is written if it takes no more than this share of the time.
 SHARE = 0.01
-
-
-class Result(NamedTuple):
-    """What a finished run found.
-
-    params: the parameters with the best validation loss.
-    history: the records of metrics.jsonl, the test's last.
-    line: that in a line.
-    """
-
-    params: Params
-    history: tuple[dict[str, Any], ...]
-    line: str
-
-    def __repr__(self) -> str:
-        return f"Result({self.line!r})"
 
 
 def run(
@@ -70,7 +56,7 @@ def run(
     tasks: Mapping[str, Kind] = NOTHING,
     deferred: Callable[[], AbstractContextManager[Request]] = interrupts.deferred,
     company: Company = ALONE,
-) -> Result:
+) -> Run:
     """Trains, validates after each epoch, tests once with the best parameters, and reports.
 
     Called again with the same config, it continues an interrupted run as if nothing had happened,
@@ -105,7 +91,7 @@ def run(
         with writing(claimed.folder):
             records.write_history(claimed.folder, found.progress.history if found else ())
         if found and found.progress.finished:
-            return _finished(config, task, claimed, display)
+            return _finished(config, task, claimed, display, extras)
         data = task.prepare(display.line, None)
         _check_examples(data)
         now = environment(resolved.environment)
@@ -143,7 +129,7 @@ def run(
             standing = standing.with_progress(finished=True)
             epoch_lib.save(plan, session, standing)
             saved.wait()
-        return _result(task, standing.best, standing.progress)
+        return _result(task, standing.best, standing.progress, claimed.folder, extras)
 
 
 def _check_examples(data: Data) -> None:
@@ -158,7 +144,7 @@ def _check_examples(data: Data) -> None:
             raise InputError(f"the {name} split has no example")
 
 
-def _finished(config: Config, task: Task, claimed: Claim, display: Display) -> Result:
+def _finished(config: Config, task: Task, claimed: Claim, display: Display, extras: Extras) -> Run:
     """The result of a run that has nothing left to do."""
     found = claimed.found
     assert found is not None
@@ -167,11 +153,13 @@ def _finished(config: Config, task: Task, claimed: Claim, display: Display) -> R
     best = checkpoints.restore(found.path, "best", shapes)
     with writing(claimed.folder):
         outcome.complete(config, claimed, task, best, display)
-    return _result(task, best, found.progress)
+    return _result(task, best, found.progress, claimed.folder, extras)
 
 
-def _result(task: Task, best: Params, progress: Progress) -> Result:
-    return Result(best, progress.history, task.result(progress.history[-1]))
+def _result(
+    task: Task, best: Params, progress: Progress, folder: pathlib.Path, extras: Extras
+) -> Run:
+    return Run(best, progress.history, task.result(progress.history[-1]), folder, extras)
 
 
 def _restored(plan: Plan, found: checkpoints.Found) -> Standing:
