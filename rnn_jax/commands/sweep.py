@@ -60,7 +60,9 @@ _OTHERS = (
         check=_one_of(tuple(ENGINES)),
     ),
     Flag(
-        "jobs", int, 0, "trials of a sweep at a time (0: one a core, on an accelerator one)",
+        "jobs", int, 0,
+        "trials of a sweep at a time (0: one a core, on an accelerator one, on a cluster all that "
+        "fit)",
         minimum=0, below=1024,
     ),
     Flag(
@@ -68,7 +70,20 @@ _OTHERS = (
         "trials of a sweep whose steps are computed by one program (0: 1 on CPUs, else 64)",
         minimum=0, below=4096,
     ),
+    Flag(
+        "ray_address", str, "",
+        "with --engine=ray: the cluster, such as auto or HOST:6379 (default: Ray on this machine)",
+    ),
+    Flag(
+        "trial_cpus", float, 1.0, "with --engine=ray: processors that a trial takes",
+        minimum=0.0, below=10**4,
+    ),
+    Flag(
+        "trial_gpus", float, 0.0, "with --engine=ray: GPUs that a trial takes, such as 0.25",
+        minimum=0.0, below=10**3,
+    ),
 )  # fmt: skip
+_RAY = ("ray_address", "trial_cpus", "trial_gpus")
 FLAGS = (SWEEP, *_OTHERS)
 
 
@@ -84,6 +99,9 @@ def asked(command: Command) -> bool:
                 "--overwrite is for one run: a sweep keeps trials that have ended; remove its "
                 "folder to begin anew"
             )
+        for name in _RAY:
+            if command.values[name].present and command.values.engine != "ray":
+                raise InputError(f"--{name} is for --engine=ray")
         return True
     for flag in _OTHERS:
         if command.values[flag.name].present:
@@ -104,13 +122,16 @@ def run(command: Command) -> int:
     )
     default = command.experiment.get_config() if command.experiment else command.config
     terminal = sys.stderr.isatty()
+    options = Options(
+        values.jobs, values.population, values.ray_address, values.trial_cpus, values.trial_gpus
+    )
     try:
         with interrupts.deferred_or_exit() as request:
             found = sweeps.run(
                 wanted,
                 command.config,
                 path,
-                engine=ENGINES[values.engine](Options(values.jobs, values.population)),
+                engine=ENGINES[values.engine](options),
                 watch=Table() if terminal else Lines(display.Display().line),
                 default=default,
                 extras=command.extras,

@@ -41,6 +41,10 @@ REPORT = "report.html"
 OVERWRITTEN = ".overwritten"  # the checkpoints that --overwrite is about to remove
 
 
+class InUseError(InputError):
+    """Another process trains in the folder."""
+
+
 class Claim(NamedTuple):
     """A run folder that this process holds.
 
@@ -125,7 +129,7 @@ def claim(
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 log.warning("%s cannot be locked (%s): run no other process there", path, error)
             else:
-                raise InputError(
+                raise InUseError(
                     f"another process is training in {path}; wait for it, or choose another "
                     "--workdir"
                 ) from error

@@ -41,10 +41,15 @@ class Options(NamedTuple):
 
     jobs: trials at a time; 0 for what suits the machine.
     population: trials in one program; 0 for what suits the device.
+    address: of a cluster; "" for this machine alone.
+    trial_cpus, trial_gpus: what a trial takes of a cluster.
     """
 
     jobs: int = 0
     population: int = 0
+    address: str = ""
+    trial_cpus: float = 1.0
+    trial_gpus: float = 0.0
 
 
 class Engine(Protocol):

@@ -1,0 +1,198 @@
+"""Sweeps on a Ray cluster of several nodes on this machine: lost nodes, lost drivers, signals."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import ROOT
+
+from rnn_jax.config import InputError, replace
+from rnn_jax.runs.folder import CHECKPOINTS
+from rnn_jax.sweeps import Sweep
+from rnn_jax.sweeps import run as sweep
+from rnn_jax.sweeps.engines import ENGINES, Options, local
+from rnn_jax.sweeps.watch import Watch
+from rnn_jax.system.interrupts import Interrupted, Request
+
+# Before Ray is imported: without it, Ray takes an address of this machine that others can reach for
+# 127.0.0.1, and listens there.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+ray = pytest.importorskip("ray")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # what Ray and its threads warn of is theirs
+]
+SEEDS = "train.seed=0..2"
+SMALL = 80 << 20  # bytes of a node's store
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A node of one processor, and a head that trains nothing."""
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "object_store_memory": SMALL, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=head | {"node_ip_address": "127.0.0.1"})
+    made.add_node(num_cpus=1, object_store_memory=SMALL, node_ip_address="127.0.0.1")
+    ray.init(address=made.address, logging_level="error", log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def short(config):
+    """Long enough to be caught in the middle."""
+    return replace(config, {"train.epochs": 3, "train.checkpoint_steps": 3, "train.patience": 0})
+
+
+@pytest.fixture(scope="module")
+def expected(short, tmp_path_factory):
+    """The same sweep on this machine."""
+    path = tmp_path_factory.mktemp("local")
+    return path, swept(short, path, local.make(Options(jobs=1)))
+
+
+def swept(config, path, engine, axes=SEEDS, request=None, **asked):
+    return sweep(Sweep(axes, **asked), config, path, engine=engine, watch=Watch(), request=request)
+
+
+def on_ray(**options):
+    return ENGINES["ray"](Options(**options))
+
+
+def assert_same(found, path, expected, without_times):
+    """Every trial is there once, with the numbers of the local engine."""
+    folder, wanted = expected
+    names = [entry.trial.name for entry in found.entries]
+    assert sorted(names) == sorted(entry.trial.name for entry in wanted.entries)
+    assert found.line == wanted.line
+    for name in names:
+        trained, alone = (without_times(each / "trials" / name) for each in (path, folder))
+        assert trained == alone
+    lines = (path / "sweep.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(names)
+
+
+def test_a_node_that_dies_in_a_sweep_costs_nothing(
+    cluster, short, expected, tmp_path, without_times
+):
+    lost = cluster.add_node(num_cpus=1, object_store_memory=SMALL, node_ip_address="127.0.0.1")
+
+    def kill():
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob(f"trials/*/{CHECKPOINTS}/0*"))) < 2:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+        cluster.remove_node(lost, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = swept(short, tmp_path, on_ray())
+    killer.join()
+    assert lost not in cluster.list_all_nodes()
+    assert_same(found, tmp_path, expected, without_times)
+
+
+def test_a_sweep_that_is_stopped_goes_on_where_it_was(
+    cluster, short, expected, tmp_path, without_times
+):
+    request = Request()
+
+    def stop():
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(f"trials/*/{CHECKPOINTS}/0*")):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+        request.signal = signal.SIGTERM
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(Interrupted):
+        swept(short, tmp_path, on_ray(), request=request)
+    stopper.join()
+    said = json.loads((tmp_path / "sweep.json").read_text())
+    assert {trial["status"] for trial in said["trials"]} != {"finished"}
+    found = swept(short, tmp_path, on_ray())
+    assert_same(found, tmp_path, expected, without_times)
+
+
+def test_trials_ask_the_driver_whether_they_are_promising(cluster, config, tmp_path):
+    config = replace(config, {"train.epochs": 4, "train.patience": 0})
+    rates = "optimizer.learning_rate=[0.02,0.03,0.025,0.022,0.00001,0.00002]"
+    found = swept(config, tmp_path, on_ray(jobs=1), rates, prune="median")
+    statuses = [entry.outcome.status for entry in found.entries]
+    assert statuses[:4] == ["finished"] * 4
+    assert statuses[4:] == ["pruned"] * 2
+
+
+def test_a_trial_that_cannot_be_trained_is_said_in_a_line(cluster, config, tmp_path):
+    missing = replace(config, {"data.data_dir": str(tmp_path / "nowhere")})
+    with pytest.raises(InputError, match="nowhere"):
+        swept(missing, tmp_path / "s", on_ray())
+
+
+def test_a_driver_that_is_killed_is_followed_by_the_same_command(
+    csv_folder, tmp_path, without_times
+):
+    """With a Ray of its own, which ends with it."""
+    flags = [
+        sys.executable, str(ROOT / "launch.py"), "--experiment=gru", "--config.data.source=csv",
+        f"--config.data.data_dir={csv_folder}", "--config.data.max_length=16",
+        "--config.data.vocab_size=100", "--config.model.hidden=4", "--config.train.epochs=4",
+        "--config.train.batch_size=4", "--config.train.checkpoint_steps=2",
+        "--config.train.patience=0", "--sweep=train.seed=0..1",
+    ]  # fmt: skip
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [*flags, "--engine=ray", f"--workdir={killed}"],
+        stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not list(killed.glob(f"trials/*/{CHECKPOINTS}/0*")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for path, engine in ((killed, "ray"), (whole, "local")):
+        done = subprocess.run(
+            [*flags, f"--engine={engine}", f"--workdir={path}"],
+            capture_output=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    trials = json.loads((whole / "sweep.json").read_text())["trials"]
+    for name in (trial["name"] for trial in trials):
+        trained, alone = (without_times(path / "trials" / name) for path in (killed, whole))
+        assert trained == alone
+    deadline = time.monotonic() + 30
+    while processes_of(killed) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert processes_of(killed) == []
+
+
+def processes_of(path):
+    """Processes whose environment or command names a path."""
+    found = []
+    for each in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if str(path).encode() in (each / "cmdline").read_bytes():
+                found.append(each.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_what_ray_cannot_do_is_refused():
+    with pytest.raises(InputError, match="--population is for --engine=local"):
+        on_ray(population=4)
