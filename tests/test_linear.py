@@ -1,0 +1,243 @@
+"""Linear cells against NumPy in float64 and their papers' formulas, and their kernels against the
+reference."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import unrolls
+
+from rnn_jax import cells, kernels, unroll
+from rnn_jax.kernels.parallel import recurrence
+from rnn_jax.kernels.parallel.recurrence import Method
+from rnn_jax.nn.layers import RNN, Bidirectional
+from rnn_jax.types import Cell, Linear
+
+CELLS = {
+    "min_gru": lambda: cells.min_gru(4),
+    "min_gru tanh": lambda: cells.min_gru(4, activation="tanh", use_bias=False),
+    "min_lstm": lambda: cells.min_lstm(4, initializer="torch"),
+    "lru": lambda: cells.lru(4),
+    "lru ring": lambda: cells.lru(4, r_min=0.8, r_max=0.99, max_phase=1.0, use_bias=True),
+    "rg_lru": lambda: cells.rg_lru(unrolls.FEATURES),
+    "rg_lru projected": lambda: cells.rg_lru(4, use_bias=False),
+}
+PARALLEL = {
+    "associative": kernels.associative(),
+    "blocked": kernels.blocked(),
+    "blocked(4)": kernels.blocked(4),
+}
+sigmoid = lambda x: 1 / (1 + np.exp(-x))
+
+
+def by_hand(kind, params, inputs, state):
+    """All states of one row, in float64."""
+    params = {name: np.asarray(value, np.float64) for name, value in params.items()}
+    found = []
+    if kind == "lru":
+        state = state[:4] + 1j * state[4:]
+    for x in np.asarray(inputs, np.float64):
+        if "input_kernel" in params:
+            x = x @ params["input_kernel"]
+        gates = x @ params["kernel"] + params.get("bias", 0)
+        if kind == "min_gru":
+            z, n = np.split(gates, 2)
+            state = (1 - sigmoid(z)) * state + sigmoid(z) * n
+        elif kind == "min_lstm":
+            f, i, n = np.split(gates, 3)
+            f, i = sigmoid(f), sigmoid(i)
+            state = f / (f + i) * state + i / (f + i) * n
+        elif kind == "lru":
+            decay = np.exp(-np.exp(params["nu"]) + 1j * np.exp(params["theta"]))
+            real, imaginary = np.split(gates, 2)
+            state = decay * state + np.exp(params["gamma"]) * (real + 1j * imaginary)
+        else:
+            r, i = np.split(gates, 2)
+            a = sigmoid(params["decay"]) ** (8 * sigmoid(r))
+            state = a * state + np.sqrt(1 - a**2) * sigmoid(i) * x
+        found.append(np.concatenate([state.real, state.imag]) if kind == "lru" else state)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    "name", ["min_gru", "min_lstm", "lru", "lru ring", "rg_lru", "rg_lru projected"]
+)
+def test_numbers_are_those_of_the_equations(name):
+    cell = CELLS[name]()
+    ((params, initial),), inputs = unrolls.arguments([cell])
+    carry, outputs = unroll(cell, params, inputs, initial=initial)
+    for row in range(unrolls.BATCH):
+        expected = by_hand(
+            cell.spec.kind, params, inputs[row], np.asarray(initial[row], np.float64)
+        )
+        np.testing.assert_allclose(outputs[row], expected, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(carry[row], expected[-1], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("kernel", PARALLEL)
+@pytest.mark.parametrize("name", CELLS)
+def test_kernels_agree_with_scan_in_values_and_gradients(name, kernel):
+    made = [CELLS[name](), CELLS[name]()]  # one forwards, one backwards
+    given = unrolls.arguments(made)
+    for options in (
+        {},
+        {"lengths": unrolls.LENGTHS, "resets": unrolls.RESETS},
+        {"mask": unrolls.HOLES},
+    ):
+        expected = unrolls.results(made, given, "scan", **options)
+        got = unrolls.results(made, given, PARALLEL[kernel], **options)
+        unrolls.assert_close(got, expected, 3e-6)
+
+
+@pytest.mark.parametrize("kernel", PARALLEL)
+def test_what_stands_at_masked_steps_changes_no_bit(kernel):
+    cell = cells.lru(4, use_bias=True)
+    ((params, initial),), inputs = unrolls.arguments([cell])
+    beyond = (np.arange(unrolls.TIME) >= unrolls.LENGTHS[:, None])[..., None]
+
+    def values(inputs):
+        def loss(params, initial):
+            carry, outputs = unroll(
+                cell,
+                params,
+                inputs,
+                lengths=unrolls.LENGTHS,
+                initial=initial,
+                kernel=PARALLEL[kernel],
+            )
+            return jnp.sum(outputs**2) + jnp.sum(carry**2)
+
+        return jax.value_and_grad(loss, (0, 1))(params, initial)
+
+    plain = values(jnp.where(beyond, 0, inputs))
+    for garbage in (np.nan, np.inf, 1e30):
+        jax.tree.map(
+            np.testing.assert_array_equal, values(jnp.where(beyond, garbage, inputs)), plain
+        )
+
+
+@pytest.mark.parametrize("method", [Method(recurrence.by_tree), Method(recurrence.by_blocks, (0,))])
+def test_long_recurrences_are_exact_to_rounding(method):
+    """T = 16,384, pre-activations N(0, 1): within 1e-6 of float64, relative to the largest."""
+    draw = np.random.default_rng(0)
+    z, n = draw.normal(size=(2, 16_384, 1, 4))
+    expected, state = [], np.zeros((1, 4))
+    for a, b in zip(1 - sigmoid(z), sigmoid(z) * n, strict=True):
+        state = a * state + b
+        expected.append(state)
+    expected = np.array(expected)
+    a, b = (jnp.asarray(each, jnp.float32) for each in (1 - sigmoid(z), sigmoid(z) * n))
+    got = jax.jit(recurrence.states, static_argnums=(0, 1))(method, False, a, b, jnp.zeros((1, 4)))
+    assert np.abs(got - expected).max() < 1e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("time", [1, 2, 5, 16, 17])
+@pytest.mark.parametrize("steps", [0, 1, 3, 100])
+def test_blocks_of_any_size_give_the_same(time, steps):
+    draw = np.random.default_rng(1)
+    a, b = (jnp.asarray(draw.normal(size=(time, 2, 6)), jnp.float32) for _ in range(2))
+    for is_complex in (False, True):
+        expected = recurrence.by_tree(a, b, is_complex)
+        got = recurrence.by_blocks(a, b, is_complex, steps)
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_lru_starts_in_the_ring_with_normalised_inputs():
+    cell = cells.lru(2000, r_min=0.4, r_max=0.9, max_phase=0.5)
+    params = cell.init(jax.random.key(0), 30)
+    size, phase = np.exp(-np.exp(params["nu"])), np.exp(params["theta"])
+    assert 0.4 <= size.min() < 0.42 < 0.88 < size.max() < 0.9
+    # Even in the ring's area: the squares are uniform.
+    share = (size**2 - 0.4**2) / (0.9**2 - 0.4**2)
+    assert abs(share.mean() - 0.5) < 0.02 and abs(share.var() - 1 / 12) < 0.005
+    assert 0 < phase.min() < 0.01 < 0.49 < phase.max() < 0.5
+    np.testing.assert_allclose(np.exp(params["gamma"]), np.sqrt(1 - size**2), rtol=1e-4)
+    assert abs(params["kernel"].var() * 60 - 1) < 0.05
+
+
+def test_rg_lru_starts_between_nine_tenths_and_almost_one():
+    params = cells.rg_lru(2000).init(jax.random.key(0), 2000)
+    start = sigmoid(np.asarray(params["decay"], np.float64)) ** 8
+    assert 0.9 <= start.min() < 0.901 < 0.998 < start.max() < 0.9991
+    assert abs(start.mean() - 0.9495) < 0.002
+    assert abs(params["kernel"].var() * 2000 - 1) < 0.05
+
+
+def test_gradients_stay_finite_where_gates_are_closed():
+    """At a = 1 the root in RG-LRU has no slope, and min_lstm's gates may both be 0."""
+    for cell in (cells.rg_lru(2), cells.min_lstm(2), cells.min_gru(2)):
+        params = cell.init(jax.random.key(0), 2)
+        for bias in (-200.0, 200.0):
+            far = params | {"bias": jnp.full_like(params["bias"], bias)}
+            loss = lambda p, cell=cell: jnp.sum(unroll(cell, p, jnp.ones((1, 3, 2)))[1])
+            value, gradient = jax.value_and_grad(loss)(far)
+            assert np.isfinite(value)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_layers_wrappers_dropout_and_own_cells():
+    inputs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 4)), jnp.float32)
+    for kernel in ("blocked", "associative", "auto"):
+        layer = Bidirectional(
+            RNN(cells.min_gru(3), kernel=kernel), RNN(cells.lru(3), kernel=kernel)
+        )
+        variables = layer.init(jax.random.key(0), inputs)
+        reference = Bidirectional(
+            RNN(cells.min_gru(3), kernel="scan"), RNN(cells.lru(3), kernel="scan")
+        )
+        got = layer.apply(variables, inputs, lengths=jnp.array([7, 2]))[1]
+        expected = reference.apply(variables, inputs, lengths=jnp.array([7, 2]))[1]
+        assert got.shape == (2, 7, 9)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+
+    learned = cells.learnable_initial(cells.min_lstm(3, input_dropout=0.5))
+    params = learned.init(jax.random.key(1), 4) | {"initial": jnp.array([1.0, -2.0, 3.0])}
+    resets = jnp.zeros((2, 7), bool).at[:, 4].set(True)
+    call = lambda kernel: unroll(
+        learned, params, inputs, resets=resets, key=jax.random.key(2), kernel=kernel
+    )
+    for one, other in zip(call("blocked"), call("scan"), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+    def coefficients(params, projected):
+        return jax.nn.sigmoid(projected), jnp.tanh(projected)
+
+    def step(params, h, projected):
+        a, b = coefficients(params, projected)
+        return a * h + b, a * h + b
+
+    own = Cell(
+        init=lambda key, features: {"kernel": jax.random.normal(key, (features, 3))},
+        project=lambda params, inputs, noise=None: inputs @ params["kernel"],
+        step=step,
+        initial_carry=lambda params, batch: jnp.zeros((batch, 3)),
+        spec=("own",),
+        linear=Linear(coefficients),
+    )
+    params = own.init(jax.random.key(0), 4)
+    got, expected = (unroll(own, params, inputs, kernel=k)[1] for k in ("blocked", "scan"))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+
+
+def test_states_are_float32_where_products_are_not():
+    cell = cells.min_gru(3, dtype=jnp.bfloat16)
+    params = cell.init(jax.random.key(0), 4)
+    for kernel in ("scan", "blocked", "associative"):
+        carry, outputs = unroll(cell, params, jnp.ones((2, 5, 4)), kernel=kernel)
+        assert (carry.dtype, outputs.dtype) == (jnp.float32, jnp.bfloat16)
+        none, empty = unroll(cell, params, jnp.ones((2, 0, 4)), kernel=kernel)
+        assert (none == 0).all() and empty.shape == (2, 0, 3) and empty.dtype == jnp.bfloat16
+
+
+def test_what_makes_no_sense_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"lru: r_min must be below r_max 0.5, got 0.7"):
+        cells.lru(3, r_min=0.7, r_max=0.5)
+    with pytest.raises(TypeError, match="recurrent_dropout"):
+        cells.min_gru(3, recurrent_dropout=0.1)
+    with pytest.raises(ValueError, match="steps must be an int of at least 0, got -1"):
+        kernels.blocked(-1)
+    for kernel in ("associative", "blocked"):
+        with pytest.raises(ValueError, match=f"{kernel}' supports linear cells .*, got gru: use"):
+            kernels.resolve(kernel, [cells.gru(3)])
+    assert kernels.blocked(4) == kernels.blocked(4) != kernels.blocked()
+    assert kernels.resolve("auto", [cells.min_gru(3)]).kernel.name == "blocked"
