@@ -59,17 +59,14 @@ def by_hand(kind, params, inputs, state):
     return np.array(found)
 
 
-@pytest.mark.parametrize(
-    "name", ["min_gru", "min_lstm", "lru", "lru ring", "rg_lru", "rg_lru projected"]
-)
+@pytest.mark.parametrize("name", [name for name in CELLS if name != "min_gru tanh"])
 def test_numbers_are_those_of_the_equations(name):
     cell = CELLS[name]()
     ((params, initial),), inputs = unrolls.arguments([cell])
     carry, outputs = unroll(cell, params, inputs, initial=initial)
     for row in range(unrolls.BATCH):
-        expected = by_hand(
-            cell.spec.kind, params, inputs[row], np.asarray(initial[row], np.float64)
-        )
+        start = np.asarray(initial[row], np.float64)
+        expected = by_hand(cell.spec.kind, params, inputs[row], start)
         np.testing.assert_allclose(outputs[row], expected, rtol=0, atol=2e-6)
         np.testing.assert_allclose(carry[row], expected[-1], rtol=0, atol=2e-6)
 
@@ -79,11 +76,8 @@ def test_numbers_are_those_of_the_equations(name):
 def test_kernels_agree_with_scan_in_values_and_gradients(name, kernel):
     made = [CELLS[name](), CELLS[name]()]  # one forwards, one backwards
     given = unrolls.arguments(made)
-    for options in (
-        {},
-        {"lengths": unrolls.LENGTHS, "resets": unrolls.RESETS},
-        {"mask": unrolls.HOLES},
-    ):
+    flags = {"lengths": unrolls.LENGTHS, "resets": unrolls.RESETS}
+    for options in ({}, flags, {"mask": unrolls.HOLES, "resets": unrolls.RESETS}):
         expected = unrolls.results(made, given, "scan", **options)
         got = unrolls.results(made, given, PARALLEL[kernel], **options)
         unrolls.assert_close(got, expected, 3e-6)
@@ -97,23 +91,16 @@ def test_what_stands_at_masked_steps_changes_no_bit(kernel):
 
     def values(inputs):
         def loss(params, initial):
-            carry, outputs = unroll(
-                cell,
-                params,
-                inputs,
-                lengths=unrolls.LENGTHS,
-                initial=initial,
-                kernel=PARALLEL[kernel],
-            )
+            options = {"lengths": unrolls.LENGTHS, "kernel": PARALLEL[kernel]}
+            carry, outputs = unroll(cell, params, inputs, initial=initial, **options)
             return jnp.sum(outputs**2) + jnp.sum(carry**2)
 
         return jax.value_and_grad(loss, (0, 1))(params, initial)
 
     plain = values(jnp.where(beyond, 0, inputs))
     for garbage in (np.nan, np.inf, 1e30):
-        jax.tree.map(
-            np.testing.assert_array_equal, values(jnp.where(beyond, garbage, inputs)), plain
-        )
+        found = values(jnp.where(beyond, garbage, inputs))
+        jax.tree.map(np.testing.assert_array_equal, found, plain)
 
 
 @pytest.mark.parametrize("method", [Method(recurrence.by_tree), Method(recurrence.by_blocks, (0,))])
@@ -149,7 +136,8 @@ def test_lru_starts_in_the_ring_with_normalised_inputs():
     assert 0.4 <= size.min() < 0.42 < 0.88 < size.max() < 0.9
     # Even in the ring's area: the squares are uniform.
     share = (size**2 - 0.4**2) / (0.9**2 - 0.4**2)
-    assert abs(share.mean() - 0.5) < 0.02 and abs(share.var() - 1 / 12) < 0.005
+    assert abs(share.mean() - 0.5) < 0.02
+    assert abs(share.var() - 1 / 12) < 0.005
     assert 0 < phase.min() < 0.01 < 0.49 < phase.max() < 0.5
     np.testing.assert_allclose(np.exp(params["gamma"]), np.sqrt(1 - size**2), rtol=1e-4)
     assert abs(params["kernel"].var() * 60 - 1) < 0.05
@@ -177,17 +165,14 @@ def test_gradients_stay_finite_where_gates_are_closed():
 
 def test_layers_wrappers_dropout_and_own_cells():
     inputs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 4)), jnp.float32)
+    both = lambda kernel: Bidirectional(
+        RNN(cells.min_gru(3), kernel=kernel), RNN(cells.lru(3), kernel=kernel)
+    )
+    variables = both("scan").init(jax.random.key(0), inputs)
+    expected = both("scan").apply(variables, inputs, lengths=jnp.array([7, 2]))[1]
+    assert expected.shape == (2, 7, 9)
     for kernel in ("blocked", "associative", "auto"):
-        layer = Bidirectional(
-            RNN(cells.min_gru(3), kernel=kernel), RNN(cells.lru(3), kernel=kernel)
-        )
-        variables = layer.init(jax.random.key(0), inputs)
-        reference = Bidirectional(
-            RNN(cells.min_gru(3), kernel="scan"), RNN(cells.lru(3), kernel="scan")
-        )
-        got = layer.apply(variables, inputs, lengths=jnp.array([7, 2]))[1]
-        expected = reference.apply(variables, inputs, lengths=jnp.array([7, 2]))[1]
-        assert got.shape == (2, 7, 9)
+        got = both(kernel).apply(variables, inputs, lengths=jnp.array([7, 2]))[1]
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
 
     learned = cells.learnable_initial(cells.min_lstm(3, input_dropout=0.5))
@@ -226,7 +211,8 @@ def test_states_are_float32_where_products_are_not():
         carry, outputs = unroll(cell, params, jnp.ones((2, 5, 4)), kernel=kernel)
         assert (carry.dtype, outputs.dtype) == (jnp.float32, jnp.bfloat16)
         none, empty = unroll(cell, params, jnp.ones((2, 0, 4)), kernel=kernel)
-        assert (none == 0).all() and empty.shape == (2, 0, 3) and empty.dtype == jnp.bfloat16
+        assert (none == 0).all()
+        assert (empty.shape, empty.dtype) == ((2, 0, 3), jnp.bfloat16)
 
 
 def test_what_makes_no_sense_is_refused_by_name():
