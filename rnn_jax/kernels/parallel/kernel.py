@@ -6,6 +6,8 @@ fresh + b_t)`, so that lengths, masks and resets are a part of the same recurren
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,6 +22,9 @@ from rnn_jax.kernels.parallel.recurrence import Method
 from rnn_jax.kernels.scan import scan
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, Params
+
+# `(is_complex, reverse, a, b, initial) -> states`
+States = Callable[[bool, bool, Array, Array, Array], Array]
 
 
 def associative() -> Kernel:
@@ -47,13 +52,16 @@ def blocked(steps: int = 0) -> Kernel:
 
 
 def _associative(directions: tuple[Direction, ...], inputs: Array, **steps: Any) -> Unrolled:
-    return _unrolled(Method(recurrence.by_tree), directions, inputs, **steps)
+    return unrolled(
+        partial(recurrence.states, Method(recurrence.by_tree)), directions, inputs, **steps
+    )
 
 
 def _blocked(
     directions: tuple[Direction, ...], inputs: Array, *, steps: int, **flags: Any
 ) -> Unrolled:
-    return _unrolled(Method(recurrence.by_blocks, (steps,)), directions, inputs, **flags)
+    method = Method(recurrence.by_blocks, (steps,))
+    return unrolled(partial(recurrence.states, method), directions, inputs, **flags)
 
 
 def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> str | None:
@@ -65,8 +73,8 @@ def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> s
     return support.symbolic_shape(inputs)
 
 
-def _unrolled(
-    method: Method,
+def unrolled(
+    states: States,
     directions: tuple[Direction, ...],
     inputs: Array,
     *,
@@ -74,13 +82,19 @@ def _unrolled(
     mask: Array | None,
     resets: Array | None,
 ) -> Unrolled:
+    """Runs directions of linear cells, one after the other.
+
+    Args:
+      states: how their recurrences are computed, `recurrence.states` of some method.
+      directions, inputs, lengths, mask, resets: as a kernel is given them.
+    """
     if inputs.shape[1] == 0:
         return scan()(directions, inputs, lengths=lengths, mask=mask, resets=resets)
-    return Unrolled(tuple(_unroll(method, each, inputs, mask, resets) for each in directions))
+    return Unrolled(tuple(_unroll(states, each, inputs, mask, resets) for each in directions))
 
 
 def _unroll(
-    method: Method, direction: Direction, inputs: Array, mask: Array | None, resets: Array | None
+    states: States, direction: Direction, inputs: Array, mask: Array | None, resets: Array | None
 ) -> tuple[Carry, Array]:
     cell, params, reverse, initial, noise = direction
     linear, batch = cell.linear, inputs.shape[0]
@@ -97,10 +111,7 @@ def _unroll(
         fresh = cell.initial_carry(params, batch)[:, None]
         b = jnp.where(restart, multiply(a, fresh, linear.is_complex) + b, b)
         a = jnp.where(restart, 0, a)
-    walk = (lambda values: jnp.flip(values, 0)) if reverse else (lambda values: values)
-    stepwise = (walk(values.swapaxes(0, 1)) for values in (a, b))
-    h = walk(recurrence.states(method, linear.is_complex, *stepwise, initial.astype(b.dtype)))
+    h = states(linear.is_complex, reverse, a, b, initial.astype(b.dtype))
     first = jax.tree.map(lambda leaf: leaf[:, 0], projected)
     output = jax.eval_shape(cell.step, params, initial, first)[1]
-    outputs = h.swapaxes(0, 1).astype(output.dtype)
-    return h[0] if reverse else h[-1], zero_masked(outputs, mask)
+    return h[:, 0 if reverse else -1], zero_masked(h.astype(output.dtype), mask)

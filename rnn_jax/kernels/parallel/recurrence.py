@@ -1,6 +1,6 @@
 """Linear recurrences, `h_t = a_t * h_{t-1} + b_t`, for all steps at once, and their gradients.
 
-Arrays are time-major, [time, batch, features]. A recurrence may be complex: then the first half of
+A recurrence may be complex: then the first half of
 the features are real parts and the second half imaginary ones. (XLA compiles scans of complex
 numbers badly.)
 
@@ -35,40 +35,57 @@ class Method(NamedTuple):
     options: tuple[int, ...] = ()
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def states(method: Method, is_complex: bool, a: Array, b: Array, initial: Array) -> Array:
-    """All states of a recurrence, float[time, batch, features]; at least one step.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def states(
+    method: Method, is_complex: bool, reverse: bool, a: Array, b: Array, initial: Array
+) -> Array:
+    """All states of a recurrence, float[batch, time, features]; at least one step.
 
     Args:
       method: how it is computed.
       is_complex: whether the features are complex.
-      a, b: float[time, batch, features].
-      initial: the state before the first step, float[batch, features].
+      reverse: whether it walks backwards in time.
+      a, b: float[batch, time, features].
+      initial: the state before the first step of the walk, float[batch, features].
     """
+    a, b = _walked(a, reverse), _walked(b, reverse)
     begun = b.at[0].add(multiply(a[0], initial, is_complex))
-    return method.solve(a, begun, is_complex, *method.options)
+    return _standing(method.solve(a, begun, is_complex, *method.options), reverse)
 
 
 def _forwards(
-    method: Method, is_complex: bool, a: Array, b: Array, initial: Array
+    method: Method, is_complex: bool, reverse: bool, a: Array, b: Array, initial: Array
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    h = states(method, is_complex, a, b, initial)
+    h = states(method, is_complex, reverse, a, b, initial)
     return h, (a, h, initial)
 
 
 def _backwards(
-    method: Method, is_complex: bool, residuals: tuple[Array, Array, Array], d: Array
+    method: Method, is_complex: bool, reverse: bool, residuals: tuple[Array, Array, Array], d: Array
 ) -> tuple[Array, Array, Array]:
     a, h, initial = residuals
-    following = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
-    flipped = (jnp.flip(conjugate(following, is_complex), 0), jnp.flip(d, 0))
+    a, h, d = (_walked(each, reverse) for each in (a, h, d))
+    after = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
+    flipped = (jnp.flip(conjugate(after, is_complex), 0), jnp.flip(d, 0))
     g = jnp.flip(method.solve(*flipped, is_complex, *method.options), 0)
     before = jnp.concatenate([initial[None], h[:-1]])
+    d_a = multiply(conjugate(before, is_complex), g, is_complex)
     d_initial = multiply(conjugate(a[0], is_complex), g[0], is_complex)
-    return multiply(conjugate(before, is_complex), g, is_complex), g, d_initial
+    return _standing(d_a, reverse), _standing(g, reverse), d_initial
 
 
 states.defvjp(_forwards, _backwards)
+
+
+def _walked(values: Array, reverse: bool) -> Array:
+    """[batch, time, ...] -> [time, batch, ...], in the order of the walk."""
+    values = values.swapaxes(0, 1)
+    return jnp.flip(values, 0) if reverse else values
+
+
+def _standing(values: Array, reverse: bool) -> Array:
+    """Undoes `_walked`."""
+    return (jnp.flip(values, 0) if reverse else values).swapaxes(0, 1)
 
 
 def conjugate(values: Array, is_complex: bool) -> Array:
