@@ -112,10 +112,8 @@ def runs(call: Callable[[], Any]) -> bool:
 
 def _probe(kernel: str) -> rnn_jax.Cell:
     """A cell that a kernel can run, with dropout."""
-    cells = (
-        rnn_jax.lstm(HIDDEN, recurrent_dropout=0.5),
-        rnn_jax.min_gru(HIDDEN, input_dropout=0.5),
-    )
+    lstm = rnn_jax.lstm(HIDDEN, recurrent_dropout=0.5)
+    cells = (lstm, rnn_jax.min_gru(HIDDEN, input_dropout=0.5))
     return next((cell for cell in cells if problem(kernel, cell) is None), cells[0])
 
 

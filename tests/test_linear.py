@@ -1,6 +1,8 @@
 """Linear cells against NumPy in float64 and their papers' formulas, and their kernels against the
 reference."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import unrolls
 
 from rnn_jax import cells, kernels, unroll
+from rnn_jax.kernels.native import linear as native_linear
 from rnn_jax.kernels.parallel import recurrence
 from rnn_jax.kernels.parallel.recurrence import Method
 from rnn_jax.nn.layers import RNN, Bidirectional
@@ -22,11 +25,17 @@ CELLS = {
     "rg_lru": lambda: cells.rg_lru(unrolls.FEATURES),
     "rg_lru projected": lambda: cells.rg_lru(4, use_bias=False),
 }
-PARALLEL = {
-    "associative": kernels.associative(),
-    "blocked": kernels.blocked(),
-    "blocked(4)": kernels.blocked(4),
-}
+PARALLEL = [
+    pytest.param(kernels.associative(), id="associative"),
+    pytest.param(kernels.blocked(), id="blocked"),
+    pytest.param(kernels.blocked(4), id="blocked(4)"),
+    pytest.param(kernels.native(), id="native", marks=unrolls.compiled),
+]
+STATES = [
+    pytest.param(partial(recurrence.states, Method(recurrence.by_tree)), id="associative"),
+    pytest.param(partial(recurrence.states, Method(recurrence.by_blocks, (0,))), id="blocked"),
+    pytest.param(native_linear.states, id="native", marks=unrolls.compiled),
+]
 sigmoid = lambda x: 1 / (1 + np.exp(-x))
 
 
@@ -79,7 +88,7 @@ def test_kernels_agree_with_scan_in_values_and_gradients(name, kernel):
     flags = {"lengths": unrolls.LENGTHS, "resets": unrolls.RESETS}
     for options in ({}, flags, {"mask": unrolls.HOLES, "resets": unrolls.RESETS}):
         expected = unrolls.results(made, given, "scan", **options)
-        got = unrolls.results(made, given, PARALLEL[kernel], **options)
+        got = unrolls.results(made, given, kernel, **options)
         unrolls.assert_close(got, expected, 3e-6)
 
 
@@ -91,7 +100,7 @@ def test_what_stands_at_masked_steps_changes_no_bit(kernel):
 
     def values(inputs):
         def loss(params, initial):
-            options = {"lengths": unrolls.LENGTHS, "kernel": PARALLEL[kernel]}
+            options = {"lengths": unrolls.LENGTHS, "kernel": kernel}
             carry, outputs = unroll(cell, params, inputs, initial=initial, **options)
             return jnp.sum(outputs**2) + jnp.sum(carry**2)
 
@@ -103,19 +112,19 @@ def test_what_stands_at_masked_steps_changes_no_bit(kernel):
         jax.tree.map(np.testing.assert_array_equal, found, plain)
 
 
-@pytest.mark.parametrize("method", [Method(recurrence.by_tree), Method(recurrence.by_blocks, (0,))])
-def test_long_recurrences_are_exact_to_rounding(method):
+@pytest.mark.parametrize("states", STATES)
+def test_long_recurrences_are_exact_to_rounding(states):
     """T = 16,384, pre-activations N(0, 1): within 1e-6 of float64, relative to the largest."""
     draw = np.random.default_rng(0)
-    z, n = draw.normal(size=(2, 16_384, 1, 4))
-    expected, state = [], np.zeros((1, 4))
+    z, n = draw.normal(size=(2, 16_384, 4))
+    expected, state = [], np.zeros(4)
     for a, b in zip(1 - sigmoid(z), sigmoid(z) * n, strict=True):
         state = a * state + b
         expected.append(state)
     expected = np.array(expected)
-    a, b = (jnp.asarray(each, jnp.float32) for each in (1 - sigmoid(z), sigmoid(z) * n))
-    got = jax.jit(recurrence.states, static_argnums=(0, 1))(method, False, a, b, jnp.zeros((1, 4)))
-    assert np.abs(got - expected).max() < 1e-6 * np.abs(expected).max()
+    a, b = (jnp.asarray(each[None], jnp.float32) for each in (1 - sigmoid(z), sigmoid(z) * n))
+    got = jax.jit(states, static_argnums=(0, 1))(False, False, a, b, jnp.zeros((1, 4)))
+    assert np.abs(got[0] - expected).max() < 1e-6 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("time", [1, 2, 5, 16, 17])
@@ -226,4 +235,39 @@ def test_what_makes_no_sense_is_refused_by_name():
         with pytest.raises(ValueError, match=f"{kernel}' supports linear cells .*, got gru: use"):
             kernels.resolve(kernel, [cells.gru(3)])
     assert kernels.blocked(4) == kernels.blocked(4) != kernels.blocked()
-    assert kernels.resolve("auto", [cells.min_gru(3)]).kernel.name == "blocked"
+
+
+@unrolls.compiled
+def test_in_c_rows_and_features_are_divided_and_gradients_are_those_of_the_reference():
+    """Large enough for two cores: many rows, and one row whose features are divided."""
+    draw = np.random.default_rng(0)
+    reference = partial(recurrence.states, Method(recurrence.by_blocks, (0,)))
+    for batch, time, features in ((6, 200, 34), (1, 500, 96)):
+        a, b, d = (
+            jnp.asarray(draw.normal(size=(batch, time, features)), jnp.float32) for _ in "abd"
+        )
+        a, initial = jnp.tanh(a), d[:, 0]
+        for is_complex in (False, True):
+            for reverse in (False, True):
+
+                def both(states, options=(is_complex, reverse), arrays=(a, b, initial), d=d):
+                    h, pull = jax.vjp(partial(states, *options), *arrays)
+                    return h, pull(d)
+
+                unrolls.assert_close(both(native_linear.states), both(reference), 3e-6)
+
+
+@unrolls.compiled
+def test_auto_takes_c_for_linear_cells_and_a_mixed_layer_runs_in_it():
+    assert kernels.resolve("auto", [cells.min_gru(3)]).kernel.name == "native"
+    assert kernels.resolve("auto", [cells.min_gru(3), cells.gru(3)]).kernel.name == "scan"
+    half = cells.min_gru(3, param_dtype=jnp.bfloat16)
+    assert kernels.resolve("auto", [half]).kernel.name == "native"
+    with jax.enable_x64(True):
+        double = cells.lru(3, param_dtype=jnp.float64)
+        assert kernels.resolve("auto", [double]).kernel.name == "blocked"
+    made = [cells.lstm(4), cells.min_gru(4), cells.lstm(4)]
+    given = unrolls.arguments(made)
+    flags = {"lengths": unrolls.LENGTHS, "resets": unrolls.RESETS}
+    expected = unrolls.results(made, given, "scan", **flags)
+    unrolls.assert_close(unrolls.results(made, given, "native", **flags), expected, 3e-6)
