@@ -29,6 +29,7 @@ import peers
 import record
 import tables
 
+from rnn_jax.kernels.native import library
 from rnn_jax.kernels.native import linear as native
 from rnn_jax.kernels.parallel import recurrence
 from rnn_jax.kernels.parallel.recurrence import Method
@@ -178,6 +179,8 @@ def main() -> None:
     record.add_flag(parser)
     arguments = parser.parse_args()
     print(f"{tables.machine()}; milliseconds a call, medians of {arguments.rounds} rounds\n")
+    if problem := library.missing():
+        parser.error(f"the native kernel {problem}")
     (layers if arguments.layers else recurrences)(arguments.rounds, arguments.save)
 
 

@@ -47,12 +47,13 @@ __all__ = [
 ]
 
 # The fastest first: "auto" takes the first that can run the cells. `scan` runs every cell, so what
-# stands below it is taken by name only.
+# stands below it is taken by name only: on CPUs it loses to `scan` at all lengths and widths
+# (benchmarks/linear.py), and other devices were not measured.
 KERNELS: dict[str, Callable[..., Kernel]] = {
     "native": native,
     "fused": fused,
-    "blocked": blocked,
     "scan": scan,
+    "blocked": blocked,
     "associative": associative,
 }
 

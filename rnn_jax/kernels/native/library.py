@@ -125,8 +125,7 @@ def _compiler() -> list[str]:
 
 def _compile(compiler: list[str], path: pathlib.Path) -> None:
     name = " ".join(compiler)
-    units = [str(source) for source in sources() if source.suffix == ".cc"]
-    command = [*compiler, *_FLAGS, "-I", jax.ffi.include_dir(), *units]
+    command = [*compiler, *_FLAGS, "-I", jax.ffi.include_dir(), str(FOLDER / "library.cc")]
     try:
         subprocess.run(
             [*command, "-o", str(path)],

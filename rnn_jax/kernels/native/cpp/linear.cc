@@ -14,7 +14,7 @@
 #include "calls.h"
 #include "xla/ffi/api/ffi.h"
 
-namespace rnn_jax {
+namespace rnn_jax::linear {
 namespace {
 
 constexpr int64_t kFewest = 16;  // features of a part
@@ -160,7 +160,8 @@ auto Binding() {
 }
 
 }  // namespace
-}  // namespace rnn_jax
+}  // namespace rnn_jax::linear
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LinearForward, rnn_jax::Forwards, rnn_jax::Binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LinearBackward, rnn_jax::Backwards, rnn_jax::Binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(LinearForward, rnn_jax::linear::Forwards, rnn_jax::linear::Binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(LinearBackward, rnn_jax::linear::Backwards,
+                              rnn_jax::linear::Binding());
