@@ -5,7 +5,7 @@
 
 Cells and options come from the factories, and each kernel says what it supports. What `unroll`
 takes and which transformations work is tried on a small LSTM, up to the program that JAX would
-compile; a refusal is an error.
+compile, or on a min_gru for the kernels of linear cells; a refusal is an error.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ from rnn_jax import kernels
 PAGE = pathlib.Path(__file__).resolve().parent / "support.md"
 YES, NO = "yes", "no"
 CELLS = {"simple_rnn": rnn_jax.simple_rnn, "lstm": rnn_jax.lstm, "gru": rnn_jax.gru}
+LINEAR = {
+    "min_gru": rnn_jax.min_gru,
+    "min_lstm": rnn_jax.min_lstm,
+    "lru": rnn_jax.lru,
+    "rg_lru": rnn_jax.rg_lru,
+}
 HIDDEN, FEATURES = 4, 3
 
 # For each option a value that is not its default.
@@ -42,6 +48,10 @@ OTHERS: dict[str, tuple[Any, str]] = {
     "peepholes": (True, "`peepholes=True`"),
     "reset_after": (False, "`reset_after=False`"),
     "gru.recurrent_bias": (False, "`recurrent_bias=False`"),
+    "r_min": (0.5, "`r_min`"),
+    "r_max": (0.5, "`r_max`"),
+    "max_phase": (1.0, "`max_phase`"),
+    "lru.use_bias": (True, "`use_bias=True`"),
     "layer_norm": (True, "`layer_norm=True`"),
     "input_dropout": (0.5, "`input_dropout`"),
     "recurrent_dropout": (0.5, "`recurrent_dropout`"),
@@ -53,7 +63,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "`lengths`": {"lengths": jnp.array([2, 5])},
     "`mask`": {"mask": jnp.ones((2, 5), bool)},
     "`resets`": {"resets": jnp.zeros((2, 5), bool)},
-    "`initial`": {"initial": rnn_jax.LSTMState(*jnp.zeros((2, 2, HIDDEN)))},
     "`reverse`": {"reverse": True},
     "`key` (dropout)": {"key": jax.random.key(0)},
     "`remat_chunk`": {"remat_chunk": 2},
@@ -67,13 +76,13 @@ def problem(kernel: str, cell: rnn_jax.Cell) -> str | None:
 
 def names() -> list[str]:
     """The kernels, the reference first."""
-    return list(reversed(kernels.KERNELS))
+    return ["scan", *(name for name in reversed(kernels.KERNELS) if name != "scan")]
 
 
 def cells() -> dict[str, rnn_jax.Cell]:
     """Each cell as it is, and with each option set to another value."""
     found = {}
-    for kind, factory in CELLS.items():
+    for kind, factory in (CELLS | LINEAR).items():
         found[f"**`{kind}`**"] = factory(HIDDEN)
         for option in _options(factory):
             value, title = OTHERS.get(f"{kind}.{option}") or OTHERS[option]
@@ -101,19 +110,30 @@ def runs(call: Callable[[], Any]) -> bool:
     return True
 
 
+def _probe(kernel: str) -> rnn_jax.Cell:
+    """A cell that a kernel can run, with dropout."""
+    lstm = rnn_jax.lstm(HIDDEN, recurrent_dropout=0.5)
+    cells = (lstm, rnn_jax.min_gru(HIDDEN, input_dropout=0.5))
+    return next((cell for cell in cells if problem(kernel, cell) is None), cells[0])
+
+
 def _unroll(kernel: str, params: Any, inputs: Any, **options: Any) -> Any:
-    cell = rnn_jax.lstm(HIDDEN, recurrent_dropout=0.5)
-    return rnn_jax.unroll(cell, params, inputs, kernel=kernel, **options)[1]
+    return rnn_jax.unroll(_probe(kernel), params, inputs, kernel=kernel, **options)[1]
 
 
-def _arrays() -> tuple[Any, Any]:
-    params = rnn_jax.lstm(HIDDEN).init(jax.random.key(0), FEATURES)
+def _arguments(kernel: str) -> dict[str, dict[str, Any]]:
+    cell, (params, inputs) = _probe(kernel), _arrays(kernel)
+    return ARGUMENTS | {"`initial`": {"initial": cell.initial_carry(params, len(inputs))}}
+
+
+def _arrays(kernel: str) -> tuple[Any, Any]:
+    params = _probe(kernel).init(jax.random.key(0), FEATURES)
     return params, jnp.ones((2, 5, FEATURES))
 
 
 def transformations(kernel: str) -> dict[str, Callable[[], Any]]:
     """What one does with a function of parameters, by name."""
-    params, inputs = _arrays()
+    params, inputs = _arrays(kernel)
     loss = lambda params: jnp.sum(_unroll(kernel, params, inputs) ** 2)
     length = lambda params: sum(jnp.sum(x**2) for x in jax.tree.leaves(jax.grad(loss)(params)))
     return {
@@ -138,9 +158,10 @@ def _sharded(kernel: str, params: Any, inputs: Any, check: bool) -> Any:
 
 
 def on_device(kernel: str, device: str) -> bool:
-    """Whether a kernel would run its LSTM if this were the machine's device."""
+    """Whether a kernel would run its cell if this were the machine's device."""
+    cell = _probe(kernel)
     with mock.patch.object(jax, "default_backend", return_value=device):
-        return problem(kernel, rnn_jax.lstm(HIDDEN)) is None
+        return problem(kernel, cell) is None
 
 
 def page() -> str:
@@ -150,11 +171,11 @@ def page() -> str:
       RuntimeError: a kernel cannot run anything here, so that nobody can tell what it supports.
     """
     for kernel in names():
-        missing = problem(kernel, rnn_jax.lstm(HIDDEN))
+        missing = problem(kernel, _probe(kernel))
         if missing:
             raise RuntimeError(f"{kernel} {missing}: the page cannot be written on this machine")
-    params, inputs = _arrays()
     tried = {kernel: transformations(kernel) for kernel in names()}
+    given = {kernel: (*_arrays(kernel), _arguments(kernel)) for kernel in names()}
     sections = {
         "Cells and options": _telling(
             {
@@ -163,8 +184,11 @@ def page() -> str:
             }
         ),
         "Arguments of `unroll`": {
-            title: [runs(lambda k=k, o=o: _unroll(k, params, inputs, **o)) for k in names()]
-            for title, o in ARGUMENTS.items()
+            title: [
+                runs(lambda k=k, a=a, title=title: _unroll(k, *a[:2], **a[2][title]))
+                for k, a in given.items()
+            ]
+            for title in _arguments("scan")
         },
         "Transformations": {
             title: [runs(tried[kernel][title]) for kernel in names()]

@@ -4,7 +4,7 @@ What a notebook needs is re-exported here; each name's module says more.
 """
 
 from rnn_jax import interop, train
-from rnn_jax.cells import gru, lstm, simple_rnn
+from rnn_jax.cells import gru, lru, lstm, min_gru, min_lstm, rg_lru, simple_rnn
 from rnn_jax.cells.wrappers import learnable_initial, zoneout
 from rnn_jax.config import AdamConfig, InputError, OptimizerConfig, TrainConfig, replace
 from rnn_jax.data.language.options import LanguageDataConfig
@@ -59,11 +59,15 @@ __all__ = [
     "learnable_initial",
     "lengths_to_mask",
     "load",
+    "lru",
     "lstm",
     "mask_to_lengths",
     "masked_max",
     "masked_mean",
+    "min_gru",
+    "min_lstm",
     "replace",
+    "rg_lru",
     "simple_rnn",
     "step",
     "train",

@@ -67,6 +67,21 @@ def hidden_state(carry: Carry) -> Array:
     )
 
 
+class Linear(NamedTuple):
+    """What is known of a cell whose step is linear in its carry, `h_t = a_t * h_{t-1} + b_t`.
+
+    The carry is one array [batch, features], which is the output, too.
+
+    coefficients: `(params, projected) -> (a, b)`, float[batch, time or 1, features] each, or, of a
+      single step, [batch, features].
+    is_complex: whether the first half of the features are real parts and the second half imaginary
+      ones, of the carry as of `a` and `b`; the product is then that of complex numbers.
+    """
+
+    coefficients: Callable[[Params, Any], tuple[Array, Array]]
+    is_complex: bool = False
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
     """A recurrent cell as a record of pure functions, in the manner of an optax transformation.
@@ -87,6 +102,8 @@ class Cell:
       jit, the kernel table and tests rely on it. A cell without one equals only itself.
     output: `carry -> output`, what the step that left this carry gave out (its hidden state, unless
       the cell says otherwise); it turns a final carry into features.
+    linear: for a cell whose step is linear in the carry, what the kernels that compute all steps at
+      once need to know; None for others.
     """
 
     init: Callable[..., Params]
@@ -96,6 +113,7 @@ class Cell:
     noise: Callable[..., Any] | None = None
     spec: Hashable = None
     output: Callable[[Carry], Array] = hidden_state
+    linear: Linear | None = None
 
     def projected(self, params: Params, inputs: Array, noise: Any = None) -> Any:
         """`project`, which is given no noise where there is none."""

@@ -96,7 +96,11 @@ def test_remat_chunk_is_short_for_an_option_of_scan(choice):
 @pytest.mark.parametrize(
     ("choice", "chunk", "message"),
     [
-        ("fast", None, "kernel must be one of auto, fused, native, scan or a Kernel, got 'fast'"),
+        (
+            "fast",
+            None,
+            "kernel must be one of associative, auto, .*, scan or a Kernel, got 'fast'",
+        ),
         (scan, None, "kernel must be one of .* or a Kernel, got <function"),
         ("fused", 2, "kernel 'fused' does not support remat_chunk, got 2: use kernel 'scan'"),
         (native(), 2, "kernel 'native' does not support remat_chunk, got 2: use kernel 'scan'"),

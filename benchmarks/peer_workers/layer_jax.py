@@ -15,7 +15,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import rnn_jax
 
-OURS = {"simple_rnn": rnn_jax.simple_rnn, "lstm": rnn_jax.lstm, "gru": rnn_jax.gru}
+OURS = {
+    "simple_rnn": rnn_jax.simple_rnn,
+    "lstm": rnn_jax.lstm,
+    "gru": rnn_jax.gru,
+    "min_gru": rnn_jax.min_gru,
+}
 FLAX = {"simple_rnn": nn.SimpleCell, "lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
 
 

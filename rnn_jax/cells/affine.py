@@ -19,7 +19,7 @@ from rnn_jax.cells.initializers import INITIALIZERS
 from rnn_jax.types import Array, Params, PRNGKey
 
 F = TypeVar("F", bound=Callable[..., Any])
-S = TypeVar("S", bound="CellSpec")
+S = TypeVar("S", bound="Spec")
 
 # A name in ACTIVATIONS, or any function of an array.
 Activation = str | Callable[[Array], Array]
@@ -38,33 +38,22 @@ def activation(choice: Activation) -> Callable[[Array], Array]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CellSpec:
+class Spec:
     """The options that every cell has; a hashable value, so that equal cells are equal.
 
     hidden: units.
-    activation: the function of the new state, by name or itself.
     use_bias: whether there is a bias at all.
-    recurrent_bias: whether the carry's product has a bias of its own, as in PyTorch.
-    layer_norm: whether the pre-activations are normalised (Ba et al. 2016).
     input_dropout: share of the inputs' features dropped, the same at each step of a row.
-    recurrent_dropout: share of the hidden state's features dropped where it enters the product.
-    initializer: a name in `rnn_jax.cells.initializers.INITIALIZERS`.
     dtype: the compute type; None takes that of the parameters.
     param_dtype: the type in which `init` makes the parameters.
     """
 
     kind: ClassVar[str]
     gates: ClassVar[int]
-    norm_groups: ClassVar[tuple[int, ...]]  # how many gates at a time layer_norm takes together
 
     hidden: int
-    activation: Activation = "tanh"
     use_bias: bool = True
-    recurrent_bias: bool = False
-    layer_norm: bool = False
     input_dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    initializer: str = "gatewise"
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -74,8 +63,6 @@ class CellSpec:
             value = getattr(self, field.name)
             if not holds(value):
                 raise ValueError(f"{self.kind}: {field.name} must be {expected}, got {value!r}")
-        if self.recurrent_bias and not self.use_bias:
-            raise ValueError(f"{self.kind}: recurrent_bias=True needs use_bias=True, got False")
         for name in ("dtype", "param_dtype"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else jnp.dtype(value))
@@ -84,6 +71,31 @@ class CellSpec:
     def features(self) -> int:
         """Features of the hidden state, which are those of the output."""
         return self.hidden
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellSpec(Spec):
+    """The options that every cell with a recurrent product has.
+
+    activation: the function of the new state, by name or itself.
+    recurrent_bias: whether the carry's product has a bias of its own, as in PyTorch.
+    layer_norm: whether the pre-activations are normalised (Ba et al. 2016).
+    recurrent_dropout: share of the hidden state's features dropped where it enters the product.
+    initializer: a name in `rnn_jax.cells.initializers.INITIALIZERS`.
+    """
+
+    norm_groups: ClassVar[tuple[int, ...]]  # how many gates at a time layer_norm takes together
+
+    activation: Activation = "tanh"
+    recurrent_bias: bool = False
+    layer_norm: bool = False
+    recurrent_dropout: float = 0.0
+    initializer: str = "gatewise"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recurrent_bias and not self.use_bias:
+            raise ValueError(f"{self.kind}: recurrent_bias=True needs use_bias=True, got False")
 
 
 class CellOptions(TypedDict, total=False):
@@ -99,7 +111,7 @@ class CellOptions(TypedDict, total=False):
     param_dtype: Any
 
 
-def takes(spec: type[CellSpec], **defaults: Any) -> Callable[[F], F]:
+def takes(spec: type[Spec], **defaults: Any) -> Callable[[F], F]:
     """A decorator: `help` and editors show a factory's `**options` one by one, as `spec` has them,
     with these defaults in the place of the spec's."""
 
@@ -171,6 +183,9 @@ _LEGAL: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "layer_norm": _BOOL,
     "peepholes": _BOOL,
     "reset_after": _BOOL,
+    "r_min": ("a number in [0, 1)", _is_rate),
+    "r_max": ("a number in (0, 1]", lambda value: _is_rate(1 - value)),
+    "max_phase": ("a positive number", lambda value: isinstance(value, int | float) and value > 0),
     "forget_bias": ("a number", lambda value: isinstance(value, int | float)),
     "input_dropout": _RATE,
     "recurrent_dropout": _RATE,
@@ -206,12 +221,12 @@ class Noise(NamedTuple):
     recurrent: Array | None
 
 
-def compute_dtype(spec: CellSpec, params: Params) -> Any:
+def compute_dtype(spec: Spec, params: Params) -> Any:
     """The type of products and outputs: the spec's, or else that of the parameters."""
     return spec.dtype or params["kernel"].dtype
 
 
-def state_dtype(spec: CellSpec, params: Params) -> Any:
+def state_dtype(spec: Spec, params: Params) -> Any:
     """The type of sums, gates and states: the compute type, but at least float32."""
     compute = compute_dtype(spec, params)
     return compute if jnp.finfo(compute).bits >= 32 else jnp.dtype(jnp.float32)
@@ -293,7 +308,7 @@ def recur(
 
 
 def product(
-    spec: CellSpec, inputs: Array, params: Params, name: str, columns: slice = slice(None)
+    spec: Spec, inputs: Array, params: Params, name: str, columns: slice = slice(None)
 ) -> Array:
     """`inputs @ params[name]`: operands in the compute type, sums in the state type."""
     dtype = compute_dtype(spec, params)

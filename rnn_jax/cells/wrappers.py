@@ -148,7 +148,9 @@ def learnable_initial(cell: Cell) -> Cell:
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     spec = None if cell.spec is None else LearnableInitialSpec(cell.spec)
-    return Cell(init, cell.project, cell.step, initial_carry, cell.noise, spec, cell.output)
+    return Cell(
+        init, cell.project, cell.step, initial_carry, cell.noise, spec, cell.output, cell.linear
+    )
 
 
 def _named(carry: Carry) -> list[tuple[str, Array]]:

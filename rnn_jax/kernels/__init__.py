@@ -27,6 +27,7 @@ from typing import NamedTuple
 from rnn_jax.kernels.base import Kernel, Unrolled
 from rnn_jax.kernels.fused.kernel import fused
 from rnn_jax.kernels.native.kernel import native
+from rnn_jax.kernels.parallel.kernel import associative, blocked
 from rnn_jax.kernels.scan import scan
 from rnn_jax.types import Array, Cell, Params
 
@@ -36,6 +37,8 @@ __all__ = [
     "Kernel",
     "Resolved",
     "Unrolled",
+    "associative",
+    "blocked",
     "fused",
     "named",
     "native",
@@ -44,8 +47,15 @@ __all__ = [
 ]
 
 # The fastest first: "auto" takes the first that can run the cells. `scan` runs every cell, so what
-# stands below it is taken by name only.
-KERNELS: dict[str, Callable[..., Kernel]] = {"native": native, "fused": fused, "scan": scan}
+# stands below it is taken by name only: on CPUs it loses to `scan` at all lengths and widths
+# (benchmarks/linear.py), and other devices were not measured.
+KERNELS: dict[str, Callable[..., Kernel]] = {
+    "native": native,
+    "fused": fused,
+    "scan": scan,
+    "blocked": blocked,
+    "associative": associative,
+}
 
 AUTO = "auto"
 

@@ -18,11 +18,24 @@ def _options(config: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in ("initializer", "recurrent_dropout")}
 
 
+def _linear(config: Any, make: Callable[..., Cell], **options: Any) -> Cell:
+    if config.recurrent_dropout:
+        raise InputError(
+            "--config.model.recurrent_dropout drops from the hidden state's product, which "
+            f"{config.cell} has not; leave it at 0"
+        )
+    return make(config.hidden, **options)
+
+
 # name -> (the config's model section) -> cell. A cell is one function and one row.
 CELLS: dict[str, Callable[[Any], Cell]] = {
     "simple_rnn": lambda config: cells.simple_rnn(config.hidden, **_options(config)),
     "lstm": lambda config: cells.lstm(config.hidden, **_options(config)),
     "gru": lambda config: cells.gru(config.hidden, **_options(config)),
+    "min_gru": lambda config: _linear(config, cells.min_gru, initializer=config.initializer),
+    "min_lstm": lambda config: _linear(config, cells.min_lstm, initializer=config.initializer),
+    "lru": lambda config: _linear(config, cells.lru),
+    "rg_lru": lambda config: _linear(config, cells.rg_lru),
 }
 
 
@@ -43,7 +56,8 @@ class RecurrentConfig(Section):
         "auto",
         "how the recurrence is computed: scan (the reference), fused (the same numbers within "
         "rounding, with a gradient rule of its own), native (for LSTMs on CPUs, in C++; needs a "
-        "compiler) or auto (native where it can run, else fused)",
+        "compiler), blocked or associative (for linear cells, all steps at once) or auto (the "
+        "fastest that can run)",
         choices=(kernels.AUTO, *kernels.KERNELS),
         fixed=False,  # a run may go on where another one is there; its environment names it
     )

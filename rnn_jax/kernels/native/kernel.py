@@ -1,4 +1,4 @@
-"""A kernel for CPUs in C++, for LSTMs in float32 (`cpp/lstm.cc`).
+"""A kernel for CPUs in C++, for LSTMs in float32 (`cpp/lstm.cc`), and for linear cells (`linear`).
 
 XLA runs each step of a loop as several small kernels, and a layer as products and loops one after
 the other. Here one direction of a layer, or some of its rows, is one core's part, which keeps
@@ -22,6 +22,8 @@ from rnn_jax.kernels import support
 from rnn_jax.kernels.base import Kernel, Unrolled
 from rnn_jax.kernels.fused.rule import GATED
 from rnn_jax.kernels.native import library as native_library
+from rnn_jax.kernels.native.linear import states
+from rnn_jax.kernels.parallel.kernel import unrolled
 from rnn_jax.masking import starts, zero_masked
 from rnn_jax.system import machine
 from rnn_jax.types import Array, Carry, Cell, Direction, LSTMState, Params
@@ -85,7 +87,8 @@ class Residuals(NamedTuple):
 
 
 def native() -> Kernel:
-    """The kernel in C++, for LSTMs in float32 on CPUs; it needs a C++ compiler the first time.
+    """The kernel in C++, for LSTMs and linear cells in float32 on CPUs; it needs a C++ compiler the
+    first time.
 
     It can be differentiated backwards, and only once.
     """
@@ -113,15 +116,35 @@ def _unroll(
     if inputs.shape[1] == 0:
         batch = inputs.shape[0]
         return Unrolled(tuple(support.no_steps(direction, batch) for direction in directions))
+    gated = tuple(each for each in directions if each.cell.linear is None)
+    linear = tuple(each for each in directions if each.cell.linear is not None)
+    flags = {"lengths": None, "mask": mask, "resets": resets}
+    of_linear = iter(unrolled(states, linear, inputs, **flags).results)
+    of_gated = iter(_lstms(gated, inputs, mask, resets) if gated else ())
+    return Unrolled(
+        tuple(next(of_gated if each.cell.linear is None else of_linear) for each in directions)
+    )
+
+
+def _lstms(
+    directions: tuple[Direction, ...], inputs: Array, mask: Array | None, resets: Array | None
+) -> tuple[tuple[Carry, Array], ...]:
     layers = tuple(_layer(direction, inputs, mask, resets) for direction in directions)
     division = Division(tuple(direction.reverse for direction in directions), _parts(layers))
     results = _recurrences(division, layers)
-    return Unrolled(tuple((carry, zero_masked(hidden, mask)) for carry, hidden in results))
+    return tuple((carry, zero_masked(hidden, mask)) for carry, hidden in results)
 
 
 def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> str | None:
     """`Kernel.problem`: of the cell's options, its type (that of the parameters, or of those that
     the cell would make), the kind of tracing, and the machine."""
+    if cell.linear is not None:
+        known = params or jax.eval_shape(lambda key: cell.init(key, 1), jax.random.key(0))
+        carry = jax.eval_shape(lambda known: cell.initial_carry(known, 1), known)
+        dtype = jax.tree.leaves(carry)[0].dtype
+        if dtype != jnp.float32:
+            return f"supports states in float32, got {dtype}"
+        return _tracing_problem((params, inputs)) or missing()
     spec = support.spec_of(cell)
     found = support.problem(spec, _SUPPORTED)
     if found is not None:

@@ -32,7 +32,12 @@ _SECONDS = 120  # a compilation takes three to five
 _LARGEST = 2**26  # bytes of a library
 _BUILDING = "building-native-"
 _NO_PROGRAMS = "failed to map segment"  # what the loader says of a noexec file system
-_CALLS = {"rnn_jax_lstm_forward": "LstmForward", "rnn_jax_lstm_backward": "LstmBackward"}
+_CALLS = {
+    "rnn_jax_lstm_forward": "LstmForward",
+    "rnn_jax_lstm_backward": "LstmBackward",
+    "rnn_jax_linear_forward": "LinearForward",
+    "rnn_jax_linear_backward": "LinearBackward",
+}
 
 _one_at_a_time = threading.Lock()
 
@@ -120,7 +125,7 @@ def _compiler() -> list[str]:
 
 def _compile(compiler: list[str], path: pathlib.Path) -> None:
     name = " ".join(compiler)
-    command = [*compiler, *_FLAGS, "-I", jax.ffi.include_dir(), str(FOLDER / "lstm.cc")]
+    command = [*compiler, *_FLAGS, "-I", jax.ffi.include_dir(), str(FOLDER / "library.cc")]
     try:
         subprocess.run(
             [*command, "-o", str(path)],

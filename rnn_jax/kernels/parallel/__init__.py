@@ -1,0 +1,1 @@
+"""Kernels that compute all steps of a linear cell at once."""
