@@ -35,9 +35,9 @@ def rendered(path: pathlib.Path) -> dict[str, str | bytes]:
     notebook = nbformat.read(path, as_version=4)
     if os.environ.get("RNN_JAX_NOTEBOOKS") == "run":
         run(notebook, path)
-    for cell in notebook.cells:  # bars and warnings of libraries
-        outputs = cell.get("outputs", [])
-        cell["outputs"] = [each for each in outputs if each.get("name") != "stderr"]
+    for cell in notebook.cells:
+        if cell["cell_type"] == "code":  # without bars and warnings of libraries
+            cell["outputs"] = [each for each in cell["outputs"] if each.get("name") != "stderr"]
     exporter = nbconvert.MarkdownExporter()
     page, resources = exporter.from_notebook_node(
         notebook, {"unique_key": path.stem, "output_files_dir": ""}
