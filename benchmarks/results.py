@@ -27,6 +27,7 @@ TABLES = {  # the columns that are written
     "ag_news_best": ("mean of three seeds", "by seed"),
     "ag_news_test": ("mean of three seeds", "by seed"),
     "bbc_news": ("test accuracy", "time"),
+    "course": ("mean of three seeds", "by seed"),
 }
 
 

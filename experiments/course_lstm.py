@@ -6,9 +6,9 @@ measured on the test stories. `lstm` has the same sizes and what we would change
 
     python launch.py --experiment=course_lstm --config.data.source=ag_news_subset
 
-downloads AG News the first time. Without the source it reads the embedded BBC stories: test
-accuracy @@ after an epoch of @@ s on two cores (seed 0). Reduced AG News, with more seeds
-and beside the tuned experiments: docs/results.md.
+downloads AG News the first time. Without the source it reads the embedded BBC stories, of which
+one epoch teaches little: test accuracy 0.3506 (seed 0). Reduced AG News, with more seeds and beside
+the tuned experiments: docs/results.md.
 """
 
 from rnn_jax import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig

@@ -6,9 +6,9 @@ It reads the padding like words, classifies by the last state, and trains one ep
 
     python launch.py --experiment=course_simple_rnn --config.data.source=ag_news_subset
 
-downloads AG News the first time. Without the source it reads the embedded BBC stories: test
-accuracy @@ after an epoch of @@ s on two cores (seed 0). Reduced AG News, with more seeds
-and beside the tuned experiments: docs/results.md.
+downloads AG News the first time. Without the source it reads the embedded BBC stories, of which
+one epoch teaches little: test accuracy 0.4894 (seed 0). Reduced AG News, with more seeds and beside
+the tuned experiments: docs/results.md.
 """
 
 from rnn_jax import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig

@@ -74,7 +74,10 @@ def parallel(piece: Parallel) -> dict[str, Any]:
             "y": 14 if number % 2 == 0 else 28,  # neighbours' long names do not meet
             "title": axis.title,
             "ticks": ticks,
-            "anchor": "end" if number == 0 else "start" if number == last else "middle",
+            # The outer titles stay within the figure, their ticks stand outside of the lines.
+            "title_x": 0 if number == 0 else BROAD if number == last else round(column, 1),
+            "title_anchor": "start" if number == 0 else "end" if number == last else "middle",
+            "anchor": "end" if number == 0 else "start",
         }
         for number, (column, axis, (_, ticks)) in enumerate(
             zip(columns, piece.axes, placed, strict=True)

@@ -147,7 +147,8 @@ def command(config: Config, default: Config, sweep: str = "") -> str:
         )
         if value != before
     ]
-    return " ".join(["python launch.py", f"--experiment={config.experiment}", *changed, sweep])
+    words = ["python launch.py", f"--experiment={config.experiment}", *changed, sweep]
+    return " ".join(filter(None, words))
 
 
 def _quoted(value: Any) -> str:

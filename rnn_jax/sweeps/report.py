@@ -194,7 +194,7 @@ def _across(space: Space, entries: Sequence[Entry], best: Entry | None) -> list[
     axes = [_axis(axis, entries) for axis in space.axes] + [Axis(_LOSS, _losses(entries))]
     return [
         Parallel(
-            "A line is a trial, the stronger the lower its loss; the best is orange",
+            "A line is a trial, the stronger the lower its loss; the best is green",
             axes, _tips(entries), list(entries).index(best),
         )
     ]  # fmt: skip
