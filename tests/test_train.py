@@ -142,3 +142,28 @@ def test_an_examined_step_is_the_one_that_is_taken(config, tmp_path, monkeypatch
     assert len(losses) == 9
     assert np.mean(losses) == pytest.approx(seen.history[0]["loss"], rel=1e-6)
     jax.tree.map(np.testing.assert_array_equal, seen.params, unseen.params)
+
+
+def test_a_finished_run_can_be_asked(config, tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    run = train.run(replace(config, {"train.epochs": 2}), tmp_path)
+    validation = run.columns()
+    assert validation["epoch"].tolist() == [1, 2]
+    losses = [line["loss"] for line in run.history if line["split"] == "validation"]
+    assert validation["loss"].tolist() == losses
+    assert "gradient_norm" in run.columns("train")
+    assert "split" not in run.columns("test")
+    with pytest.raises(ValueError, match="split must be one of train, validation, test, not 'dev'"):
+        run.columns("dev")
+    (prediction,) = run.predict(["rain again"])
+    assert prediction == rnn_jax.load(tmp_path)("rain again")
+    figure = run.plot()
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "accuracy"]
+    lines = figure.axes[0].lines
+    assert [line.get_label() for line in lines] == ["training", "validation"]
+    assert list(lines[1].get_ydata()) == losses
+    pyplot.close(figure)
