@@ -47,8 +47,8 @@ __all__ = [
 ]
 
 # The fastest first: "auto" takes the first that can run the cells. `scan` runs every cell, so what
-# stands below it is taken by name only: on CPUs it loses to `scan` at all lengths and widths
-# (benchmarks/linear.py), and other devices were not measured.
+# stands below it is taken by name only: on CPUs that is slower than `scan` at most lengths and
+# widths (benchmarks/linear.py), and other devices were not measured.
 KERNELS: dict[str, Callable[..., Kernel]] = {
     "native": native,
     "fused": fused,
