@@ -304,7 +304,7 @@ def test_help_shows_every_option_with_its_default():
 def test_an_unknown_option_is_named():
     with pytest.raises(TypeError, match=r"lstm\(\) got .* 'activatoin'; did you mean 'activation'"):
         lstm(3, activatoin="relu")
-    with pytest.raises(TypeError, match=r"gru\(\) got .* 'peepholes', expected hidden, activation"):
+    with pytest.raises(TypeError, match=r"gru\(\) got .* 'peepholes', expected hidden, use_bias"):
         gru(3, peepholes=True)
 
 

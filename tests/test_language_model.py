@@ -332,7 +332,8 @@ def test_a_run_learns_reports_and_remembers(trained):
 def test_the_state_is_a_part_of_what_is_saved(small, tmp_path, monkeypatch):
     """Stopped in the middle of an epoch, a run goes on with the state that it had."""
     from rnn_jax import train
-    from rnn_jax.train import epoch, loop
+    from rnn_jax.system.interrupts import Interrupted
+    from rnn_jax.train import epoch
 
     whole = train.run(small, tmp_path / "whole")
     calls, between = 0, epoch._between
@@ -345,7 +346,7 @@ def test_the_state_is_a_part_of_what_is_saved(small, tmp_path, monkeypatch):
         between(plan, session, standing)
 
     monkeypatch.setattr(epoch, "_between", stop)
-    with pytest.raises(loop.Interrupted):
+    with pytest.raises(Interrupted):
         train.run(small, tmp_path / "cut")
     again = train.run(small, tmp_path / "cut")
     for one, two in zip(jax.tree.leaves(whole.params), jax.tree.leaves(again.params), strict=True):

@@ -216,7 +216,8 @@ def test_a_cell_that_is_not_there_is_refused_before_anything_is_written(launch, 
         "--experiment=lstm", "--config.model.cell=lsmt", f"--workdir={tmp_path / 'run'}"
     )
     assert code == 2
-    assert "--config.model.cell must be one of simple_rnn, lstm, gru, not 'lsmt'" in err
+    known = "simple_rnn, lstm, gru, min_gru, min_lstm, lru, rg_lru"
+    assert f"--config.model.cell must be one of {known}, not 'lsmt'" in err
     assert not (tmp_path / "run").exists()
 
 

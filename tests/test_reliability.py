@@ -233,13 +233,15 @@ def test_a_step_that_is_not_finite_can_be_seen_again(config, tmp_path):
 
 
 def test_a_validation_loss_that_is_not_finite_stops_the_run(config, tmp_path, monkeypatch):
-    evaluate = loop.evaluate_split
+    from rnn_jax.train import epoch
+
+    evaluate = epoch.evaluate_split
 
     def overflow(*arguments, **options):
         figures, outputs = evaluate(*arguments, **options)
         return figures | {"loss": float("nan")}, outputs * [[1], [np.nan], [1], [1]]
 
-    monkeypatch.setattr(loop, "evaluate_split", overflow)
+    monkeypatch.setattr(epoch, "evaluate_split", overflow)
     with pytest.raises(train.RunError, match="validation loss of epoch 1 is not finite"):
         train.run(config, tmp_path)
     assert json.loads((tmp_path / "failure.json").read_text())["examples"] == [1]

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import os
 import pathlib
+import signal
 import sys
 import threading
 import time
@@ -47,10 +49,18 @@ def make(options: Options) -> Engine:
     """
     if options.population > 1:
         raise InputError("--population is for --engine=local: Ray gives each trial its process")
-    return RayEngine(_library(), options)
+    if options.trial_gpus > 1 and options.trial_gpus != int(options.trial_gpus):
+        raise InputError(
+            f"--trial_gpus must be below 1 or a whole number, not {options.trial_gpus}"
+        )
+    return RayEngine(_library(bool(options.address)), options)
 
 
-def _library() -> Any:
+def _library(connects: bool) -> Any:
+    if not connects:
+        # Read when Ray is imported: otherwise it takes an address that other machines can reach for
+        # 127.0.0.1, and listens there.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ImportError as error:
@@ -75,6 +85,7 @@ class RayEngine:
     ) -> None:
         """`Engine.run`."""
         with self._cluster():
+            self._check_room()
             post = self._post()
             try:
                 _Driver(self._ray, self._options, post, take, ended, work).run()
@@ -90,18 +101,20 @@ class RayEngine:
             yield
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        jobs, cpus = self._options.jobs, max(self._options.trial_cpus, 1.0)
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         try:
-            if address:
-                ray.init(address=address, **common)
-            else:
-                ray.init(
-                    address="local",
-                    num_cpus=self._options.jobs or machine.threads(),
-                    include_dashboard=False,
-                    _node_ip_address="127.0.0.1",
-                    **common,
-                )
+            with _handlers_kept():
+                if address:
+                    ray.init(address=address, **common)
+                else:
+                    ray.init(
+                        address="local",
+                        num_cpus=math.ceil(jobs * cpus) if jobs else machine.threads(),
+                        include_dashboard=False,
+                        _node_ip_address="127.0.0.1",
+                        **common,
+                    )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = f"a Ray cluster at {address!r}" if address else "Ray on this machine"
             raise InputError(f"--ray_address: cannot use {where} ({first_line(error)})") from error
@@ -109,6 +122,18 @@ class RayEngine:
             yield
         finally:
             ray.shutdown()
+
+    def _check_room(self) -> None:
+        """Raises InputError if no node has what a trial takes: Ray would wait for one without a
+        word."""
+        wanted = {"CPU": self._options.trial_cpus, "GPU": self._options.trial_gpus}
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(all(node.get(k, 0) >= v for k, v in wanted.items()) for node in nodes):
+            most = {k: max((node.get(k, 0) for node in nodes), default=0) for k in wanted}
+            raise InputError(
+                f"no node has --trial_cpus={wanted['CPU']:g} and --trial_gpus={wanted['GPU']:g}; "
+                f"the largest have {most['CPU']:g} processors and {most['GPU']:g} GPUs"
+            )
 
     def _post(self) -> Any:
         """The actor, on the driver's own node: it is lost only with the driver."""
@@ -118,6 +143,19 @@ class RayEngine:
         )
         remote = ray.remote(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)(_Post)
         return remote.remote()
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Puts back the handler of SIGTERM, in whose place `ray.init` sets one that exits."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Post:
@@ -199,6 +237,7 @@ class _Driver:
             if number is not None and not self._told_to_stop:
                 self._told_to_stop = True
                 self._ray.get(self._post.stop.remote(number))
+                self._work.request.answered = True  # saving is the trials' business now
             while number is None and len(self._tasks) < self._room():
                 trial = self._take()
                 if trial is None:
