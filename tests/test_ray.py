@@ -221,7 +221,5 @@ def test_a_trial_that_no_node_has_room_for_is_refused(cluster, config, tmp_path)
 def test_what_ray_cannot_do_is_refused():
     with pytest.raises(InputError, match="--population is for --engine=local"):
         on_ray(population=4)
-    with pytest.raises(
-        InputError, match="--trial_gpus must be below 1 or a whole number"
-    ):
+    with pytest.raises(InputError, match="--trial_gpus must be below 1 or a whole number"):
         on_ray(trial_gpus=1.5)
