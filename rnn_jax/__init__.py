@@ -20,7 +20,7 @@ from rnn_jax.models import LanguageModelConfig, ModelConfig, SequenceClassifier
 from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.predict import Prediction, Predictor, load
-from rnn_jax.tasks import ClassificationConfig, LanguageConfig
+from rnn_jax.tasks import AddingConfig, ClassificationConfig, CopyConfig, LanguageConfig
 from rnn_jax.tasks.writer import Guess, Writer
 from rnn_jax.types import Batch, Cell, LSTMState
 from rnn_jax.unrolling import step, unroll
@@ -31,11 +31,13 @@ Config = ClassificationConfig  # its first name, when there was no other task
 __all__ = [
     "RNN",
     "AdamConfig",
+    "AddingConfig",
     "Batch",
     "Bidirectional",
     "Cell",
     "ClassificationConfig",
     "Config",
+    "CopyConfig",
     "DataConfig",
     "Guess",
     "Head",

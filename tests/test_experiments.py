@@ -1,4 +1,4 @@
-"""Every experiment, shrunk, through the real loop on the embedded corpus."""
+"""Every experiment, shrunk, through the real loop, on the embedded corpus or on drawn examples."""
 
 import importlib
 import json
@@ -12,15 +12,31 @@ NAMES = sorted(
     file.stem for file in (pathlib.Path(__file__).parent.parent / "experiments").glob("*.py")
 )
 # What an experiment's docstring says of its result, what shrinks it, and how its last line ends.
-FIGURES = {"classification": "accuracy", "language_model": "perplexity"}
-SHRUNK = {
-    "classification": ("--config.data.max_length=8", "--config.data.vocab_size=60"),
-    "language_model": (
-        "--config.data.vocab_size=60", "--config.data.window=16", "--config.model.hidden=8",
-        "--noconfig.data.yardsticks",
-    ),
+FIGURES = {
+    "classification": "accuracy", "language_model": "perplexity", "adding_problem": "error",
+    "copy_memory": "accuracy",
 }  # fmt: skip
-ENDS = {"classification": "(bbc_news, 20 examples)", "language_model": " tokens)"}
+DRAWN = (
+    "--config.data.lag=4", "--config.data.train=20", "--config.data.held_out=10",
+    "--config.model.hidden=4",
+)  # fmt: skip
+SHRUNK = {
+    "classification": (
+        "--config.data.take=20", "--config.data.max_length=8", "--config.data.vocab_size=60",
+    ),
+    "language_model": (
+        "--config.data.take=20", "--config.data.vocab_size=60", "--config.data.window=16",
+        "--config.model.hidden=8", "--noconfig.data.yardsticks",
+    ),
+    "adding_problem": DRAWN,
+    "copy_memory": DRAWN,
+}  # fmt: skip
+ENDS = {
+    "classification": "(bbc_news, 20 examples)",
+    "language_model": " tokens)",
+    "adding_problem": "  (adding, lag 4, 10 examples)",
+    "copy_memory": "  (copy, lag 4, 10 examples)",
+}
 
 
 def task_of(name):
@@ -40,12 +56,12 @@ def test_config_is_named_after_its_file_and_its_docstring_says_how(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shrunken_run(launch, tmp_path, name):
     code, out, err = launch(
-        f"--experiment={name}", f"--workdir={tmp_path}", "--config.data.take=20",
-        *SHRUNK[task_of(name)], "--config.train.epochs=1",
+        f"--experiment={name}", f"--workdir={tmp_path}", *SHRUNK[task_of(name)],
+        "--config.train.epochs=1",
     )  # fmt: skip
     assert code == 0, err
     assert out.splitlines()[-1].endswith(ENDS[task_of(name)])
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [record["split"] for record in records] == ["train", "validation", "test"]
-    if task_of(name) == "classification":
+    if task_of(name) != "language_model":
         assert records[0]["examples"] == 20

@@ -29,6 +29,16 @@ class LearnableInitialSpec(WrappedSpec):
     same_steps = True
 
 
+@dataclasses.dataclass(frozen=True)
+class ScaledStartSpec(WrappedSpec):
+    """A cell of `scaled_start`: parameters that start elsewhere, the same steps."""
+
+    kind = "scaled_start"
+    same_steps = True
+
+    scale: float
+
+
 class Zoned(NamedTuple):
     """What a step of `zoneout` needs.
 
@@ -151,6 +161,32 @@ def learnable_initial(cell: Cell) -> Cell:
     return Cell(
         init, cell.project, cell.step, initial_carry, cell.noise, spec, cell.output, cell.linear
     )
+
+
+def scaled_start(cell: Cell, scale: float) -> Cell:
+    """A cell whose recurrent kernel starts `scale` times as large; its steps are the same.
+
+    An orthogonal kernel, as the initializer "gatewise" draws it, then has the spectral radius
+    `scale`: all its eigenvalues lie on that circle.
+
+    Args:
+      cell: any cell that has a parameter `recurrent_kernel`; `init` raises ValueError for others.
+      scale: the factor.
+
+    >>> from rnn_jax.cells import simple_rnn
+    >>> params = scaled_start(simple_rnn(hidden=3), 0.5).init(jax.random.key(0), 2)
+    >>> jnp.linalg.norm(params["recurrent_kernel"], ord=2).round(4).item()
+    0.5
+    """
+
+    def init(key: PRNGKey, in_features: int) -> dict[str, Array]:
+        params = cell.init(key, in_features)
+        if not isinstance(params, dict) or "recurrent_kernel" not in params:
+            raise ValueError(f"cell must have a parameter 'recurrent_kernel' to scale, got {cell}")
+        return params | {"recurrent_kernel": params["recurrent_kernel"] * scale}
+
+    spec = None if cell.spec is None else ScaledStartSpec(cell.spec, scale)
+    return dataclasses.replace(cell, init=init, spec=spec)
 
 
 def _named(carry: Carry) -> list[tuple[str, Array]]:

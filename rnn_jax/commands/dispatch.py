@@ -7,10 +7,11 @@ import os
 import jax
 
 from rnn_jax import tasks
-from rnn_jax.commands import experiments
+from rnn_jax.commands import experiments, study
 from rnn_jax.commands.base import Command, Mode
 from rnn_jax.commands.modes import FLAGS, owners
 from rnn_jax.config import InputError, options
+from rnn_jax.studies import STUDIES
 from rnn_jax.system import compilation
 from rnn_jax.tasks import Kind
 from rnn_jax.tasks.base import Trained
@@ -38,12 +39,17 @@ def run(command: Command, usage: str = "") -> int:
         raise InputError(f"--experiment is missing; choose one of {', '.join(known)}")
     _check_flags(command)
     _check_devices()
-    if mode.needs == "experiment":
+    asked = STUDIES.get(command.config.task) if mode.needs == "experiment" else None
+    if asked is not None:
+        study.check(command)
+    elif mode.needs == "experiment":
         kind = tasks.kind_of(command.config, command.extras)
         _check_kind(mode, kind, f"experiment {values.experiment!r}")
     if mode.compiles:
         compilation.use_cache()
         compilation.return_memory()
+    if asked is not None:
+        return study.run(command, asked)
     if mode.needs == "experiment":
         return mode.run(command)
     return mode.run(command, _open(command))

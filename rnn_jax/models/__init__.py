@@ -2,6 +2,7 @@
 
 from rnn_jax.models.classifier import ModelConfig, SequenceClassifier, classifier, classifier_rates
 from rnn_jax.models.language_model import LanguageModel, LanguageModelConfig
+from rnn_jax.models.reader import ReaderConfig, SequenceReader, reader
 from rnn_jax.models.recurrent import CELLS, RecurrentConfig
 
 __all__ = [
@@ -9,8 +10,11 @@ __all__ = [
     "LanguageModel",
     "LanguageModelConfig",
     "ModelConfig",
+    "ReaderConfig",
     "RecurrentConfig",
     "SequenceClassifier",
+    "SequenceReader",
     "classifier",
     "classifier_rates",
+    "reader",
 ]

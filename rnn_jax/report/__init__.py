@@ -6,7 +6,7 @@ A new kind of piece is a dataclass with a `kind`, and a macro of that name in pa
 """
 
 from rnn_jax.report.classification import classification_sections
-from rnn_jax.report.page import draw, render, write
+from rnn_jax.report.page import draw, drawing, render, write
 from rnn_jax.report.pieces import Case, Chart, Confusion, Prose, Seconds, Section, Share, Table
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Table",
     "classification_sections",
     "draw",
+    "drawing",
     "render",
     "write",
 ]

@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from rnn_jax.report import history as records
-from rnn_jax.report.charts import layout
-from rnn_jax.report.pieces import Prose, Seconds, Section, Share, Table
+from rnn_jax.report.charts import HEIGHT, LEFT, layout
+from rnn_jax.report.pieces import Chart, Prose, Seconds, Section, Share, Table
 from rnn_jax.report.planes import parallel, scatter
 from rnn_jax.system.files import write_atomically
 
 ON_DEFAULTS = "Where an option differs from its default, the default stands beside it."
+
+# A picture of its own has its title within, and a ground.
+_CAPTION = 24
+_ALONE = """
+svg { color: var(--ink); background: var(--paper); margin: 0;
+  font-family: system-ui, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif; }
+"""
 
 # HTML allows no control character but white space, UTF-8 no half of a surrogate pair, and overrides
 # of the direction of writing (0x202D, 0x202E) would let a text disguise what follows in it.
@@ -116,8 +123,39 @@ def draw(
     return page.lstrip() + "\n"
 
 
+def drawing(chart: Chart) -> str:
+    """A chart as a picture of its own, with its title: an SVG document in the page's style, which
+    follows light and dark."""
+    source = _source()
+    style = source.partition("<style>")[2].partition("</style>")[0]
+    macros = _templates().from_string(source.partition("{% set draw = ")[0]).module
+    figure = str(vars(macros)["chart"](chart))
+    caption = figure.partition("<figcaption>")[2].partition("</figcaption>")[0]
+    caption = caption.replace("<small>", "").replace("</small>", "")
+    _, _, rest = figure.partition("<svg ")
+    attributes, _, content = rest.partition(">")
+    attributes = attributes.replace('viewBox="0 0 ', f'viewBox="0 -{_CAPTION} ').replace(
+        f' {HEIGHT}"', f' {HEIGHT + _CAPTION}"', 1
+    )
+    content = content.partition("</svg>")[0]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {attributes}>\n<style>{style}{_ALONE}</style>\n'
+        f'<text class="name" x="{LEFT}" y="-8">{caption}</text>{content}</svg>\n'
+    )
+
+
+@functools.cache
+def _source() -> str:
+    return Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
+
+
 @functools.cache
 def _template() -> Any:
+    return _templates().from_string(_source())
+
+
+@functools.cache
+def _templates() -> Any:
     import jinja2  # not at the top: a run imports this module at its start and draws at its end
 
     templates = jinja2.Environment(
@@ -129,8 +167,7 @@ def _template() -> Any:
     )
     templates.filters |= {"cell": cell, "layout": layout, "scatter": scatter, "parallel": parallel}
     templates.tests["share"] = lambda value: isinstance(value, Share)
-    source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
-    return templates.from_string(source)
+    return templates
 
 
 def write(path: str | os.PathLike[str], **arguments: Any) -> None:

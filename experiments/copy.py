@@ -1,0 +1,18 @@
+"""A network that says ten symbols again after a silence.
+
+python launch.py --experiment=copy
+"""
+
+from rnn_jax import AdamConfig, CopyConfig, TrainConfig
+from rnn_jax.models import ReaderConfig
+from rnn_jax.tasks.copy_memory import CopyData
+
+
+def get_config() -> CopyConfig:
+    return CopyConfig(
+        experiment="copy",
+        data=CopyData(lag=10),
+        model=ReaderConfig(cell="lstm", hidden=64),
+        optimizer=AdamConfig(learning_rate=5e-3, clip_norm=1.0),
+        train=TrainConfig(epochs=20, batch_size=50, patience=0),
+    )

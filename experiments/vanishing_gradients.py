@@ -1,0 +1,13 @@
+"""A study: how gradients shrink or grow over time, and how far back each cell learns.
+
+python launch.py --experiment=vanishing_gradients
+"""
+
+from rnn_jax.studies import VanishingConfig
+from rnn_jax.studies.vanishing_gradients import CELLS
+
+__all__ = ["CELLS", "get_config"]
+
+
+def get_config() -> VanishingConfig:
+    return VanishingConfig("vanishing_gradients")

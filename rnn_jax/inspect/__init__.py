@@ -1,0 +1,1 @@
+"""What a model can be asked: gates, importance, gradients over time."""
