@@ -203,7 +203,7 @@ def _task(
             test.stories.labels, tested.outputs, test.texts, classes
         )
         vectorizer = _vectorizer(tested.data.remembered)
-        return [*found, explanation.test_texts(tested, test, classes, vectorizer)]
+        return [*found, explanation.tested_texts(tested, test, classes, vectorizer)]
 
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)

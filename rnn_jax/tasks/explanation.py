@@ -22,6 +22,8 @@ from rnn_jax.tasks.writer import Writer
 
 NAMED = 8  # unknown words that are named
 BARS = 8  # classes whose probabilities are shown
+POINTS = (64, 256, 1024)  # of integrated gradients: the next where they miss more than
+MISSED = 0.01  # this share of what they must add up to
 SHOWN = 2  # mistakes of the test split, and as many right answers, whose words are coloured
 LONGEST = 200  # words of such a text
 READ = 400  # words of all of them
@@ -34,7 +36,11 @@ def of_classifier(predictor: Predictor, text: str) -> Explanation:
       ValueError: the text has no word.
     """
     read = predictor.read(text)
-    prediction, found = predictor(text), predictor.importance(text)
+    prediction = predictor(text)
+    for steps in POINTS:
+        found = predictor.importance(text, steps=steps)
+        if abs(found.gap) <= MISSED * abs(found.logit - found.baseline):
+            break
     said = f"{prediction.label} ({prediction.probabilities[prediction.label]:.1%})"
     strongest = ", ".join(f"{pages.named(word)} {value:+.2f}" for word, value in found.ranked()[:5])
     likely = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:BARS]
@@ -105,7 +111,7 @@ def of_writer(writer: Writer, text: str) -> Explanation:
     )
 
 
-def test_texts(
+def tested_texts(
     tested: Tested, test: Pass, classes: tuple[str, ...], vectorizer: Vectorizer
 ) -> Section:
     """A few texts of the test split, each word coloured by what the prediction loses without it.
