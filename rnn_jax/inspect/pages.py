@@ -47,10 +47,11 @@ def importance_section(found: Importance, spaced: bool = True) -> Section:
             coloured(found, "Text", spaced),
             Table(
                 "The largest",
-                ["word", "place", "integrated gradients", "gradient x input", "occlusion"],
+                ["word", "place", "integrated", "gradient", "occlusion"],
                 rows,
                 footer=["all words", None, *sums],
                 digits=3,
+                wide=False,
             ),
         ],
     )
