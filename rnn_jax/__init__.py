@@ -9,6 +9,7 @@ from rnn_jax.cells.wrappers import learnable_initial, zoneout
 from rnn_jax.config import AdamConfig, InputError, OptimizerConfig, TrainConfig, replace
 from rnn_jax.data.language.options import LanguageDataConfig
 from rnn_jax.data.options import DataConfig
+from rnn_jax.inspect import Gates, Importance, LayerGates
 from rnn_jax.masking import (
     last_valid,
     lengths_to_mask,
@@ -39,13 +40,16 @@ __all__ = [
     "Config",
     "CopyConfig",
     "DataConfig",
+    "Gates",
     "Guess",
     "Head",
+    "Importance",
     "InputError",
     "LSTMState",
     "LanguageConfig",
     "LanguageDataConfig",
     "LanguageModelConfig",
+    "LayerGates",
     "ModelConfig",
     "OptimizerConfig",
     "Prediction",

@@ -69,6 +69,20 @@ def test_a_text_is_rated(launch, run):
     assert sum(found["next"].values()) <= 1 + 1e-6
 
 
+def test_a_text_is_explained(launch, run):
+    code, out, err = launch("--mode=explain", f"--workdir={run}", "--text=the cat sat, zebra")
+    assert (code, err) == (0, "")
+    guess = json.loads(launch("--mode=predict", f"--workdir={run}", "--text=the cat sat, zebra")[1])
+    assert out.splitlines() == [
+        f"perplexity {guess['perplexity']:.2f} over 5 tokens",
+        "Not in the vocabulary, 1 of 5 tokens: 'zebra'",
+        f"explanation: {run / 'explain.html'}",
+    ]
+    page = (run / "explain.html").read_text()
+    assert "What the gates do: layer 1, forward (lstm)" in page
+    assert "forget gate: mean 0." in page
+
+
 def test_evaluate_says_more_than_a_line(launch, run):
     code, out, _ = launch("--mode=evaluate", f"--workdir={run}")
     assert code == 0
@@ -94,7 +108,7 @@ def test_evaluate_says_more_than_a_line(launch, run):
         ("--temperature=nan", "--temperature must be at least 0.0, not nan"),
         ("--samples=0", "--samples must be at least 1, not 0"),
         ("--seed=-1", "--seed must be at least 0, not -1"),
-        ("--text=x", "--text is for --mode=predict, not --mode=generate"),
+        ("--text=x", "--text is for --mode=predict or --mode=explain, not --mode=generate"),
     ],
 )
 def test_bad_input_is_one_line(launch, run, flag, said):

@@ -68,6 +68,10 @@ def test_an_experiment_brings_a_cell_or_a_network_of_its_own(
     assert (code, again.strip()) == (0, out.splitlines()[-1])
     code, answer, _ = launch("--mode=predict", f"--workdir={folder}", "--text=the cat")
     assert (code, sorted(json.loads(answer))) == (0, ["label", "probabilities"])
+    assert launch("--mode=explain", f"--workdir={folder}", "--text=the cat")[0] == 0
+    page = (experiments / "run" / "explain.html").read_text()
+    assert "The words that count" in page
+    assert ("What the gates do: layer 1, forward" in page) == (name == "own_cell")
     # Without the experiment's file nothing of it is known, and nothing is imported from the run.
     message = {"own_cell": "must be one of .* not 'leaky'", "own_network": "unknown task 'bag'"}
     with pytest.raises(InputError, match=message[name]):

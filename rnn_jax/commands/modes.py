@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rnn_jax.commands import evaluate, generate, predict, summary, train
+from rnn_jax.commands import evaluate, explain, generate, predict, summary, train
 from rnn_jax.commands.base import Flag, Mode
 
 MODES: dict[str, Mode] = {
     mode.name: mode
-    for mode in (train.MODE, summary.MODE, evaluate.MODE, predict.MODE, generate.MODE)
+    for mode in (train.MODE, summary.MODE, evaluate.MODE, predict.MODE, generate.MODE, explain.MODE)
 }
 
 

@@ -12,6 +12,14 @@ from rnn_jax.tasks.base import Trained
 
 MAX_LINE = 2**24  # bytes of a line on standard input
 
+TEXT = Flag(
+    "text",
+    str,
+    None,
+    "the text (predict: otherwise lines on standard input)",
+    check=lambda text: None if plain(text) else "is empty; give it some words",
+)
+
 
 def _run(command: Command, run: Trained) -> int:
     predictor, answer = run.task.predictor(run), run.task.answer
@@ -35,10 +43,5 @@ MODE = Mode(
     name="predict",
     needs="run",
     run=_run,
-    flags=(
-        Flag(
-            "text", str, None, "the text (otherwise lines on standard input)",
-            check=lambda text: None if plain(text) else "is empty; give it some words",
-        ),
-    ),
-)  # fmt: skip
+    flags=(TEXT,),
+)

@@ -151,6 +151,11 @@ class Vectorizer:
             return {word: index for index, word in words}
         return {word.encode("utf-8", "surrogatepass"): index for index, word in words}
 
+    def split(self, text: str) -> list[str]:
+        """A text's tokens as they are looked up."""
+        pieces = SPLITTERS[self.tokens](text)
+        return [p if isinstance(p, str) else p.decode("utf-8", "surrogatepass") for p in pieces]
+
     def encode(self, texts: Iterable[str], max_length: int) -> Ragged:
         """The ids of each text's first `max_length` tokens; without any, its row is empty."""
         if max_length < 1:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rnn_jax.report import history as records
 from rnn_jax.report.charts import HEIGHT, LEFT, layout
+from rnn_jax.report.maps import heat
 from rnn_jax.report.pieces import Chart, Prose, Seconds, Section, Share, Table
 from rnn_jax.report.planes import parallel, scatter
 from rnn_jax.system.files import write_atomically
@@ -165,7 +166,13 @@ def _templates() -> Any:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    templates.filters |= {"cell": cell, "layout": layout, "scatter": scatter, "parallel": parallel}
+    templates.filters |= {
+        "cell": cell,
+        "layout": layout,
+        "scatter": scatter,
+        "parallel": parallel,
+        "heat": heat,
+    }
     templates.tests["share"] = lambda value: isinstance(value, Share)
     return templates
 

@@ -24,6 +24,14 @@ class Prose:
 
 
 @dataclasses.dataclass(frozen=True)
+class Lines:
+    """Sentences, a line each."""
+
+    kind: ClassVar[str] = "lines"
+    texts: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Chart:
     """Lines over a common axis.
 
@@ -159,6 +167,75 @@ class Case:
     title: str
     text: str
     bars: Sequence[tuple[str, float, str]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """A word of a coloured text.
+
+    text: the word.
+    strength: -1 to 1, how full its colour is: above zero one colour, below zero another.
+    tip: its figures, for who asks.
+    known: whether it is in the vocabulary; others are marked.
+    """
+
+    text: str
+    strength: float
+    tip: str
+    known: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Coloured:
+    """A text whose words are coloured.
+
+    title: what the colours say.
+    words: in order.
+    above, below: what the two colours mean; without `below` there is one.
+    spaced: whether words stand apart.
+    """
+
+    kind: ClassVar[str] = "coloured"
+    title: str
+    words: Sequence[Word]
+    above: str
+    below: str = ""
+    spaced: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Map:
+    """One of several heat maps side by side.
+
+    title: what is shown.
+    values: [rows][columns].
+    size: the value of the fullest colour, minus which has that of the other one; None for values
+      from 0 to 1.
+    ends: names of the first and the last column.
+    """
+
+    title: str
+    values: Sequence[Sequence[float]]
+    size: float | None = None
+    ends: tuple[str, str] = ("", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Heat:
+    """Heat maps that have their rows in common.
+
+    title: what is shown.
+    rows: the names of the rows, from the top down.
+    maps: from the left to the right.
+    row_title, column_title: what rows and columns are.
+    """
+
+    kind: ClassVar[str] = "heat"
+    title: str
+    rows: Sequence[str]
+    maps: Sequence[Map]
+    row_title: str = "words"
+    column_title: str = "units"
 
 
 @dataclasses.dataclass(frozen=True)

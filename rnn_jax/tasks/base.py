@@ -151,12 +151,14 @@ class Tested(NamedTuple):
     data: the run's.
     params: the best parameters.
     history: the records of metrics.jsonl.
+    say: `(pass) -> outputs`, what `evaluate` says of each example of another pass with them.
     """
 
     outputs: np.ndarray
     data: Data
     params: Params
     history: Sequence[Record]
+    say: Callable[[Pass], list[np.ndarray]]
 
 
 class Trained(NamedTuple):
@@ -174,6 +176,20 @@ class Trained(NamedTuple):
     environment: dict[str, Any]
     step: int
     epoch: int
+
+
+class Explanation(NamedTuple):
+    """What a run makes of one text, as a page.
+
+    said: lines for the terminal, the first of which says what the run makes of it.
+    story, tiles, sections, warnings: as for `rnn_jax.report.draw`.
+    """
+
+    said: Sequence[str]
+    story: Sequence[str]
+    tiles: Sequence[Any]
+    sections: Sequence[Any]
+    warnings: Sequence[str] = ()
 
 
 class Kind(NamedTuple):
@@ -235,6 +251,8 @@ class Task(NamedTuple):
     shown: `(params, remembered) -> texts by name`, what is shown of each epoch, kept in its
       validation record as "shown"; None for nothing.
     sections: `(tested) -> report sections`.
+    explain: `(predictor, text) -> Explanation`, what `--mode=explain` shows, for kinds that have
+      this mode. Raises ValueError for a text that it cannot be asked of.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -261,6 +279,7 @@ class Task(NamedTuple):
         lambda params, remembered: None
     )
     sections: Callable[[Tested], list[Any]] = lambda tested: []
+    explain: Callable[[Any, str], Explanation] | None = None
 
 
 @programs.shared

@@ -17,10 +17,12 @@ from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.epochs import Pass
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.text import Vectorizer
+from rnn_jax.inspect import Scorer
 from rnn_jax.models import ModelConfig
 from rnn_jax.optim.tables import Tables
-from rnn_jax.tasks import metrics, recurrent
+from rnn_jax.tasks import explanation, metrics, recurrent
 from rnn_jax.tasks.base import (
+    MODES,
     Cells,
     Data,
     Facts,
@@ -34,7 +36,7 @@ from rnn_jax.tasks.base import (
 )
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.tasks.predictor import Predictor
-from rnn_jax.types import Array, Batch, Params, PRNGKey
+from rnn_jax.types import AnyArray, Array, Batch, Params, PRNGKey
 
 # (model section, vocab_size, classes, widths, cells) -> a module like `models.SequenceClassifier`
 Network = Callable[..., nn.Module]
@@ -93,6 +95,7 @@ def kind(
         make=make,
         resolve=resolve or choose_nothing,
         remembers=(recurrent.VOCABULARY,),
+        modes=(*MODES, "explain"),
     )
 
 
@@ -131,19 +134,30 @@ def _task(
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
 
+    def embed(params: Params, tokens: AnyArray) -> Array:
+        if has_table:
+            # Not the module's own look-up, since the table may hold the batch's rows alone.
+            return params["embedding"]["embedding"][tokens]
+        vectors = module.apply({"params": params}, tokens, method="embed")
+        assert not isinstance(vectors, tuple)  # flax returns one only where a collection is mutable
+        return vectors
+
+    def score(params: Params, vectors: Array, lengths: AnyArray) -> Array:
+        logits = module.apply(
+            {"params": params}, vectors, lengths, segments=None, method="classify"
+        )
+        assert not isinstance(logits, tuple)
+        return logits
+
     def classify(
         params: Params, batch: Batch, rates: Any = None, **noise: Any
     ) -> tuple[Array, Sums]:
-        if has_table:
-            # Not the module's own look-up, since the table may hold the batch's rows alone.
-            vectors = params["embedding"]["embedding"][batch.tokens]
-        else:
-            vectors = module.apply({"params": params}, batch.tokens, method="embed")
+        vectors = embed(params, batch.tokens)
         variables = {"params": params} if rates is None else {"params": params, "rates": rates}
         logits = module.apply(
             variables, vectors, batch.lengths, segments=batch.segments, method="classify", **noise
         )
-        assert not isinstance(logits, tuple)  # flax returns one only where a collection is mutable
+        assert not isinstance(logits, tuple)
         return logits, metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
 
     def loss(
@@ -185,14 +199,17 @@ def _task(
 
     def sections(tested: Tested) -> list[Any]:
         test: Any = tested.data.test
-        return report.classification_sections(
+        found = report.classification_sections(
             test.stories.labels, tested.outputs, test.texts, classes
         )
+        vectorizer = _vectorizer(tested.data.remembered)
+        return [*found, explanation.tested_texts(tested, test, classes, vectorizer)]
 
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
+    key = recurrent.key_of(module, widths, config.data.vocab_size, has_table)
     return Task(
-        key=recurrent.key_of(module, widths, config.data.vocab_size, has_table),
+        key=key,
         facts=facts,
         init=init,
         loss=loss,
@@ -207,8 +224,11 @@ def _task(
         test=test,
         result=result,
         sections=sections,
-        predictor=lambda trained: Predictor(trained, classes, _vectorizer(trained.remembered)),
+        predictor=lambda trained: Predictor(
+            trained, classes, _vectorizer(trained.remembered), Scorer(embed, score, key)
+        ),
         answer=lambda predictor, text: predictor(text)._asdict(),
+        explain=explanation.of_classifier,
     )
 
 

@@ -28,7 +28,7 @@ from rnn_jax.models.language_model import (
     readout,
 )
 from rnn_jax.nn import cross_entropy
-from rnn_jax.tasks import language_report, metrics, recurrent
+from rnn_jax.tasks import explanation, language_report, metrics, recurrent
 from rnn_jax.tasks.base import MODES, Cells, Data, Facts, Kind, Record, Say, Task
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.tasks.writer import Network, Writer, empty_carry
@@ -62,7 +62,7 @@ def kind() -> Kind:
         make=_task,
         resolve=recurrent.resolve_kernel,
         remembers=(recurrent.VOCABULARY,),
-        modes=(*MODES, "generate"),
+        modes=(*MODES, "generate", "explain"),
     )
 
 
@@ -198,6 +198,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
             network, trained.params, _vocabulary(trained.remembered), trained
         ),
         answer=lambda predictor, text: predictor(text)._asdict(),
+        explain=explanation.of_writer,
     )
 
 

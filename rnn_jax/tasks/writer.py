@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax import sampling
+from rnn_jax import inspect, sampling
 from rnn_jax.data.language.tokens import Joiner, normal
 from rnn_jax.data.language.vocabulary import END, Vocabulary
 from rnn_jax.data.text import PADDING, UNKNOWN, plain
+from rnn_jax.inspect import Gates
 from rnn_jax.models.language_model import Read, Readout
 from rnn_jax.nn import cross_entropy
 from rnn_jax.sampling import Sampling
@@ -24,6 +25,7 @@ CHUNK = 32  # tokens of a call; what is written can be shown after each
 LONGEST = 2**10  # tokens of a text that are read in one call, a power of two: a full call whose
 # state the next one needs is not padded
 LIKELY = 10  # tokens that are shown of a distribution
+START = "(start)"  # how the end before a text is shown
 TEMPERATURE = 0.8  # where nobody says another
 
 
@@ -141,6 +143,23 @@ class Writer:
         pieces = self.vocabulary.split(shown)
         missing = (pieces[place] for place in np.flatnonzero(ids == UNKNOWN).tolist())
         return ids, list(dict.fromkeys(missing))
+
+    def gates(self, text: str) -> Gates:
+        """What the gates of each recurrent layer do over the tokens of a text, before which there
+        is an end, `START`; of a long text over its first ones.
+
+        Raises:
+          ValueError: `text` is no string, or has no token.
+        """
+        ids, _ = self.read(text)
+        if not len(ids):
+            raise ValueError("text must have a token at least, got none")
+        inputs = np.append(END, ids)[:LONGEST].astype(np.int32)
+        missing = (1 << max(len(inputs) - 1, 31).bit_length()) - len(inputs)
+        found = _walker(self.network)(self.params, np.pad(inputs, (0, missing))[None])
+        pieces = self.vocabulary.split(normal(plain(text)))
+        words = (START, *pieces)[: len(inputs)]
+        return inspect.gates_of(found, words, (inputs != UNKNOWN).tolist(), len(inputs))
 
     def generate(
         self,
@@ -313,3 +332,9 @@ def _reader(network: Network) -> Callable[..., tuple[Carry, Array, Array]]:
         return found.carry, losses, jax.nn.softmax(logits.astype(jnp.float32))
 
     return jax.jit(read)
+
+
+@programs.shared
+def _walker(network: Network) -> Callable[..., list[inspect.Walk]]:
+    """Returns `(params, tokens int32[1, time]) -> walks` from a state of none."""
+    return jax.jit(lambda params, tokens: inspect.walks(network.read, params, None, tokens))

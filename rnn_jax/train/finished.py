@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rnn_jax.config import InputError
+from rnn_jax.inspect import plots
 from rnn_jax.runs import records
 from rnn_jax.tasks import Extras
 from rnn_jax.train.opened import open_run
@@ -47,6 +48,31 @@ class Run:
         """What the run's best parameters say of some texts."""
         return self.predictor.predict(texts)
 
+    def gates(self, text: str) -> Any:
+        """What the gates of its best parameters did over a text's words: `rnn_jax.Gates`.
+
+        Raises:
+          InputError: its task has no gates.
+          ValueError: a text without a word.
+        """
+        return self._asked("gates")(text)
+
+    def importance(self, text: str, **how: Any) -> Any:
+        """How much each word counts for what its best parameters say of a text:
+        `rnn_jax.Importance`.
+
+        Raises:
+          InputError: its task has no importance.
+          ValueError: a text without a word.
+        """
+        return self._asked("importance")(text, **how)
+
+    def _asked(self, name: str) -> Any:
+        asked = getattr(self.predictor, name, None)
+        if asked is None:
+            raise InputError(f"{self.predictor!r} has no {name}")
+        return asked
+
     def columns(self, split: str = "validation") -> dict[str, np.ndarray]:
         """The history of "train", "validation" or "test" by name: an array [epochs] for each number
         that is in all of its records.
@@ -67,10 +93,7 @@ class Run:
         Raises:
           InputError: matplotlib is not installed.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError as error:
-            raise InputError("plots need matplotlib: pip install matplotlib") from error
+        pyplot = plots.pyplot()
         train, validation = self.columns("train"), self.columns("validation")
         names = [
             name

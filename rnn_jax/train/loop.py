@@ -32,7 +32,7 @@ from rnn_jax.system import files, interrupts
 from rnn_jax.system.display import Display, of_the_caller
 from rnn_jax.system.interrupts import Request
 from rnn_jax.tasks import Extras, Kind, metrics
-from rnn_jax.tasks.base import NOTHING, Cells, Data, Epochs, Pass, Task, Tested
+from rnn_jax.tasks.base import NOTHING, Cells, Data, Epochs, Pass, Task
 from rnn_jax.train import company as company_lib
 from rnn_jax.train import epoch as epoch_lib
 from rnn_jax.train import failures, outcome, steps
@@ -124,7 +124,7 @@ def run(
             session = Session(claimed.folder, saved, scalars, display, request)
             standing, outputs = _until_tested(plan, session, standing)
             progress = standing.progress
-            tested = Tested(outputs, data, standing.best, progress.history)
+            tested = outcome.tested_of(outputs, data, task, standing.best, progress)
             outcome.write_report(config, claimed.folder, now, task, tested, progress)
             standing = standing.with_progress(finished=True)
             epoch_lib.save(plan, session, standing)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 
 from rnn_jax import config as config_lib
 from rnn_jax import report
@@ -16,7 +18,7 @@ from rnn_jax.runs.folder import REPORT, Claim
 from rnn_jax.runs.progress import Progress
 from rnn_jax.system import files
 from rnn_jax.system.display import Display
-from rnn_jax.tasks.base import Task, Tested
+from rnn_jax.tasks.base import Data, Task, Tested, outputs_in_order
 from rnn_jax.train.evaluate import evaluate_split
 from rnn_jax.types import Params
 
@@ -56,6 +58,14 @@ def write_report(
     )
 
 
+def tested_of(
+    outputs: np.ndarray, data: Data, task: Task, best: Params, progress: Progress
+) -> Tested:
+    """What a run's report is made of, for `write_report`."""
+    say = functools.partial(outputs_in_order, task, best)
+    return Tested(outputs, data, best, progress.history, say)
+
+
 def complete(config: Config, claimed: Claim, task: Task, best: Params, display: Display) -> None:
     """Makes anew what is missing of a finished run's files."""
     folder, identity, found = claimed.folder, claimed.identity, claimed.found
@@ -75,7 +85,7 @@ def complete(config: Config, claimed: Claim, task: Task, best: Params, display: 
         display.line(f"{REPORT} is missing and cannot be made anew: {error}")
         return
     _, outputs = evaluate_split(task, best, data.test, title="test", display=display)
-    tested = Tested(outputs, data, best, found.progress.history)
+    tested = tested_of(outputs, data, task, best, found.progress)
     write_report(config, folder, identity.last_environment, task, tested, found.progress)
 
 
