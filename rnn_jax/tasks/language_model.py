@@ -175,6 +175,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         evaluate=evaluate,
         initial_carry=initial_carry,
         rates=(rates, penalties),
+        weight=lambda batch: jnp.sum(jnp.asarray(batch.targets) != PADDING),
         sums=jax.eval_shape(_sums, jnp.float32(0), _NO_BATCH),
         means=metrics.language_means,
         flow=("embedding", "recurrent", "projection", "head", "bias"),
