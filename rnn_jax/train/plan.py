@@ -97,7 +97,9 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
     train = config.train
     update = updates.make(config.optimizer)
     total = train.epochs * data.epochs.batches
-    numbers = updates.hyperparameters(config.optimizer, total, task.rates)
+    held = None if task.held is None else task.held.epochs
+    held_steps = None if held is None else held * data.epochs.batches
+    numbers = updates.hyperparameters(config.optimizer, total, task.rates, held_steps)
     computed = company.compiled(task, update, train.non_finite == "stop")
     examine = numerics.examiner(task)
     return Plan(
@@ -106,7 +108,7 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
         data=data,
         numbers=numbers,
         key=steps.run_key(train.seed),
-        init_state=lambda: steps.init_state(task, update, numbers, train.seed),
+        init_state=lambda: steps.init_state(task, update, numbers, train.seed, data.start),
         computed=computed,
         examine=lambda state, batch, key: examine(
             computed.settle(state, numbers).params, state.carry, batch, key, numbers.rates
