@@ -100,6 +100,7 @@ def _summary(name: str, group: Mapping[float, Runs]) -> Chart:
             "best epoch": [each.best.mean for each in found],
         },
         from_zero=True,
+        linear=True,
     )
 
 
@@ -115,6 +116,7 @@ def _curves(title: str, runs: Runs) -> Chart:
         background=[*train, *validation],
         mark=(turns[len(turns) // 2], "best epoch"),
         from_zero=True,
+        linear=True,
     )
 
 
