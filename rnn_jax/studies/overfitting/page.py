@@ -91,13 +91,13 @@ def _summary(name: str, group: Mapping[float, Runs]) -> Chart:
     per_cent = name in (DROPOUT, TOKENS)
     x_title = {"stories": "training stories", WIDTH: "units"}.get(name, "dropped, per cent")
     return Chart(
-        title="Loss",
+        title="Loss at the end, and in the best epoch",
         x_title=x_title,
         x=[100 * value if per_cent else value for value in group],
         series={
-            "train": [each.train.mean for each in found],
-            "validation": [each.last.mean for each in found],
-            "best epoch": [each.best.mean for each in found],
+            "train, end": [each.train.mean for each in found],
+            "validation, end": [each.last.mean for each in found],
+            "validation, best": [each.best.mean for each in found],
         },
         from_zero=True,
         linear=True,
