@@ -89,9 +89,10 @@ if __name__ == "__main__":
     _prepare_streams()
     sys.unraisablehook = _without_closed_loops(sys.unraisablehook)
     code = main(sys.argv)
-    if code > 128:
-        # Stopped by a signal, perhaps while XLA compiles in threads of its own: taking the process
-        # apart under them may crash it. What was to be saved is on the disk.
+    if code:
+        # Perhaps while XLA compiles in threads of its own, or while other processes of the run are
+        # gone: taking the process apart under them may crash it, or wait. What was to be saved is
+        # on the disk.
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream.flush()

@@ -127,6 +127,19 @@ class TrainConfig(Section):
 
     epochs: int = option(10, "passes over the training examples, at most", minimum=1, below=2**31)
     batch_size: int = option(32, "examples in a step", minimum=1, below=2**20)
+    accumulate: int = option(
+        1,
+        "parts of a batch that are computed one after the other, their gradients added up: less "
+        "memory for the same step",
+        minimum=1,
+        below=2**20,
+    )
+    dtype: str = option(
+        "float32",
+        "type of the training step's products: float32, or bfloat16 (parameters, states and sums "
+        "stay float32); for accelerators, on CPUs it is slower",
+        choices=("float32", "bfloat16"),
+    )
     steps_per_call: int = option(
         8,
         "steps that the device takes before it reports back (several cost one dispatch)",
@@ -161,6 +174,13 @@ class TrainConfig(Section):
         "finite (slow)",
         fixed=False,
     )
+
+    def check(self) -> None:
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                f"--config.train.accumulate={self.accumulate} does not divide "
+                f"--config.train.batch_size={self.batch_size}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from rnn_jax import arguments, kernels
 from rnn_jax.kernels import Kernel, Unrolled
+from rnn_jax.kernels import rows as rows_lib
+from rnn_jax.kernels.rows import Rows
 from rnn_jax.masking import lengths_to_mask, rows_where, starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, Params, PRNGKey
 
@@ -194,6 +196,7 @@ def unroll_directions(
         mask,
         resets,
         chosen,
+        rows_lib.current(),
     )
     try:
         unrolled = _run(*given)
@@ -207,9 +210,9 @@ def unroll_directions(
     return unrolled if report else unrolled.results
 
 
-# Compiled once for each combination of cells, kernel and shapes: calls outside of jit, as in a
-# notebook, would otherwise compile the loop anew each time.
-@functools.partial(jax.jit, static_argnames=("cells", "kernel"))
+# Compiled once for each combination of cells, kernel, devices and shapes: calls outside of jit, as
+# in a notebook, would otherwise compile the loop anew each time.
+@functools.partial(jax.jit, static_argnames=("cells", "kernel", "rows"))
 def _run(
     cells: tuple[tuple[Cell, bool], ...],
     params: tuple[Params, ...],
@@ -220,6 +223,7 @@ def _run(
     mask: Array | None,
     resets: Array | None,
     kernel: Kernel,
+    rows: Rows | None,
 ) -> Unrolled:
     batch, time, in_features = inputs.shape
     if lengths is not None:
@@ -246,9 +250,10 @@ def _run(
         direction = Direction(cell, cell_params, reverse, initial, noise)
         arguments.check_cell(direction, inputs)
         directions.append(direction)
-    unrolled = kernel(
-        tuple(directions), zero_masked(inputs, mask), lengths=lengths, mask=mask, resets=resets
-    )
+    unrolled = rows_lib.run(
+        rows, kernel, tuple(directions), zero_masked(inputs, mask),
+        lengths=lengths, mask=mask, resets=resets,
+    )  # fmt: skip
     if mask is None:
         return unrolled
     results = tuple(

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rnn_jax_tests_")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers have what is set here
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="rnn_jax_tests_")
-_FLAGS = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2"]
+_FLAGS = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
 # Most of the tests' time is XLA compiling small programs that run once; how well does not matter. A
 # part of them runs once more as users' programs do.
 if os.environ.get("RNN_JAX_TEST_XLA") != "production":

@@ -4,10 +4,16 @@ import importlib
 import json
 import pathlib
 
+import jax
+import jax.export
+import numpy as np
 import pytest
+from conftest import ROOT
 
+from rnn_jax import commands, tasks
 from rnn_jax import config as config_lib
 from rnn_jax.studies import STUDIES
+from rnn_jax.train import plan as plan_lib
 
 NAMES = sorted(
     file.stem
@@ -68,3 +74,21 @@ def test_a_shrunken_run(launch, tmp_path, name):
     assert [record["split"] for record in records] == ["train", "validation", "test"]
     if task_of(name) != "language_model":
         assert records[0]["examples"] == 20
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("course_")])
+def test_its_step_can_be_compiled_for_gpus_and_tpus(monkeypatch, name):
+    """All of it: no call that only a CPU has is on the way, and `auto` takes another kernel."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    flags = (f"--experiment={name}", *SHRUNK[task_of(name)])
+    config = commands.parse(["launch.py", *flags], ROOT).config
+    resolved = tasks.resolve(config)
+    assert resolved.environment["kernel"] in ("fused", "scan")
+    task = tasks.make(resolved.config, tasks.kind_of(config).facts(config))
+    data = task.prepare(lambda line: None, None)
+    plan = plan_lib.make(resolved.config, task, data)
+    (window,) = data.epochs.windows(0, 0)
+    batches = window.assemble(next(iter(window.runs(0, 1))))
+    export = jax.export.export(plan.computed.train_steps, platforms=("cuda", "tpu"))
+    arguments = (plan.init_state(), batches, np.int32(1), plan.key, plan.numbers)
+    assert export(*arguments).platforms == ("cuda", "tpu")  # raises for calls that one has not

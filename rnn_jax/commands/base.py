@@ -58,6 +58,7 @@ class Mode(NamedTuple):
       by its name and field.
     compiles: whether something is compiled at length.
     saves: whether something is left on the disk if it is stopped.
+    before: done with the command before JAX looks for devices; raises InputError.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Mode(NamedTuple):
     settable: Callable[[str, Any], bool] = lambda name, field: False
     compiles: bool = True
     saves: bool = False
+    before: Callable[[Command], object] = lambda command: None
 
 
 class Command(NamedTuple):

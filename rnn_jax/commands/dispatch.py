@@ -38,6 +38,7 @@ def run(command: Command, usage: str = "") -> int:
         known = experiments.names(command.root)
         raise InputError(f"--experiment is missing; choose one of {', '.join(known)}")
     _check_flags(command)
+    mode.before(command)
     _check_devices()
     asked = STUDIES.get(command.config.task) if mode.needs == "experiment" else None
     if asked is not None:

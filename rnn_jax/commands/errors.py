@@ -8,7 +8,7 @@ import jax
 
 from rnn_jax.commands.base import Mode
 from rnn_jax.config import InputError
-from rnn_jax.system.messages import printable
+from rnn_jax.system.messages import first_line, printable
 from rnn_jax.train import RunError
 
 EXIT_FAILED = 1
@@ -38,6 +38,12 @@ def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
             else "the run's config is fixed, so this needs a device with more of it"
         )
         return f"out of memory; {advice}", EXIT_FAILED
+    if isinstance(error, jax.errors.JaxRuntimeError) and jax.distributed.is_initialized():
+        said = (
+            "another process of the run has ended or cannot be reached; what process 0 saved "
+            f"before stays: start all of them again to go on ({first_line(error)[:200]})"
+        )
+        return printable(said), EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         where = error.filename or "the run folder"
         said = f"cannot write {where} ({error.strerror}); what was saved before stays"

@@ -6,21 +6,27 @@ import pathlib
 import sys
 
 from rnn_jax import train
-from rnn_jax.commands import sweep
+from rnn_jax.commands import sweep, team
 from rnn_jax.commands.base import Command, Flag, Mode
-from rnn_jax.system import display, interrupts
+from rnn_jax.system import interrupts
 
 
 def _run(command: Command) -> int:
     if sweep.asked(command):
         return sweep.run(command)
+    with team.placed(command) as place:
+        return _train(command, place)
+
+
+def _train(command: Command, place: team.Place) -> int:
     try:
         result = train.run(
             command.config,
-            command.workdir,
+            place.folder,
             overwrite=command.values.overwrite,
-            display=display.Display(verbose=command.values.verbose),
+            display=team.display(command, place.leads),
             deferred=interrupts.deferred_or_exit,
+            company=place.company,
             **command.extras._asdict(),
         )
     except interrupts.Interrupted as interrupted:
@@ -31,6 +37,8 @@ def _run(command: Command) -> int:
             file=sys.stderr,
         )
         return 128 + interrupted.signal
+    if not place.leads:
+        return 0
     report = pathlib.Path(command.workdir) / "report.html"
     if report.exists():  # a finished run's cannot be made anew without its data
         print(f"report: {report}")
@@ -42,6 +50,11 @@ MODE = Mode(
     name="train",
     needs="experiment",
     run=_run,
-    flags=(Flag("overwrite", bool, False, "begin anew in a folder that holds a run"), *sweep.FLAGS),
+    flags=(
+        Flag("overwrite", bool, False, "begin anew in a folder that holds a run"),
+        *team.FLAGS,
+        *sweep.FLAGS,
+    ),
     saves=True,
+    before=team.prepare,
 )

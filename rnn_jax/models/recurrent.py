@@ -7,6 +7,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import numpy as np
+
 from rnn_jax import cells, kernels
 from rnn_jax.config import InputError, Section, nearest, option
 from rnn_jax.nn import layers
@@ -156,6 +159,7 @@ def choose_kernel(
     own: Mapping[str, Callable[[Any], Cell]],
     before: str | None = None,
     strict: bool = True,
+    dtype: str = "float32",
 ) -> kernels.Resolved:
     """The kernel that a config asks for, or the fastest; see `kernels.resolve`.
 
@@ -164,20 +168,33 @@ def choose_kernel(
       own: as for `cell`.
       before: what the run used so far; `auto` stays with it where it can run.
       strict: refuse a kernel that cannot run here; otherwise it is `auto`'s turn.
+      dtype: the type in which the parameters meet it.
 
     Raises:
       InputError: it cannot run the config's cell on this machine.
     """
-    made, choice = [cell(config, own)], config.kernel
+    each, choice = cell(config, own), config.kernel
+    made, params = [each], [_params(each, dtype)]
     if choice == kernels.AUTO and isinstance(before, str) and before in kernels.KERNELS:
         with contextlib.suppress(ValueError):
-            return kernels.resolve(before, made)
+            return kernels.resolve(before, made, params)
     try:
-        return kernels.resolve(choice, made)
+        return kernels.resolve(choice, made, params)
     except ValueError as error:
         if not strict:
-            return kernels.resolve(kernels.AUTO, made)
+            return kernels.resolve(kernels.AUTO, made, params)
         raise InputError(
             f"--config.model.kernel={choice}: {error}, or give --config.model.kernel=auto to take "
             "the fastest one that can run"
         ) from error
+
+
+def _params(cell: Cell, dtype: str) -> Any:
+    """A cell's parameters, as shapes and types, those in float32 taken to be in this type."""
+    shapes = jax.eval_shape(lambda key: cell.init(key, 1), jax.random.key(0))
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, dtype if leaf.dtype == np.float32 else leaf.dtype
+        ),
+        shapes,
+    )

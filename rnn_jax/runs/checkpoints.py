@@ -73,6 +73,7 @@ class Checkpoints:
         companions: Mapping[str, str] | None = None,
         keep: int = 3,
         start: Progress | None = None,
+        off: bool = False,
     ):
         """Args:
         folder: where they are; made when the first is written.
@@ -80,12 +81,14 @@ class Checkpoints:
         keep: how many complete ones stay, two or more. Each has the best parameters in it, so the
           best need no checkpoint of their own.
         start: where the newest one stands, if there is one.
+        off: write none; another process does.
         """
         self.folder = pathlib.Path(folder).absolute()
         self.progress = start or Progress()  # where the newest one stands
         self._cost = _last_cost  # seconds that the last one took, most of them in the background
         self._companions = dict(companions or {})
         self._keep = keep
+        self._off = off
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: concurrent.futures.Future | None = None
         self._saved_at = time.monotonic()
@@ -97,6 +100,9 @@ class Checkpoints:
           CheckpointError: the write before this one failed.
         """
         self.wait()
+        if self._off:
+            self.progress, self._saved_at = progress, time.monotonic()
+            return
         began = time.monotonic()
         # A copy: training may donate the buffers to its next step before they are written.
         trees = {"state": _present(state), "best": best}
@@ -147,7 +153,9 @@ class Checkpoints:
         part.mkdir(parents=True)
         # Not orbax' own background writer: this is one already, and that one prints a dozen times
         # over what it raises as well.
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        own = _own_process()
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=own)
+        with ocp.Checkpointer(handler, multiprocessing_options=own) as checkpointer:
             for name, tree in arrays.items():
                 if tree is not None:
                     checkpointer.save(part / name, tree)
@@ -242,7 +250,7 @@ def restore(path: pathlib.Path, name: str, *likes: Any) -> Any:
 
     path = (path / name).absolute()
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=_own_process()) as checkpointer:
             like = _fitting(checkpointer.metadata(path), likes)
             hosted = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _present(like))
             arrays = checkpointer.restore(path, hosted)
@@ -253,6 +261,18 @@ def restore(path: pathlib.Path, name: str, *likes: Any) -> Any:
         ) from error
     arrays = jax.tree.map(jax.numpy.asarray, arrays)
     return like._replace(**arrays) if hasattr(like, "_asdict") else arrays
+
+
+def _own_process() -> Any:
+    """Orbax' options for a process that waits for no other: one writes, each reads its own."""
+    import orbax.checkpoint as ocp
+
+    index = jax.process_index()
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
+    )
 
 
 def _present(tree: Any) -> Any:

@@ -261,6 +261,8 @@ class Task(NamedTuple):
     tables: parameters that may be given in part; None if there are none.
     held: parameters that are not learned, at first or for good; whether there are some, and whether
       for good, is a part of the key.
+    weight: `(batch) -> number`, what a batch's loss is a mean over, where it is no plain mean over
+      examples; with it the losses of a batch's parts make that of the whole.
     flow: names at the top of the parameters' tree, in the order in which data flows through them.
     counts: those sums that are shown as they are.
     examples: what people call the examples, while they are counted.
@@ -289,6 +291,7 @@ class Task(NamedTuple):
     rates: Any = None
     tables: Tables | None = None
     held: Held | None = None
+    weight: Callable[[Any], AnyArray] = lambda batch: batch.weights.sum()
     flow: tuple[str, ...] = ()
     counts: tuple[str, ...] = ("examples",)
     examples: str = "examples"
@@ -301,8 +304,12 @@ class Task(NamedTuple):
     explain: Callable[[Any, str], Explanation] | None = None
 
 
+# (params, carry, batch) -> (carry, sums, outputs)
+Evaluate = Callable[[Params, Carry, TaskBatch], tuple[Carry, Sums, Array]]
+
+
 @programs.shared
-def compiled(task: Task) -> Callable[[Params, Carry, TaskBatch], tuple[Carry, Sums, Array]]:
+def compiled(task: Task) -> Evaluate:
     """The task's `evaluate`, compiled: the same for all tasks of one key."""
     return jax.jit(task.evaluate)
 
@@ -312,6 +319,7 @@ def outputs_in_order(
     params: Params,
     split: Pass,
     after: Callable[[Sums, int], None] = lambda sums, examples: None,
+    evaluate: Evaluate | None = None,
 ) -> list[np.ndarray]:
     """What a model says of every example of a split, in the examples' order.
 
@@ -320,9 +328,10 @@ def outputs_in_order(
       params: the parameters.
       split: what to read.
       after: called after each batch with its sums and how many examples it held; may raise.
+      evaluate: who computes the task's `evaluate`; by default this process' first device.
     """
     outputs: list[Any] = [None] * split.examples
-    evaluate, carry = compiled(task), task.initial_carry()
+    evaluate, carry = evaluate or compiled(task), task.initial_carry()
     for batch, members in split.batches():
         carry, sums, found = evaluate(params, carry, batch)
         for member, output in zip(members, np.asarray(found), strict=False):

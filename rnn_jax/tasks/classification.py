@@ -66,6 +66,11 @@ class ClassificationConfig(Config):
                 f"max, not {'masked' if model.masked else 'nomasked'} and {model.pooling}; give "
                 "--noconfig.data.pack to put each text into a row of its own"
             )
+        if self.data.pack and self.train.accumulate > 1:
+            raise InputError(
+                f"--config.train.accumulate={self.train.accumulate} needs --noconfig.data.pack: "
+                "texts that share rows cannot be parted by rows"
+            )
 
 
 def kind(

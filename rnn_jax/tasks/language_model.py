@@ -178,6 +178,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         initial_carry=initial_carry,
         held=pretrained.held(config.model, init),
         rates=(rates, penalties),
+        weight=lambda batch: jnp.sum(jnp.asarray(batch.targets) != PADDING),
         sums=jax.eval_shape(_sums, jnp.float32(0), _NO_BATCH),
         means=metrics.language_means,
         flow=("embedding", "recurrent", "projection", "head", "bias"),

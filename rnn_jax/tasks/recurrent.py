@@ -22,7 +22,9 @@ def resolve_kernel(
 ) -> Resolved:
     """`Kind.resolve` of a network of recurrent layers: its kernel is chosen."""
     before = environment.get("kernel")
-    kernel, reason = recurrent.choose_kernel(config.model, cells, before, strict)
+    kernel, reason = recurrent.choose_kernel(
+        config.model, cells, before, strict, config.train.dtype
+    )
     model = dataclasses.replace(config.model, kernel=kernel.name)
     return Resolved(
         dataclasses.replace(config, model=model),

@@ -76,6 +76,7 @@ def measure(
         title=split,
         display=session.display,
         between=lambda: _between(plan, session, standing),
+        evaluate=plan.evaluate,
     )
     epoch = progress.epoch + 1 if validating else progress.best_epoch
     return {"step": int(standing.state.step), "epoch": epoch, "split": split} | figures, outputs

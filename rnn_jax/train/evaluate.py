@@ -10,7 +10,7 @@ import numpy as np
 
 from rnn_jax.system.display import Display
 from rnn_jax.tasks import metrics
-from rnn_jax.tasks.base import Pass, Task, Trained, outputs_in_order
+from rnn_jax.tasks.base import Evaluate, Pass, Task, Trained, outputs_in_order
 from rnn_jax.types import Params
 
 
@@ -22,6 +22,7 @@ def evaluate_split(
     title: str = "evaluation",
     display: Display | None = None,
     between: Callable[[], None] = lambda: None,
+    evaluate: Evaluate | None = None,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Measures `params` on every example once.
 
@@ -32,6 +33,7 @@ def evaluate_split(
       title: what the display calls the pass.
       display: where to show progress.
       between: called between two batches; may raise.
+      evaluate: as for `outputs_in_order`.
 
     Returns:
       The task's means with its counts and `seconds`, and the outputs [examples, ...] in the
@@ -51,7 +53,7 @@ def evaluate_split(
                 shown.show(done, task.means(total))
             between()
 
-        outputs = outputs_in_order(task, params, split, after)
+        outputs = outputs_in_order(task, params, split, after, evaluate)
     assert sums is not None  # no split is empty
     found = sums
     counts = {name: int(found[name]) for name in task.counts}

@@ -112,7 +112,12 @@ def run(
                 f"continuing the run in {claimed.folder}: {found.progress.epoch} epochs and "
                 f"{found.progress.batch} batches are done"
             )
-        saved = Checkpoints(claimed.folder / folder_lib.CHECKPOINTS, texts, start=standing.progress)
+        saved = Checkpoints(
+            claimed.folder / folder_lib.CHECKPOINTS,
+            texts,
+            start=standing.progress,
+            off=not company.writes,
+        )
         # Only from here on is there anything that a signal could cost.
         with (
             deferred() as request,
@@ -121,7 +126,8 @@ def run(
                 records.Scalars(claimed.folder, standing.progress.history)
             ) as scalars,
         ):
-            session = Session(claimed.folder, saved, scalars, display, request)
+            asked = company.agreed(request)
+            session = Session(claimed.folder, saved, scalars, display, asked)
             standing, outputs = _until_tested(plan, session, standing)
             progress = standing.progress
             tested = outcome.tested_of(outputs, data, task, standing.best, progress)

@@ -14,8 +14,8 @@ from rnn_jax.runs.progress import Progress
 from rnn_jax.runs.records import Scalars
 from rnn_jax.system.display import Display
 from rnn_jax.system.interrupts import Request
-from rnn_jax.tasks.base import Data, Task, TaskBatch
-from rnn_jax.train import numerics, steps
+from rnn_jax.tasks.base import Data, Evaluate, Task, TaskBatch
+from rnn_jax.train import accumulation, numerics, precision, steps
 from rnn_jax.train.company import ALONE, Company
 from rnn_jax.train.numerics import Examination, Stage
 from rnn_jax.train.steps import Compiled, TrainState
@@ -32,6 +32,7 @@ class Plan(NamedTuple):
     key: of all noise.
     init_state: the state before the first step.
     computed: who takes the steps.
+    evaluate: who measures.
     examine: lays a step open.
     company: others beside it.
     """
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
     key: PRNGKey
     init_state: Callable[[], TrainState]
     computed: Compiled
+    evaluate: Evaluate
     examine: Callable[[TrainState, TaskBatch, PRNGKey], tuple[list[Stage], Examination]]
     company: Company = ALONE
 
@@ -100,7 +102,9 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
     held = None if task.held is None else task.held.epochs
     held_steps = None if held is None else held * data.epochs.batches
     numbers = updates.hyperparameters(config.optimizer, total, task.rates, held_steps)
-    computed = company.compiled(task, update, train.non_finite == "stop")
+    # To lay a step open, the task itself is looked at.
+    split = accumulation.in_parts(precision.in_type(task, train.dtype), train.accumulate)
+    computed = company.compiled(split, update, train.non_finite == "stop")
     examine = numerics.examiner(task)
     return Plan(
         config=train,
@@ -108,8 +112,9 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
         data=data,
         numbers=numbers,
         key=steps.run_key(train.seed),
-        init_state=lambda: steps.init_state(task, update, numbers, train.seed, data.start),
+        init_state=lambda: steps.init_state(split, update, numbers, train.seed, data.start),
         computed=computed,
+        evaluate=company.evaluation(task),
         examine=lambda state, batch, key: examine(
             computed.settle(state, numbers).params, state.carry, batch, key, numbers.rates
         ),

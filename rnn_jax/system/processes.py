@@ -1,0 +1,129 @@
+"""Several processes, perhaps on several machines, that compute one thing through JAX's runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rnn_jax.config import InputError
+from rnn_jax.system.messages import first_line
+
+AUTO = "auto"  # the coordinator that Slurm, MPI or the TPU pod names
+TIMEOUT = 60  # seconds that processes wait for each other at the start
+HEARTBEAT = 20  # seconds after which a silent process counts as dead
+
+
+def started(environ: Mapping[str, str]) -> bool:
+    """Whether Slurm (`srun`) or Open MPI (`mpirun`) started this process as one of several.
+
+    >>> started({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"})
+    True
+    >>> started({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"})
+    False
+    """
+    slurm = environ.get("SLURM_STEP_NUM_TASKS") if "SLURM_PROCID" in environ else None
+    tasks = slurm or environ.get("OMPI_COMM_WORLD_SIZE") or "1"
+    return tasks.isdigit() and int(tasks) > 1
+
+
+def join(coordinator: str, count: int, index: int, timeout: int = TIMEOUT) -> None:
+    """Joins the processes of a run; before JAX looks for its devices.
+
+    Args:
+      coordinator: HOST:PORT, where process 0 listens, or `AUTO`.
+      count: how many processes there are; with `AUTO` nobody asks.
+      index: which one this is; likewise.
+      timeout: seconds to wait for the others.
+
+    Raises:
+      InputError: process 0 or another one does not come, or the address is none.
+    """
+    import jax
+
+    options: dict[str, Any] = {"initialization_timeout": timeout}
+    if "heartbeat_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters:
+        options["heartbeat_timeout_seconds"] = HEARTBEAT
+    if coordinator != AUTO:
+        host, port = _address(coordinator)
+        options |= {
+            "coordinator_address": coordinator, "num_processes": count, "process_id": index
+        }  # fmt: skip
+        if host in ("127.0.0.1", "localhost"):  # nobody else is to reach it
+            options["coordinator_bind_address"] = f"127.0.0.1:{port}"
+        if index:
+            _await(host, port, timeout)
+    # On CPUs, programs that run at once would mix their messages up.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    try:
+        jax.distributed.initialize(**options)
+    except Exception as error:  # JAX raises this and that
+        if coordinator == AUTO:
+            raise InputError(
+                "--coordinator=auto: JAX finds no Slurm step, MPI job or TPU pod that it can join "
+                f"here ({first_line(error)}); give --coordinator=HOST:PORT, --processes, --process"
+            ) from error
+        raise InputError(
+            f"the {count} processes did not meet at {coordinator} within {timeout} s "
+            f"({first_line(error)}); start all of them, each with its own --process"
+        ) from error
+    with _silent_stdout():  # whoever connects CPUs says so there
+        share(b"")
+
+
+def share(content: bytes | None) -> bytes:
+    """What process 0 has, in every process of the team.
+
+    Args:
+      content: it, in process 0; in the others nobody asks.
+    """
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content or b""))))
+    held = np.zeros(size, np.uint8)
+    if content:
+        held[:] = np.frombuffer(content, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(held)).tobytes()
+
+
+@contextlib.contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Without what a library in C++ writes to standard output."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _address(coordinator: str) -> tuple[str, int]:
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise InputError(f"--coordinator must be HOST:PORT or {AUTO}, not {coordinator!r}")
+    return host, int(port)
+
+
+def _await(host: str, port: int, timeout: int) -> None:
+    """Returns once somebody listens there: JAX's own wait ends the process without a word."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            with socket.create_connection((host, port), timeout=max(1.0, end - time.monotonic())):
+                return
+        except OSError as error:
+            if time.monotonic() > end or isinstance(error, socket.gaierror):
+                raise InputError(
+                    f"no coordinator answers at {host}:{port} ({error.strerror or error}, waited "
+                    f"{timeout} s): start process 0 there, or mend --coordinator"
+                ) from error
+        time.sleep(0.2)
