@@ -73,9 +73,7 @@ class Wanted:
         with np.errstate(over="ignore"):  # of what is too large for float32: it is infinite there
             self.values[row] = vector
         if not np.isfinite(self.values[row]).all():
-            raise self.error(
-                place, "a number that is not finite in float32; remove the line's word"
-            )
+            raise self.error(place, "a number that is not finite in float32; remove the word")
         self._places[row] = place
 
     def check_features(self, found: int, place: str) -> None:
