@@ -210,6 +210,49 @@ def weights(ending: str) -> Callable:
     return make
 
 
+def vectors(kind: str) -> Callable:
+    """An input is a file of word2vec, GloVe, or of NumPy with the words that it begins with."""
+
+    def make(folder: pathlib.Path):
+        import numpy as np
+
+        from rnn_jax.data.vectors import reading
+
+        path, words = folder / f"vectors.{kind}", ("", "[UNK]", "the", "c\u00e4t", "sat")
+        array = np.array([[0.5, -1, 3e-3], [2, 0, 1], [7, 8, 9]], np.float32)
+        named = list(zip(("c\u00e4t", "dog", "the"), array, strict=True))
+        lines = "".join(f"{word} {' '.join(map(str, row))}\n" for word, row in named).encode()
+        packed = [word.encode() + b" " + row.tobytes() for word, row in named]
+        stored = io.BytesIO()
+        np.save(stored, array)
+        listed = b"c\xc3\xa4t\ndog\nthe\n\0"
+        valid = {
+            "txt": [lines, b"3 3\n" + lines],
+            "bin": [b"3 3\n" + b"".join(packed), b"3 3\n" + b"\n".join(packed) + b"\n"],
+            "npy": [listed + stored.getvalue()],
+        }[kind]
+
+        def read(raw: bytes) -> reading.Vectors:
+            if kind == "npy":
+                first, _, raw = raw.partition(b"\0")
+                path.with_suffix(".txt").write_bytes(first)
+            path.write_bytes(raw)
+            return reading.read(str(path), words, 3, 2)
+
+        def check(raw: bytes, found: reading.Vectors) -> None:
+            rows = found.rows.tolist()
+            assert rows == sorted(set(rows))
+            assert 1 <= rows[0] <= rows[-1] < len(words)
+            assert found.values.shape == (len(rows), 3)
+            assert np.isfinite(found.values).all()
+            assert all(words[row].encode() in raw for row in rows)
+            assert reading.coverage(found, words, 2)
+
+        return valid, read, check
+
+    return make
+
+
 def texts(folder: pathlib.Path):
     """What predict reads: any bytes at all are a text."""
     from rnn_jax.data.text import Vectorizer
@@ -369,6 +412,9 @@ def readers() -> list[Reader]:
         Reader("texts to predict", 0.07, texts, ()),
         Reader("weights.npz", 0.03, weights(".npz"), (ValueError,)),
         Reader("weights.safetensors", 0.03, weights(".safetensors"), (ValueError,)),
+        Reader("vectors of words, text", 0.03, vectors("txt"), refused),
+        Reader("vectors of words, word2vec's binary", 0.03, vectors("bin"), refused),
+        Reader("vectors of words, NumPy's array", 0.03, vectors("npy"), refused),
         Reader("any file of a checkpoint", 0.015, checkpoint_files, (ValueError,)),
         Reader("forged checkpoint", 0.0015, forged_checkpoints, refused),
         Reader("command line", 0.02, command_lines, refused, flags=tuple(_flags())),

@@ -384,6 +384,8 @@ def test_values_of_very_different_size_get_a_logarithmic_axis():
     assert at["logarithmic"]
     flat = charts.layout(report.Chart("t", "epoch", [1, 2], {"train": [0.0, 10000.0]}))
     assert not flat["logarithmic"]
+    asked = report.Chart("t", "epoch", [1, 2], {"train": [1.0, 10000.0]}, linear=True)
+    assert not charts.layout(asked)["logarithmic"]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,14 @@ def test_a_split_depends_on_the_stories_alone(bbc, monkeypatch):
 
 def test_take_shortens_the_same_splits(bbc):
     taken = sources.load(DataConfig(take=20))
+    fewer = sources.load(DataConfig(train_take=20))
+    assert fewer.train.titles == taken.train.titles
+    assert fewer.validation.titles == bbc.validation.titles
+    assert fewer.test.titles == bbc.test.titles
+    both = sources.load(DataConfig(take=20, train_take=7))
+    assert [len(each) for each in both[:3]] == [7, 20, 20]
+    with pytest.raises(InputError, match="train_take is for stories in memory"):
+        DataConfig(source="csv", data_dir="x", stream=True, train_take=1).check()
     for whole, part in zip(bbc[:3], taken[:3], strict=True):
         assert list(part.titles) == list(whole.titles[:20])
         assert part.labels.tolist() == whole.labels[:20].tolist()

@@ -125,4 +125,4 @@ def test_the_program_says_what_a_study_has_not(launch, tmp_path):
     code, out, _ = launch("--experiment=vanishing_gradients", "--help")
     assert code == 0
     assert "--config.study.longest" in out
-    assert {"vanishing_gradients"} == set(STUDIES)
+    assert {"vanishing_gradients", "overfitting"} == set(STUDIES)

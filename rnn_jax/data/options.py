@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from rnn_jax.config import Section, option
+from rnn_jax.config import InputError, Section, option
 
 
 class Source(NamedTuple):
@@ -72,6 +72,12 @@ class DataConfig(Section):
         200, "tokens of a text that are read; the rest is cut off", minimum=1, below=2**24
     )
     take: int = option(0, "stories of each split that are used (0: all of them)", minimum=0)
+    train_take: int = option(
+        0,
+        "training stories that are used of those, the first ones (0: all of them); validation and "
+        "test stay as they are",
+        minimum=0,
+    )
     validation: str = option(
         "split",
         "what is validated on: split (a share cut from the training stories) or test (the test "
@@ -108,3 +114,10 @@ class DataConfig(Section):
         "put several short texts into one row of a batch, which leaves little padding (masked "
         "models that pool the mean or max of their outputs)",
     )
+
+    def check(self) -> None:
+        if self.train_take and self.stream:
+            raise InputError(
+                "--config.data.train_take is for stories in memory; give --noconfig.data.stream, "
+                "or --config.data.take to shorten every split"
+            )

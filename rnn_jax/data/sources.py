@@ -40,7 +40,8 @@ def load(config: DataConfig, classes: tuple[str, ...] | None = None) -> Splits:
 
     With `config.validation` "split", a stratified share of the training stories becomes the
     validation split; with "test", the test stories are the validation split too. The splits are the
-    same whatever `config.take` is: it shortens each of them afterwards, from the front.
+    same whatever `config.take` is: it shortens each of them afterwards, from the front;
+    `config.train_take` then shortens the training split alone.
 
     Args:
       config: says which.
@@ -62,6 +63,9 @@ def load(config: DataConfig, classes: tuple[str, ...] | None = None) -> Splits:
             )
         if config.take:
             splits[name] = stories.select(np.arange(min(config.take, len(stories))))
+    if config.train_take:
+        used = min(config.train_take, len(splits["train"]))
+        splits["train"] = splits["train"].select(np.arange(used))
     return Splits(**splits, classes=classes or _source(config).classes(config))
 
 

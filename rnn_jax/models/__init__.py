@@ -3,7 +3,7 @@
 from rnn_jax.models.classifier import ModelConfig, SequenceClassifier, classifier, classifier_rates
 from rnn_jax.models.language_model import LanguageModel, LanguageModelConfig
 from rnn_jax.models.reader import ReaderConfig, SequenceReader, reader
-from rnn_jax.models.recurrent import CELLS, RecurrentConfig
+from rnn_jax.models.recurrent import CELLS, RecurrentConfig, WordsConfig
 
 __all__ = [
     "CELLS",
@@ -14,6 +14,7 @@ __all__ = [
     "RecurrentConfig",
     "SequenceClassifier",
     "SequenceReader",
+    "WordsConfig",
     "classifier",
     "classifier_rates",
     "reader",

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from rnn_jax import masking
 from rnn_jax.config import option
 from rnn_jax.models import recurrent
-from rnn_jax.models.recurrent import RecurrentConfig
+from rnn_jax.models.recurrent import WordsConfig
 from rnn_jax.nn.noise import dropout, module_rate, rate_array
 from rnn_jax.nn.segments import boundaries, segment_max, segment_mean
 from rnn_jax.types import Array, Cell, PRNGKey
@@ -30,7 +30,7 @@ SEGMENT_POOLINGS = {"mean": segment_mean, "max": segment_max}
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(RecurrentConfig):
+class ModelConfig(WordsConfig):
     """A classifier of token sequences."""
 
     bidirectional: bool = option(False, "read each text in both directions")
@@ -39,12 +39,6 @@ class ModelConfig(RecurrentConfig):
         "share of features dropped: of the tokens' vectors, between layers, before the head",
         minimum=0.0,
         below=1.0,
-    )
-    embedding_size: int = option(
-        64,
-        "features of a token's learned vector (0: one-hot tokens go straight into the cell)",
-        minimum=0,
-        below=2**20,
     )
     masked: bool = option(True, "skip padding; otherwise the cell reads it like any token")
     pooling: str = option(

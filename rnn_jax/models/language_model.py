@@ -13,13 +13,13 @@ import jax.numpy as jnp
 
 from rnn_jax.config import InputError, option
 from rnn_jax.models import recurrent
-from rnn_jax.models.recurrent import RecurrentConfig
+from rnn_jax.models.recurrent import WordsConfig
 from rnn_jax.nn.noise import embedding_dropout, locked_dropout, module_rate, rate_array
 from rnn_jax.types import Array, Carry, Cell, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageModelConfig(RecurrentConfig):
+class LanguageModelConfig(WordsConfig):
     """A language model."""
 
     hidden: int = option(256, "units of each layer", minimum=1, below=2**20)
@@ -71,6 +71,7 @@ class LanguageModelConfig(RecurrentConfig):
     )
 
     def check(self) -> None:
+        super().check()
         if self.tied and not self.embedding_size:
             raise InputError(
                 "--config.model.tied needs vectors: give --noconfig.model.tied with "

@@ -73,6 +73,43 @@ class RecurrentConfig(Section):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class WordsConfig(RecurrentConfig):
+    """Recurrent layers that read words, each of which has a vector."""
+
+    embedding_size: int = option(
+        64,
+        "features of a token's learned vector (0: one-hot tokens go straight into the cell)",
+        minimum=0,
+        below=2**20,
+    )
+    vectors: str = option(
+        "",
+        "a file of vectors that the tokens begin with: word2vec's text or binary, GloVe's text, or "
+        "NAME.npy with its words in NAME.txt, or glove_6b_50d, which a package brings; tokens that "
+        "are not in it begin as they would without (empty: none)",
+    )
+    frozen_epochs: int = option(
+        0,
+        "with vectors: epochs in which the tokens' vectors stay as they are; then they are learned "
+        "like the rest (0: from the first step; -1: never)",
+        minimum=-1,
+        below=2**31,
+    )
+
+    def check(self) -> None:
+        if self.vectors and not self.embedding_size:
+            raise InputError(
+                "--config.model.vectors needs --config.model.embedding_size, the numbers of a "
+                "vector in the file, not 0"
+            )
+        if self.frozen_epochs and not self.vectors:
+            raise InputError(
+                f"--config.model.frozen_epochs={self.frozen_epochs} needs "
+                "--config.model.vectors=FILE: vectors that are not learned must come from somewhere"
+            )
+
+
 def cell(config: RecurrentConfig, own: Mapping[str, Callable[[Any], Cell]]) -> Cell:
     """The cell that a config names.
 

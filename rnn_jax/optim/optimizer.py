@@ -38,6 +38,8 @@ class Hyperparameters:
     warmup_steps: int32[], steps over which the learning rate rises to its value.
     decay_steps: int32[], steps over which it then falls to 0, along a cosine.
     rates: of the noise; the task's, see `rnn_jax.tasks.Task`.
+    held_steps: int32[], steps that leave the parameters as they are which the task holds back, see
+      `rnn_jax.tasks.base.Held`.
     missed: what a table's update makes of the above, see `rnn_jax.optim.tables.TableUpdate`.
     b1, b2: Adam's decays, constants of the compiled step: optax computes 1 - b2 in float64 and
       rounds it then. In float32 it would be off by 1e-5 of itself.
@@ -49,19 +51,23 @@ class Hyperparameters:
     weight_decay: Number | None = None
     warmup_steps: Number | None = None
     decay_steps: Number | None = None
+    held_steps: Number | None = None
     rates: Any = None
     missed: Any = None
     b1: float = dataclasses.field(metadata={"static": True})
     b2: float = dataclasses.field(metadata={"static": True})
 
 
-def hyperparameters(config: AdamConfig, total_steps: int, rates: Any = None) -> Hyperparameters:
+def hyperparameters(
+    config: AdamConfig, total_steps: int, rates: Any = None, held_steps: int | None = None
+) -> Hyperparameters:
     """The numbers of a run, apart from those of its tables' update.
 
     Args:
       config: the run's; what is 0 there is off.
       total_steps: steps of the whole run; where a decaying schedule ends.
       rates: the task's.
+      held_steps: as in `Hyperparameters`.
     """
     some = lambda value: np.float32(value) if value else None
     warmup = config.warmup_steps  # a run that is shorter ends on the way up
@@ -73,6 +79,7 @@ def hyperparameters(config: AdamConfig, total_steps: int, rates: Any = None) -> 
         weight_decay=some(config.weight_decay),
         warmup_steps=np.int32(min(warmup, _LONGEST)) if warmup else None,
         decay_steps=None if decay is None else np.int32(min(decay, _LONGEST)),
+        held_steps=None if held_steps is None else np.int32(min(held_steps, _LONGEST)),
         rates=rates,
         b1=config.b1,
         b2=config.b2,

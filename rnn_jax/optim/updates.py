@@ -22,13 +22,16 @@ def make(config: AdamConfig) -> TableUpdate:
     return UPDATES[config.embedding_update]() if isinstance(config, OptimizerConfig) else dense()
 
 
-def hyperparameters(config: AdamConfig, total_steps: int, rates: Any = None) -> Hyperparameters:
+def hyperparameters(
+    config: AdamConfig, total_steps: int, rates: Any = None, held_steps: int | None = None
+) -> Hyperparameters:
     """All numbers that a run's steps follow, on the device.
 
     Args:
       config: the run's.
       total_steps: steps of the whole run.
       rates: the task's.
+      held_steps: as in `Hyperparameters`.
     """
-    numbers = optimizer.hyperparameters(config, total_steps, rates)
+    numbers = optimizer.hyperparameters(config, total_steps, rates, held_steps)
     return jax.device_put(make(config).prepare(numbers, total_steps))

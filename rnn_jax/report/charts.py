@@ -26,7 +26,7 @@ def layout(chart: Chart) -> dict[str, Any]:
     values = [v for line in lines for v in line if drawable(v)]
     low, high = min(chart.x, default=0), max(chart.x, default=1)
     place_x = scale(low, high, LEFT + MARGIN, RIGHT - MARGIN)
-    place_y, y_ticks, logarithmic = vertical(values, chart.from_zero)
+    place_y, y_ticks, logarithmic = vertical(values, chart.from_zero, chart.linear)
     x_ticks = [tick for tick in ticks(low, high, 7, smallest=1) if low <= tick <= high]
 
     drawn, names = [], []
@@ -94,17 +94,17 @@ def ticks(low: float, high: float, count: int = 5, smallest: float = 0.0) -> lis
 
 
 def vertical(
-    values: Sequence[float], from_zero: bool
+    values: Sequence[float], from_zero: bool, linear: bool = False
 ) -> tuple[Callable[[float], float], list[tuple[float, str]], bool]:
     """The map of values to heights, the ticks as (height, label), and whether it is logarithmic.
 
-    Positive values that span more than two powers of ten get a logarithmic axis: an exploding loss
-    would otherwise press flat whatever came before it.
+    Positive values that span more than two powers of ten get a logarithmic axis, unless it is to be
+    linear: an exploding loss would otherwise press flat whatever came before it.
     """
     if not values:
         return scale(0, 1, BOTTOM, TOP), [], False
     low, high = min(values), max(values)
-    if low > 0 and high / low > 100:
+    if low > 0 and high / low > 100 and not linear:
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
         place = scale(first, last, BOTTOM, TOP)
         powers = range(first, last + 1, -(-(last - first) // 6))

@@ -43,6 +43,7 @@ class Chart:
     levels: horizontal lines and their names, such as a threshold.
     mark: (x, name) of a vertical line, such as the best epoch.
     from_zero: whether the vertical axis must show zero.
+    linear: whether it stays linear where positive values span more than two powers of ten.
     background: more lines, float[points] each, thin and without names.
     """
 
@@ -54,6 +55,7 @@ class Chart:
     levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
     mark: tuple[float, str] | None = None
     from_zero: bool = False
+    linear: bool = False
     background: Sequence[Sequence[float | None]] = ()
 
 

@@ -107,12 +107,27 @@ class Pass(Protocol):
         ...
 
 
+class Held(NamedTuple):
+    """Parameters that training leaves as they are, at first or for good.
+
+    marks: a tree like the parameters, true at them.
+    epochs: for how many. Meanwhile the optimizer goes on as if they were learned: their gradients
+      count in the norm that clips and in Adam's means, so that the first steps that move them are
+      of the usual size. None for all epochs; they have no gradient then.
+    """
+
+    marks: Params
+    epochs: int | None
+
+
 class Data(NamedTuple):
     """A task's data, ready to be trained on.
 
     digest: SHA-256 of all that a run's numbers depend on.
     remembered: file name -> text, what those who use the run need of it, such as the vocabulary; it
       is kept in the run's folder and in every checkpoint.
+    start: `(params) -> params`, the parameters before the first step, from those that `Task.init`
+      drew; for what the data says of them, such as vectors of words.
     """
 
     digest: str
@@ -120,6 +135,7 @@ class Data(NamedTuple):
     epochs: Epochs
     validation: Pass
     test: Pass
+    start: Callable[[Params], Params] = lambda params: params
 
 
 class Resolved(NamedTuple):
@@ -243,6 +259,8 @@ class Task(NamedTuple):
     rates: of the loss' noise, a pytree of arrays (None: off) that the loop hands to `loss`; so they
       are no constants of a compiled program.
     tables: parameters that may be given in part; None if there are none.
+    held: parameters that are not learned, at first or for good; whether there are some, and whether
+      for good, is a part of the key.
     weight: `(batch) -> number`, what a batch's loss is a mean over, where it is no plain mean over
       examples; with it the losses of a batch's parts make that of the whole.
     flow: names at the top of the parameters' tree, in the order in which data flows through them.
@@ -272,6 +290,7 @@ class Task(NamedTuple):
     initial_carry: Callable[[], Carry] = lambda: None
     rates: Any = None
     tables: Tables | None = None
+    held: Held | None = None
     weight: Callable[[Any], AnyArray] = lambda batch: batch.weights.sum()
     flow: tuple[str, ...] = ()
     counts: tuple[str, ...] = ("examples",)

@@ -16,11 +16,11 @@ from rnn_jax.data import batching, epochs, preparation, sources
 from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.epochs import Pass
 from rnn_jax.data.options import DataConfig
-from rnn_jax.data.text import Vectorizer
+from rnn_jax.data.text import SPECIAL, Vectorizer
 from rnn_jax.inspect import Scorer
 from rnn_jax.models import ModelConfig
 from rnn_jax.optim.tables import Tables
-from rnn_jax.tasks import explanation, metrics, recurrent
+from rnn_jax.tasks import explanation, metrics, pretrained, recurrent
 from rnn_jax.tasks.base import (
     MODES,
     Cells,
@@ -54,6 +54,12 @@ class ClassificationConfig(Config):
 
     def check(self) -> None:
         model = self.model
+        update = getattr(self.optimizer, "embedding_update", "dense")
+        if model.frozen_epochs > 0 and update == "delayed":
+            raise InputError(
+                "--config.model.frozen_epochs needs --config.optimizer.embedding_update=touched or "
+                "dense: a row whose updates are delayed would make up for those of frozen epochs"
+            )
         if self.data.pack and not (model.masked and model.pooling in ("mean", "max")):
             raise InputError(
                 "--config.data.pack needs --config.model.masked and --config.model.pooling=mean or "
@@ -181,12 +187,14 @@ def _task(
         found = preparation.prepare(config.data, vectorizer, classes, say)
         words, size = found.vectorizer.words, config.train.batch_size
         dealing = batching.dealing(config.train)
+        vectors = pretrained.vectors(config.model, words, len(SPECIAL), say)
         return Data(
-            digest=preparation.digest(found),
+            digest=pretrained.digest(preparation.digest(found), vectors),
             remembered={recurrent.VOCABULARY: found.vectorizer.to_json()},
             epochs=epochs.epochs(config.data, dealing, found.train, words),
             validation=epochs.single_pass(config.data, size, found.validation, words),
             test=epochs.single_pass(config.data, size, found.test, words, found.test_texts),
+            start=pretrained.start(vectors),
         )
 
     def test(remembered: Mapping[str, str]) -> Pass:
@@ -212,7 +220,8 @@ def _task(
 
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
-    key = recurrent.key_of(module, widths, config.data.vocab_size, has_table)
+    frozen = pretrained.frozen(config.model)
+    key = recurrent.key_of(module, widths, config.data.vocab_size, has_table, frozen)
     return Task(
         key=key,
         facts=facts,
@@ -225,6 +234,7 @@ def _task(
         flow=("embedding", "recurrent", "head"),
         counts=("examples", "tokens"),
         tables=_tables(init, config.data.vocab_size) if has_table else None,
+        held=pretrained.held(config.model, init),
         prepare=prepare,
         test=test,
         result=result,
@@ -238,9 +248,8 @@ def _task(
 
 
 def _tables(init: Callable[[PRNGKey], Params], rows: int) -> Tables:
-    shapes = jax.eval_shape(init, jax.random.key(0))
     return Tables(
-        marks=jax.tree_util.tree_map_with_path(lambda path, _: path[0].key == "embedding", shapes),
+        marks=pretrained.marks(init),
         rows=rows,
         read=lambda batch: batch.tokens,
         with_reads=lambda batch, tokens: batch._replace(tokens=tokens),

@@ -15,7 +15,7 @@ from rnn_jax.config import AdamConfig, Config, InputError
 from rnn_jax.data import batching
 from rnn_jax.data.language import preparation, windows
 from rnn_jax.data.language.options import LanguageDataConfig
-from rnn_jax.data.language.vocabulary import END, Vocabulary
+from rnn_jax.data.language.vocabulary import END, SPECIAL, Vocabulary
 from rnn_jax.data.language.windows import TextBatch, TextEpochs
 from rnn_jax.data.text import PADDING, UNKNOWN
 from rnn_jax.models import LanguageModelConfig
@@ -28,7 +28,7 @@ from rnn_jax.models.language_model import (
     readout,
 )
 from rnn_jax.nn import cross_entropy
-from rnn_jax.tasks import explanation, language_report, metrics, recurrent
+from rnn_jax.tasks import explanation, language_report, metrics, pretrained, recurrent
 from rnn_jax.tasks.base import MODES, Cells, Data, Facts, Kind, Record, Say, Task
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.tasks.writer import Network, Writer, empty_carry
@@ -92,7 +92,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
     candidates = config.model.sampled
     rows, time, resets = config.train.batch_size, config.data.window, config.data.carry == "story"
 
-    key = recurrent.key_of(module, resets, rows, candidates)
+    key = recurrent.key_of(module, resets, rows, candidates, pretrained.frozen(config.model))
 
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
@@ -147,12 +147,14 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         found = preparation.prepare(config.data, vocabulary, say)
         _check_length(config, len(found.train))
         words = found.vocabulary.words
+        vectors = pretrained.vectors(config.model, words, len(SPECIAL), say)
         return Data(
-            digest=preparation.digest(found),
+            digest=pretrained.digest(preparation.digest(found), vectors),
             remembered={recurrent.VOCABULARY: found.vocabulary.to_json()},
             epochs=TextEpochs(found.train, time, batching.dealing(config.train), words),
             validation=windows.single_pass(found.validation, rows, time, words),
             test=windows.single_pass(found.test, rows, time, words),
+            start=pretrained.start(vectors),
         )
 
     def test(remembered: Mapping[str, str]) -> windows.TextPass:
@@ -174,6 +176,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         loss=loss,
         evaluate=evaluate,
         initial_carry=initial_carry,
+        held=pretrained.held(config.model, init),
         rates=(rates, penalties),
         weight=lambda batch: jnp.sum(jnp.asarray(batch.targets) != PADDING),
         sums=jax.eval_shape(_sums, jnp.float32(0), _NO_BATCH),

@@ -99,7 +99,9 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
     train = config.train
     update = updates.make(config.optimizer)
     total = train.epochs * data.epochs.batches
-    numbers = updates.hyperparameters(config.optimizer, total, task.rates)
+    held = None if task.held is None else task.held.epochs
+    held_steps = None if held is None else held * data.epochs.batches
+    numbers = updates.hyperparameters(config.optimizer, total, task.rates, held_steps)
     # To lay a step open, the task itself is looked at.
     split = accumulation.in_parts(precision.in_type(task, train.dtype), train.accumulate)
     computed = company.compiled(split, update, train.non_finite == "stop")
@@ -110,7 +112,7 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
         data=data,
         numbers=numbers,
         key=steps.run_key(train.seed),
-        init_state=lambda: steps.init_state(split, update, numbers, train.seed),
+        init_state=lambda: steps.init_state(split, update, numbers, train.seed, data.start),
         computed=computed,
         evaluate=company.evaluation(task),
         examine=lambda state, batch, key: examine(

@@ -16,7 +16,7 @@ from rnn_jax.optim.optimizer import Hyperparameters
 from rnn_jax.optim.tables import NO_TABLES, Learned, Marks, Tables, TableUpdate, Values
 from rnn_jax.system import programs
 from rnn_jax.tasks import metrics
-from rnn_jax.tasks.base import Task, TaskBatch
+from rnn_jax.tasks.base import Held, Task, TaskBatch
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.types import Array, Params, PRNGKey
 
@@ -49,7 +49,13 @@ TrainStep = Callable[..., TrainState]
 TrainSteps = Callable[[TrainState, TaskBatch, ArrayLike, PRNGKey, Hyperparameters], TrainState]
 
 
-def init_state(task: Task, update: TableUpdate, numbers: Hyperparameters, seed: int) -> TrainState:
+def init_state(
+    task: Task,
+    update: TableUpdate,
+    numbers: Hyperparameters,
+    seed: int,
+    start: Callable[[Params], Params] = lambda params: params,
+) -> TrainState:
     """The state before the first step; a pure function of the seed.
 
     Args:
@@ -57,8 +63,9 @@ def init_state(task: Task, update: TableUpdate, numbers: Hyperparameters, seed: 
       update: as for `make_train_step`.
       numbers: as for the step; which of them are off says what optax keeps.
       seed: of the parameters.
+      start: what else is known of them, see `rnn_jax.tasks.base.Data`.
     """
-    params = task.init(jax.random.key(seed))
+    params = start(task.init(jax.random.key(seed)))
     opt_state = optimizer.make(numbers).init(params)
     settled = None if task.tables is None else update.init(task.tables)
     return TrainState(
@@ -134,10 +141,11 @@ def make_train_step(
         (loss, (carry, sums)), grads = jax.value_and_grad(task.loss, has_aux=True)(
             params, jax.lax.stop_gradient(state.carry), batch, key, numbers.rates
         )
-        grads = update.gradient(tables, rows, grads)
+        grads = _learned_only(task.held, update.gradient(tables, rows, grads))
         norm = optax.tree.norm(grads)
         updates, opt_state = transformation.update(grads, opt_state, params)
         params, settled = optax.apply_updates(params, updates), update.mark(settled, opt_state)
+        params = _put_back(task.held, state.step, numbers, stored.params, params)
         new = Learned(params, opt_state, settled)
 
         halted = (state.sums["skipped"] > 0) & stop_at_non_finite | idle
@@ -249,6 +257,28 @@ def compiled(task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Compi
 def _tables(task: Task, update: TableUpdate) -> tuple[Tables, TableUpdate]:
     """The task's tables with their update; where it has none, what leaves all to the optimizer."""
     return (NO_TABLES, tables_lib.dense()) if task.tables is None else (task.tables, update)
+
+
+def _learned_only(held: Held | None, grads: Params) -> Params:
+    """A gradient, 0 at what is never learned."""
+    if held is None or held.epochs is not None:
+        return grads
+    return tables_lib.where_marked(held.marks, jnp.zeros_like, grads)
+
+
+def _put_back(
+    held: Held | None, step: Array, numbers: Hyperparameters, before: Params, after: Params
+) -> Params:
+    """The parameters after a step, but those that are held as they were before it."""
+    if held is None:
+        return after
+    if held.epochs is None:
+        return tables_lib.where_marked(held.marks, lambda old, _: old, before, after)
+    assert numbers.held_steps is not None  # the plan knows how many steps an epoch has
+    moves = step >= numbers.held_steps
+    return tables_lib.where_marked(
+        held.marks, lambda old, new: jnp.where(moves, new, old), before, after
+    )
 
 
 def _learned(state: TrainState) -> Values:
