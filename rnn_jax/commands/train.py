@@ -8,7 +8,7 @@ import sys
 from rnn_jax import train
 from rnn_jax.commands import sweep
 from rnn_jax.commands.base import Command, Flag, Mode
-from rnn_jax.system import display, interrupts
+from rnn_jax.system import display, interrupts, store
 
 
 def _run(command: Command) -> int:
@@ -19,6 +19,7 @@ def _run(command: Command) -> int:
             command.config,
             command.workdir,
             overwrite=command.values.overwrite,
+            mirror=command.values.mirror,
             display=display.Display(verbose=command.values.verbose),
             deferred=interrupts.deferred_or_exit,
             **command.extras._asdict(),
@@ -42,6 +43,17 @@ MODE = Mode(
     name="train",
     needs="experiment",
     run=_run,
-    flags=(Flag("overwrite", bool, False, "begin anew in a folder that holds a run"), *sweep.FLAGS),
+    flags=(
+        Flag("overwrite", bool, False, "begin anew in a folder that holds a run"),
+        Flag(
+            "mirror",
+            str,
+            None,
+            "mirrors the folder to gs://BUCKET/FOLDER, s3://BUCKET/FOLDER or file:///FOLDER after "
+            "each checkpoint; on a fresh machine the same command goes on from there",
+            check=store.problem,
+        ),
+        *sweep.FLAGS,
+    ),
     saves=True,
 )
