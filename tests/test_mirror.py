@@ -344,9 +344,9 @@ def test_without_the_extra_the_line_says_how_to_install_it(monkeypatch):
 def test_no_call_waits_for_ever(monkeypatch, tmp_path):
     monkeypatch.setattr(store_lib, "LIMIT", 0.05)
     memory, gate = Memory(), threading.Event()
-    memory.find = lambda *path, **how: gate.wait(20)
+    memory.info = lambda path: gate.wait(20)
     with pytest.raises(StoreError, match=r"no answer within \d"):
-        store(memory).sizes()
+        store(memory).read("x", 1)
     with pytest.raises(InputError, match=r"^--mirror=s3://bucket/run cannot be used \(no answer"):
         opened(memory, tmp_path / "run")
     gate.set()

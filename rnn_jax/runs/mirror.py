@@ -212,8 +212,9 @@ class Mirror:
 
     def _own(self, store: Store, layout: Layout) -> dict[str, int]:
         """The sizes of the objects in the store, which are all a mirror's; or there are none."""
-        sizes, other = store.sizes(), "choose another --mirror"
-        said = _said(store.read(MIRROR, MAX_SAID))
+        # The small question first: a list may be long, and so is the time that it is given.
+        said, other = _said(store.read(MIRROR, MAX_SAID)), "choose another --mirror"
+        sizes = store.sizes()
         if said is None and sizes:
             raise InputError(
                 f"{store.url} holds {min(sizes)} but no {MIRROR}, so it is no mirror; {other}"
