@@ -23,6 +23,9 @@ from rnn_jax.sweeps.trials import Space, Trial
 from rnn_jax.system import files
 
 
+SHARE = 0.05  # of the time that goes into the files while trials are trained
+
+
 class Entry(NamedTuple):
     """A line of the book."""
 
@@ -46,6 +49,7 @@ class Book:
         self.total = 0
         self.began = time.monotonic()
         self.before = 0  # trials that had ended when this process began
+        self._cost, self._written = 0.0, self.began  # of the files, when they were last written
 
     def folder(self, trial: Trial) -> pathlib.Path:
         """A trial's run folder."""
@@ -72,8 +76,15 @@ class Book:
             return None
         return (time.monotonic() - self.began) / here * max(self.total - ended, 0)
 
+    def keep(self) -> None:
+        """Writes the files, unless that would take more than `SHARE` of the time: those of ten
+        thousand trials take seconds, and each trial that ends asks for them."""
+        if self._cost <= SHARE * (time.monotonic() - self._written):
+            self.write()
+
     def write(self) -> None:
         """Writes sweep.json and sweep.csv."""
+        began = time.monotonic()
         best = self.best()
         said = {
             "format": sweep_folder.FORMAT,
@@ -85,6 +96,8 @@ class Book:
         text = json.dumps(said, indent=1, allow_nan=False) + "\n"
         files.write_atomically(self.path / sweep_folder.SWEEP, text)
         files.write_atomically(self.path / sweep_folder.TABLE, self._table())
+        self._written = time.monotonic()
+        self._cost = self._written - began
 
     def _table(self) -> str:
         """A row for each trial: what it changes, and its figures."""

@@ -202,7 +202,7 @@ class _Desk:
             if outcome.status in ENDED:
                 self._settle(trial, outcome)
                 self._watch.ended(self._book, trial)
-            self._book.write()
+            self._book.keep()
             self._mirror.ended(f"{TRIALS}/{trial.name}")
 
     def finish(self) -> None:
