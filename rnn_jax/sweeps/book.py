@@ -22,7 +22,6 @@ from rnn_jax.sweeps.outcomes import ENDED, FAILED, FINISHED, PRUNED, RUNNING, WA
 from rnn_jax.sweeps.trials import Space, Trial
 from rnn_jax.system import files
 
-
 SHARE = 0.05  # of the time that goes into the files while trials are trained
 
 
