@@ -3,11 +3,12 @@
     python benchmarks/limits.py run [--experiments lstm bilstm language_model]
     python benchmarks/limits.py sweep
 
-`run`, for each experiment with its own batch size: what a host takes to put a batch together, what
-a device takes for its step (this machine's), and the bytes of the gradient that data-parallel
-devices have to add up. From these follow, for `--devices` of them and links of 100 and 400 Gb/s,
-what the sum takes at least, `2 (n - 1) / n * bytes / bandwidth + 2 log2(n) * latency` (a ring's
-bytes and a tree's steps), and from which step on it costs less than a tenth.
+`run`, for each experiment with its own batch size: what a host takes to put a batch together (the
+shortest of `--calls`, since only that is free of what else the machine does), and the bytes of the
+gradient that data-parallel devices have to add up. From these follow, for `--devices` of them and
+links of 100 and 400 Gb/s, what the sum takes at least, `2 (n - 1) / n * bytes / bandwidth +
+2 log2(n) * latency` (a ring's bytes and a tree's steps), and from which step on it costs less than
+a tenth.
 
 `sweep`: what it takes the process that keeps a sweep's book to write it, which it does at most so
 often that a twentieth of the time goes there, and to write the report, for so many trials with the
@@ -18,9 +19,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import math
 import pathlib
-import statistics
 import sys
 import tempfile
 import time
@@ -35,55 +36,35 @@ LINKS = (100, 400)  # Gb/s
 REPEATS = 5
 
 
-def parts(experiment: str, calls: int) -> tuple[int, float, float, int, int]:
-    """Batch size; seconds of a batch's making and of its step; bytes of the gradient, and those of
-    tables among them."""
+def parts(experiment: str, calls: int) -> tuple[int, float, int, int]:
+    """Batch size; seconds of a batch's making; bytes of the gradient, and of tables among them."""
     import jax
-    import numpy as np
 
     from rnn_jax import tasks
-    from rnn_jax.train import plan as plan_lib
 
     config = importlib.import_module(f"experiments.{experiment}").get_config()
     resolved = tasks.resolve(config)
-    facts = tasks.kind_of(config).facts(config)
-    task = tasks.make(resolved.config, facts)
-    data = task.prepare(lambda line: None, None)
-    plan = plan_lib.make(resolved.config, task, data)
-    state = plan.init_state()
-    making, stepping = [], []
-    for epoch in range(2):  # what has not been compiled is, in the first
-        making, stepping = [], []
-        for window in data.epochs.windows(epoch, 0):
-            runs = window.runs(window.start, config.train.steps_per_call)
-            for entries in list(runs)[:calls]:
-                began = time.perf_counter()
-                batches = window.assemble(entries)
-                made = time.perf_counter()
-                state, step = plan.computed.train_steps(
-                    state, batches, np.int32(len(entries)), plan.key, plan.numbers
-                )
-                jax.block_until_ready(step)
-                making.append((made - began) / len(entries))
-                stepping.append((time.perf_counter() - made) / len(entries))
-            break
-    params = plan.init_state().params
-    tables = jax.tree.map(
-        lambda leaf, mark: leaf.nbytes if mark else 0, params, _marks(task, params)
-    )
-    return (
-        config.train.batch_size,
-        statistics.median(making),
-        statistics.median(stepping),
-        sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
-        sum(jax.tree.leaves(tables)),
-    )
+    task = tasks.make(resolved.config, tasks.kind_of(config).facts(config))
+    epochs = task.prepare(lambda line: None, None).epochs
+    making: list[float] = []
+    for window in epochs.windows(0, 0):
+        runs = window.runs(window.start, config.train.steps_per_call)
+        for entries in itertools.islice(runs, calls):
+            began = time.perf_counter()
+            window.assemble(entries)
+            making.append((time.perf_counter() - began) / len(entries))
+        break
+    params = jax.eval_shape(task.init, jax.random.key(0))
+    size = lambda leaf: math.prod(leaf.shape) * leaf.dtype.itemsize
+    tables = jax.tree.map(lambda leaf, mark: size(leaf) * mark, params, _marks(task, params))
+    whole = sum(map(size, jax.tree.leaves(params)))
+    return config.train.batch_size, min(making), whole, sum(jax.tree.leaves(tables))
 
 
 def _marks(task: Any, params: Any) -> Any:
     import jax
 
-    marks = task.tables.marks
+    marks = task.tables and task.tables.marks
     return (
         marks
         if marks is not None and jax.tree.leaves(marks)
@@ -104,17 +85,17 @@ def added(size: float, devices: int, gigabits: float, latency: float) -> float:
 def run(arguments: argparse.Namespace) -> record.Table:
     columns = [
         ("experiment", "{}"), ("batch", "{}"), ("a batch is made in", "{:.2f} ms"),
-        ("a step here", "{:.1f} ms"), ("gradient", "{:.1f} MB"), ("of this tables", "{:.1f} MB"),
+        ("gradient", "{:.1f} MB"), ("of this tables", "{:.1f} MB"),
     ]  # fmt: skip
     for link in LINKS:
         columns.append((f"summed at {link} Gb/s", "{:.2f} ms"))
         columns.append((f"a tenth of a step of, at {link} Gb/s", "{:.1f} ms"))
     table = record.Table("limits_run", columns)
     for experiment in arguments.experiments:
-        batch, made, step, size, tables = parts(experiment, arguments.calls)
+        batch, made, size, tables = parts(experiment, arguments.calls)
         sums = [added(size, arguments.devices, link, arguments.latency * 1e-6) for link in LINKS]
         table.add(
-            experiment, batch, 1e3 * made, 1e3 * step, size / 1e6, tables / 1e6,
+            experiment, batch, 1e3 * made, size / 1e6, tables / 1e6,
             *(value for each in sums for value in (1e3 * each, 1e4 * each)),
         )  # fmt: skip
     return table
@@ -158,7 +139,7 @@ def kept(trials: int) -> tuple[float, float, float]:
         report_lib.write(path, book, space, base)
         reported = time.perf_counter() - began
         size = (path / SWEEP).stat().st_size
-    return statistics.median(seconds), reported, size
+    return min(seconds), reported, size
 
 
 def sweep(arguments: argparse.Namespace) -> record.Table:
@@ -181,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("part", choices=("run", "sweep"))
     parser.add_argument("--experiments", nargs="+", default=["lstm", "bilstm", "language_model"])
-    parser.add_argument("--calls", type=int, default=24, help="calls of steps that are measured")
+    parser.add_argument("--calls", type=int, default=100, help="so many are measured")
     parser.add_argument("--devices", type=int, default=256)
     parser.add_argument("--latency", type=float, default=10.0, help="of a step of the sum, in us")
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1_000, 10_000])

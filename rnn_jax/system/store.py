@@ -7,6 +7,7 @@ whatever the libraries raise is a `StoreError`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pathlib
 import queue
@@ -96,6 +97,8 @@ def open_store(url: str) -> Store:
         raise InputError(f"--mirror {wrong}")
     name, _, place = url.partition("://")
     scheme = SCHEMES[name]
+    if scheme.package:  # what they log they raise as well
+        logging.getLogger(scheme.package).setLevel(logging.CRITICAL)
     try:
         import fsspec
 

@@ -1,7 +1,7 @@
-"""The program and an object store, in processes of their own: killed in the middle of an upload, on
-machines that are gone afterwards.
+"""The program and object stores on 127.0.0.1: killed in the middle of an upload, on machines that
+are gone afterwards.
 
-Needs `pip install -e '.[mirror]' 'moto[s3,server]'`, and is slow: run by hand.
+Slow, and run by hand: needs `pip install -e '.[mirror]' 'moto[s3,server]' gcp-storage-emulator`.
 """
 
 import os
@@ -19,9 +19,9 @@ import pytest
 from conftest import ROOT
 
 import rnn_jax
+from rnn_jax.runs import checkpoints
+from rnn_jax.system.store import open_store
 
-pytest.importorskip("moto")
-pytest.importorskip("s3fs")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 
 
@@ -29,6 +29,8 @@ class Server:
     """Moto's S3 on 127.0.0.1; `before(method, path)` is called before each request is answered."""
 
     def __init__(self):
+        pytest.importorskip("s3fs")
+        pytest.importorskip("moto")
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
@@ -101,13 +103,28 @@ def ended(process, code=0):
     return out, err
 
 
+@pytest.fixture(scope="module")
+def alone(variables, flags, tmp_path_factory):
+    """The folder of a run that nothing disturbs."""
+    path = tmp_path_factory.mktemp("alone") / "run"
+    ended(start([*flags, f"--workdir={path}"], variables))
+    return path
+
+
+def assert_same(run, alone, without_times):
+    assert without_times(run) == without_times(alone)
+    found = (jax.tree.leaves(rnn_jax.load(path).run.params) for path in (run, alone))
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one, other)
+
+
 @pytest.mark.parametrize("moment", [3, 20, 35, 50])
 def test_a_process_that_is_killed_in_an_upload_goes_on_on_a_fresh_machine(
-    server, variables, flags, tmp_path, without_times, moment
+    server, variables, flags, alone, tmp_path, without_times, moment
 ):
-    alone, run, address = tmp_path / "alone", tmp_path / "run", f"s3://bucket/killed{moment}"
-    ended(start([*flags, f"--workdir={alone}"], variables))
-    process = start([*flags, f"--workdir={run}", f"--mirror={address}"], variables)
+    run = tmp_path / "run"
+    command = [*flags, f"--workdir={run}", f"--mirror=s3://bucket/killed{moment}"]
+    process = start(command, variables)
     puts = []
 
     def kill(method, path):
@@ -121,37 +138,32 @@ def test_a_process_that_is_killed_in_an_upload_goes_on_on_a_fresh_machine(
     server.before = lambda method, path: None
     assert process.returncode == -signal.SIGKILL
     shutil.rmtree(run)
-    process = start([*flags, f"--workdir={run}", f"--mirror={address}"], variables)
-    out, _ = ended(process)
+    out, _ = ended(start(command, variables))
     assert ("restored from" in out) == (moment > 30)  # the first checkpoint was whole by then
-    assert without_times(run) == without_times(alone)
-    for one, other in zip(
-        *(jax.tree.leaves(rnn_jax.load(path).run.params) for path in (run, alone)), strict=True
-    ):
-        assert np.array_equal(one, other)
-    # SIGTERM, as a machine that is taken away gets it, costs nothing at all.
+    assert_same(run, alone, without_times)
     shutil.rmtree(run)
-    assert (
-        "is finished"
-        in ended(start([*flags, f"--workdir={run}", f"--mirror={address}"], variables))[0]
-    )
+    out, _ = ended(start(command, variables))
+    assert "is finished" in out
 
 
-def test_a_notice_of_preemption_saves_to_the_store(server, variables, flags, tmp_path):
-    run, address = tmp_path / "run", "s3://bucket/preempted"
-    process = start([*flags, f"--workdir={run}", f"--mirror={address}"], variables)
+def test_a_notice_of_preemption_saves_to_the_store(
+    server, variables, flags, alone, tmp_path, without_times
+):
+    run = tmp_path / "run"
+    command = [*flags, f"--workdir={run}", "--mirror=s3://bucket/preempted"]
+    process = start(command, variables)
     began = threading.Event()
     server.before = lambda method, path: began.set() if "checkpoints" in path else None
     assert began.wait(100)
     process.send_signal(signal.SIGTERM)
     _, err = ended(process, 143)
     assert "stopped by SIGTERM; everything is saved in" in err
-    newest = max((run / "checkpoints").iterdir()) / "digests.json"
-    kept = newest.read_bytes()
+    newest = checkpoints.newest(run / "checkpoints").progress
     shutil.rmtree(run)
-    out, _ = ended(start([*flags, f"--workdir={run}", f"--mirror={address}"], variables))
-    assert "restored from" in out
-    assert kept
+    out, _ = ended(start(command, variables))
+    where = f"{newest.epoch} epochs and {newest.batch} batches"
+    assert f"restored from s3://bucket/preempted: {where}" in out
+    assert_same(run, alone, without_times)
 
 
 def test_what_cannot_be_used_is_one_line_within_a_minute(variables, flags, tmp_path):
@@ -177,3 +189,29 @@ def test_what_cannot_be_used_is_one_line_within_a_minute(variables, flags, tmp_p
             assert err.count("\n") == 1, err
             assert message in err
     assert not list(pathlib.Path(tmp_path).glob("run*"))
+
+
+def test_google_s_store_takes_and_gives_as_well(monkeypatch, tmp_path):
+    pytest.importorskip("gcsfs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    try:
+        store = open_store("gs://bucket/run")
+        assert store.sizes() == {}
+        (tmp_path / "file").write_bytes(b"content")
+        store.put({"a/b": tmp_path / "file", "c": tmp_path / "file"})
+        store.write("a/b", b"other")
+        assert store.sizes() == {"a/b": 5, "c": 7}
+        assert store.read("a/b", 5) == b"other"
+        assert store.read("nothing", 5) is None
+        store.get({"c": tmp_path / "x" / "y"}, 7)
+        assert (tmp_path / "x" / "y").read_bytes() == b"content"
+        store.remove(["a/b", "nothing"])
+        assert store.sizes() == {"c": 7}
+    finally:
+        server.stop()
