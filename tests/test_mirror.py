@@ -254,41 +254,51 @@ def test_a_store_that_fails_for_a_while_is_said_and_made_up_for(tmp_path):
         "the mirror is behind (who are you?): it will be tried again",
         "the mirror is up to date again",
     ]
-    memory.before = refuse
-    saved(run, 2)
+
+    def fail(epoch, *errors):
+        memory.before = lambda what, path: None
+        with made.following(Request()):
+            memory.before = refuse
+            saved(run, epoch)
+            for error in errors:
+                raise error
+
     behind = r"everything is saved in .*run, but its mirror s3://bucket/run is behind \(who are"
-    with pytest.raises(train.RunError, match=behind), made.following(Request()):
-        pass
-    with pytest.raises(Interrupted), made.following(Request()):
-        raise Interrupted(signal.SIGTERM)  # stays what it is
+    with pytest.raises(train.RunError, match=behind):
+        fail(2)
+    with pytest.raises(Interrupted):
+        fail(3, Interrupted(signal.SIGTERM))  # stays what it is
     assert "is behind (who are you?); the same command tries again" in lines[-1]
     memory.before = lambda what, path: None
     with made.following(Request()):
         pass
-    assert len(copies.there(store(memory).sizes())[""].whole) == 2
+    fetch(memory, tmp_path / "fresh")
+    assert epoch_of(tmp_path / "fresh") == 3
 
 
 def test_of_two_processes_on_one_mirror_the_first_stops(tmp_path):
     memory, request = Memory(), Request()
     one, run = opened(memory, tmp_path / "one"), tmp_path / "one"
-    others = []
+    other = tmp_path / "other"
 
     def trained():
         with one.following(request):
             saved(run, 1)
             wait_for(lambda: copies.there(store(memory).sizes()))
-            others.append(opened(memory, tmp_path / "other"))
-            saved(run, 2)
-            wait_for(lambda: request.signal is not None)
+            made = opened(memory, other)
+            saved(run, 2)  # looking takes nothing away
+            wait_for(lambda: copies.there(store(memory).sizes())[""].whole == {1, 2})
+            with made.following(Request()):
+                saved(run, 3)
+                wait_for(lambda: request.signal is not None)
+                saved(other, 2)
+                wait_for(lambda: copies.there(store(memory).sizes())[""].whole == {2, 3})
             raise Interrupted(request.signal)  # as the loop does, after saving
 
     with pytest.raises(train.RunError, match=r"mirror s3://bucket/run belongs to another process"):
         trained()
-    assert copies.there(store(memory).sizes())[""].whole == {1}
-    with others[0].following(Request()):
-        saved(tmp_path / "other", 3)
     fetch(memory, tmp_path / "fresh")
-    assert epoch_of(tmp_path / "fresh") == 3
+    assert epoch_of(tmp_path / "fresh") == 2  # what the other one saved last
 
 
 def test_what_no_mirror_wrote_is_refused_and_never_removed(tmp_path):

@@ -6,8 +6,8 @@ whether there is a checkpoint that the store has not (`rnn_jax.runs.copies`), an
 start puts back what the store has and the disk has not (`rnn_jax.runs.restored`), and the end waits
 until the store has everything.
 
-Stores have no locks. mirror.json names the process whose mirror it is; each start takes it over,
-and a process that finds another's name in it ends its run.
+Stores have no locks. mirror.json names the process whose mirror it is: who begins to train takes it
+over, and a process that finds another's name in it ends its run.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Mirror:
     def restore(
         self, folder: pathlib.Path, layout: Layout, check: Callable[[str, bytes], None]
     ) -> None:
-        """Puts on the disk what the store has and the disk has not, and takes the mirror over.
+        """Puts on the disk what the store has and the disk has not.
 
         Args:
           folder: what is mirrored; held against other processes.
@@ -101,14 +101,6 @@ class Mirror:
                 check(store.url, there)
             if store.lies_in(folder):
                 raise InputError(f"--mirror={store.url} lies in the folder that it is to mirror")
-            said = {
-                "format": FORMAT,
-                "of": layout.of,
-                "owner": self._token,
-                "host": os.uname().nodename,
-                "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-            }
-            store.write(MIRROR, (json.dumps(said) + "\n").encode())
             self._folder, self._layout = folder, layout
             self._has, fetched = restored.fetch(store, sizes, folder, layout)
         if fetched:
@@ -133,19 +125,23 @@ class Mirror:
 
     @contextlib.contextmanager
     def following(self, request: Request) -> Iterator[None]:
-        """While it is open, the store gets what is new; at its end, it has everything.
+        """While it is open, the store is this process' and gets what is new; at its end, it has
+        everything.
 
         Args:
           request: asked to stop if the mirror becomes another process'; answered while the end
             waits for the store.
 
         Raises:
+          InputError: the store cannot be written.
           RunError: the mirror is another process' now, or the store could not be brought up to
             date at the end of a run that has found its end.
         """
         if self._store is None:
             yield
             return
+        with self._refusing() as store:
+            self._take_over(store)
         follower = _Follower(self, request)
         follower.start()
         try:
@@ -228,6 +224,20 @@ class Mirror:
                 f"{store.url} is the mirror of a {said.get('of')}, not of a {layout.of}; {other}"
             )
         return sizes
+
+    def _take_over(self, store: Store) -> None:
+        """Makes the store this process', which then knows all that is there."""
+        said = {
+            "format": FORMAT,
+            "of": self._layout.of,
+            "owner": self._token,
+            "host": os.uname().nodename,
+            "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        }
+        store.write(MIRROR, (json.dumps(said) + "\n").encode())
+        for run, found in copies.there(store.sizes()).items():  # the one before may have gone on
+            copied = self._has.setdefault(run, Copied())
+            copied.objects, copied.whole = found.objects, found.whole
 
     def _check_owner(self, store: Store) -> None:
         said = _said(store.read(MIRROR, MAX_SAID)) or {}
