@@ -113,11 +113,15 @@ class Mirror:
 
     def take(self, run: str) -> None:
         """A run of the sweep begins, or goes on."""
+        if self._store is None:
+            return
         with self._lock:
             self._live.add(run)
 
     def ended(self, run: str) -> None:
         """A run of the sweep has ended."""
+        if self._store is None:
+            return
         with self._lock:
             self._live.discard(run)
             self._due.add(run)
