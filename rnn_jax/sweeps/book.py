@@ -45,6 +45,7 @@ class Book:
         """
         self.path, self._said = path, dict(said)
         self.entries: dict[str, Entry] = {}
+        self._losses: dict[str, float | None] = {}  # the lowest of each, so that nobody searches
         self.total = 0
         self.began = time.monotonic()
         self.before = 0  # trials that had ended when this process began
@@ -57,6 +58,7 @@ class Book:
     def put(self, trial: Trial, outcome: Outcome) -> None:
         """Notes what is known of a trial now."""
         self.entries[trial.name] = Entry(trial, outcome)
+        self._losses[trial.name] = outcome.loss
 
     def of(self, *status: str) -> list[Entry]:
         """The entries of these states."""
@@ -64,8 +66,8 @@ class Book:
 
     def best(self) -> Entry | None:
         """The trial with the lowest validation loss."""
-        known = [entry for entry in self.entries.values() if entry.outcome.loss is not None]
-        return min(known, key=lambda entry: entry.outcome.loss or 0.0, default=None)
+        known = {name: loss for name, loss in self._losses.items() if loss is not None}
+        return self.entries[min(known, key=lambda name: known[name])] if known else None
 
     def seconds_left(self) -> float | None:
         """About how long the rest will take; None before anything has ended."""
