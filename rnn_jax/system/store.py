@@ -55,9 +55,7 @@ SCHEMES = {
         "for a store that is not Amazon's",
         {
             "use_listings_cache": False,
-            "config_kwargs": {
-                "connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}
-            },
+            "config_kwargs": {"connect_timeout": 10, "retries": {"max_attempts": 2}},
         },
     ),
     "file": Scheme("", "it must be a folder that you may write to", {"auto_mkdir": True}),
