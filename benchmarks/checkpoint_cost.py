@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -31,25 +32,31 @@ EXPERIMENTS = ("bilstm", "gru")
 REPEATS = 9
 
 
-def measure(experiment: str) -> tuple[float, float, float, float]:
-    """Bytes, and seconds of waiting, of processor time and until it is written."""
+def state_of(experiment: str) -> Any:
+    """The state of an experiment's first step, on five classes."""
     import importlib
-
-    import jax
 
     from rnn_jax import tasks
     from rnn_jax.optim import updates
-    from rnn_jax.runs.checkpoints import Checkpoints, Progress
     from rnn_jax.train import steps
 
     config = importlib.import_module(f"experiments.{experiment}").get_config()
     task = tasks.make(tasks.resolve(config).config, {"classes": ("a", "b", "c", "d", "e")})
-    state = steps.init_state(
+    return steps.init_state(
         task,
         updates.make(config.optimizer),
         updates.hyperparameters(config.optimizer, 1),
         config.train.seed,
     )
+
+
+def measure(experiment: str) -> tuple[float, float, float, float]:
+    """Bytes, and seconds of waiting, of processor time and until it is written."""
+    import jax
+
+    from rnn_jax.runs.checkpoints import Checkpoints, Progress
+
+    state = state_of(experiment)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((state, state.params)))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -57,15 +64,16 @@ def measure(experiment: str) -> tuple[float, float, float, float]:
         checkpoints.save(state, state.params, Progress())  # the first imports orbax
         checkpoints.wait()
         for _ in range(REPEATS):
-            began, used = time.perf_counter(), _processor_seconds()
+            began, used = time.perf_counter(), processor_seconds()
             checkpoints.save(state, state.params, Progress())
             waited = time.perf_counter() - began
             checkpoints.wait()
-            rows.append((waited, _processor_seconds() - used, time.perf_counter() - began))
+            rows.append((waited, processor_seconds() - used, time.perf_counter() - began))
     return size, *(statistics.median(column) for column in zip(*rows, strict=True))
 
 
-def _processor_seconds() -> float:
+def processor_seconds() -> float:
+    """Seconds of processor time that this process has taken."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

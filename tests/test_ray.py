@@ -6,6 +6,7 @@ All but one are slow, and run by `.ci/versions` (`pytest -m slow`).
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,8 +62,11 @@ def expected(short, tmp_path_factory):
     return path, swept(short, path, local.make(Options(jobs=1)))
 
 
-def swept(config, path, engine, axes=SEEDS, request=None, **asked):
-    return sweep(Sweep(axes, **asked), config, path, engine=engine, watch=Watch(), request=request)
+def swept(config, path, engine, axes=SEEDS, request=None, mirror=None, **asked):
+    return sweep(
+        Sweep(axes, **asked), config, path, engine=engine, watch=Watch(), request=request,
+        mirror=mirror,
+    )  # fmt: skip
 
 
 def on_ray(**options):
@@ -208,6 +212,19 @@ def marked(mark):
         except OSError:
             continue
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_mirrored_sweep_goes_on_on_a_fresh_cluster(cluster, short, tmp_path, without_times):
+    folder, address = tmp_path / "sweep", f"file://{tmp_path}/mirror"
+    found = swept(short, folder, on_ray(), mirror=address)
+    before = {path.name: without_times(path) for path in (folder / "trials").iterdir()}
+    shutil.rmtree(folder)
+    again = swept(short, folder, local.make(Options(jobs=1)), mirror=address)
+    assert again.line == found.line
+    assert {path.name: without_times(path) for path in (folder / "trials").iterdir()} == before
+    assert len(before) == 3
 
 
 @pytest.mark.slow

@@ -14,14 +14,14 @@ import pytest
 from rnn_jax import load
 from rnn_jax.config import InputError, replace
 from rnn_jax.runs.folder import CHECKPOINTS
-from rnn_jax.sweeps import Sweep, outcomes, points, search, trials
+from rnn_jax.sweeps import Sweep, book, outcomes, points, search, trials
 from rnn_jax.sweeps import run as sweep
 from rnn_jax.sweeps.engines import Options, local
 from rnn_jax.sweeps.grammar import Choice, Draw, parse
 from rnn_jax.sweeps.report import interval
 from rnn_jax.sweeps.trials import Space
 from rnn_jax.sweeps.watch import Lines, Watch
-from rnn_jax.system import sharing
+from rnn_jax.system import files, sharing
 from rnn_jax.system.interrupts import Interrupted, Request
 from rnn_jax.tasks import default_config
 from rnn_jax.train import loop
@@ -257,6 +257,40 @@ def test_the_files_say_what_was_found(finished):
     for words in ("4 trials", "Over the seeds", "launch.py --experiment=test"):
         assert words in page
     assert sum("validation loss" in line for line in said) == 4
+
+
+def test_a_book_knows_its_best_and_takes_little_of_the_time(config, tmp_path, monkeypatch):
+    found, rng = book.Book(tmp_path, {}), np.random.default_rng(0)
+    assert found.best() is None
+    losses = {}
+    for name in map(str, rng.integers(0, 9, 60)):  # trials come again, with other losses or none
+        loss = float(rng.integers(0, 5)) if rng.random() < 0.8 else None
+        losses[name] = loss
+        record = {"split": "validation", "epoch": 1, "loss": loss}
+        found.put(trials.Trial(name, {}, config), outcomes.Outcome("paused", (record,)))
+        known = [name for name, each in losses.items() if each is not None]
+        best = found.best()
+        assert (best and best.trial.name) == min(known, key=losses.get, default=None)
+    now = [time.monotonic() + 1.0]
+    monkeypatch.setattr(book.time, "monotonic", lambda: now[0])
+    write, writes = files.write_atomically, []
+
+    def slowly(path, text):
+        now[0] += 1.0
+        writes.append(path.name)
+        write(path, text)
+
+    monkeypatch.setattr(files, "write_atomically", slowly)
+    found.keep()
+    assert writes == ["sweep.json", "sweep.csv"]  # in two seconds
+    now[0] += 39.0
+    found.keep()
+    assert len(writes) == 2
+    now[0] += 2.0
+    found.keep()
+    assert len(writes) == 4
+    found.write()  # whatever it takes
+    assert len(writes) == 6
 
 
 def test_again_nothing_is_trained_and_the_answer_is_the_same(finished, monkeypatch):

@@ -136,6 +136,7 @@ def run(command: Command) -> int:
                 default=default,
                 extras=command.extras,
                 request=request,
+                mirror=values.mirror,
             )
     except interrupts.Interrupted as interrupted:
         print(

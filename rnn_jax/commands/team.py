@@ -98,14 +98,12 @@ def placed(command: Command) -> Iterator[Place]:
     if not several:
         yield Place(folder, mesh.company(), True)
         return
-    leads = jax.process_index() == 0
-    content = processes.share(_packed(folder, command.values.overwrite) if leads else None)
-    if leads:
-        yield Place(folder, mesh.company(), True)
+    company = mesh.company()
+    if jax.process_index() == 0:
+        yield Place(folder, company._replace(claimed=_share), True)
         return
     with tempfile.TemporaryDirectory(prefix="rnn_jax_") as own:
-        _unpack(content, pathlib.Path(own))
-        yield Place(pathlib.Path(own), mesh.company(), False)
+        yield Place(pathlib.Path(own), company._replace(before=_receive), False)
 
 
 def display(command: Command, leads: bool) -> Display:
@@ -113,18 +111,18 @@ def display(command: Command, leads: bool) -> Display:
     return Display(verbose=command.values.verbose) if leads else Display(quiet=True)
 
 
-def _packed(folder: pathlib.Path, overwrite: bool) -> bytes:
-    """What of a run's folder another process needs to go on from the same place."""
-    held = io.BytesIO()
+def _share(folder: str | os.PathLike) -> None:
+    """Sends what of a run's folder the other processes need to go on from the same place."""
+    folder, held = pathlib.Path(folder), io.BytesIO()
+    found = checkpoints.newest(folder / CHECKPOINTS)
     with tarfile.open(fileobj=held, mode="w") as archive:
-        if not overwrite and (folder / CONFIG).is_file():
-            found = checkpoints.newest(folder / CHECKPOINTS)
+        if found is not None:
             archive.add(folder / CONFIG, CONFIG)
-            if found is not None:
-                archive.add(found.path, f"{CHECKPOINTS}/{found.path.name}")
-    return held.getvalue()
+            archive.add(found.path, f"{CHECKPOINTS}/{found.path.name}")
+    processes.share(held.getvalue())
 
 
-def _unpack(content: bytes, folder: pathlib.Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+def _receive(folder: str | os.PathLike) -> None:
+    """Puts into a folder what process 0 sends."""
+    with tarfile.open(fileobj=io.BytesIO(processes.share(None))) as archive:
         archive.extractall(folder, filter="data")

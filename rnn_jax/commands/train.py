@@ -8,7 +8,7 @@ import sys
 from rnn_jax import train
 from rnn_jax.commands import sweep, team
 from rnn_jax.commands.base import Command, Flag, Mode
-from rnn_jax.system import interrupts
+from rnn_jax.system import interrupts, store
 
 
 def _run(command: Command) -> int:
@@ -24,6 +24,7 @@ def _train(command: Command, place: team.Place) -> int:
             command.config,
             place.folder,
             overwrite=command.values.overwrite,
+            mirror=command.values.mirror if place.leads else None,
             display=team.display(command, place.leads),
             deferred=interrupts.deferred_or_exit,
             company=place.company,
@@ -53,6 +54,14 @@ MODE = Mode(
     flags=(
         Flag("overwrite", bool, False, "begin anew in a folder that holds a run"),
         *team.FLAGS,
+        Flag(
+            "mirror",
+            str,
+            None,
+            "mirrors the folder to gs://BUCKET/FOLDER, s3://BUCKET/FOLDER or file:///FOLDER after "
+            "each checkpoint; on a fresh machine the same command goes on from there",
+            check=store.problem,
+        ),
         *sweep.FLAGS,
     ),
     saves=True,

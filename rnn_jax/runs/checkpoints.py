@@ -41,6 +41,7 @@ from rnn_jax.types import Params
 
 log = logging.getLogger(__name__)
 
+FOLDER = "checkpoints"  # in a run's folder
 DIGESTS = "digests.json"
 PROGRESS = "progress.json"
 MAX_DIGESTS = 2**24  # bytes
@@ -147,8 +148,7 @@ class Checkpoints:
 
         for path in _paths(self.folder, ".part"):
             shutil.rmtree(path)  # a write, or a removal, that a kill cut short
-        number = max((number for number, _ in _entries(self.folder)), default=0) + 1
-        path = self.folder / f"{number:06d}"
+        path = self.folder / f"{next_number(self.folder):06d}"
         part = path.with_name(path.name + ".part")
         part.mkdir(parents=True)
         # Not orbax' own background writer: this is one already, and that one prints a dozen times
@@ -205,6 +205,17 @@ def newest(folder: pathlib.Path, set_aside: bool = False) -> Found | None:
             "choose another --workdir, or begin anew with --overwrite"
         )
     return None
+
+
+def newest_number(folder: pathlib.Path) -> int:
+    """The number of the newest complete checkpoint, damaged or not; 0 if there is none."""
+    complete = (int(path.name) for path in reversed(_paths(folder)) if (path / DIGESTS).exists())
+    return next(complete, 0)
+
+
+def next_number(folder: pathlib.Path) -> int:
+    """The number of the next checkpoint."""
+    return max((number for number, _ in _entries(folder)), default=0) + 1
 
 
 def names(folder: pathlib.Path) -> tuple[str, ...]:

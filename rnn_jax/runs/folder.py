@@ -22,6 +22,7 @@ from rnn_jax import config as config_lib
 from rnn_jax.config import Config, InputError
 from rnn_jax.runs import checkpoints
 from rnn_jax.runs.checkpoints import Found
+from rnn_jax.runs.copies import STAGED, Layout
 from rnn_jax.runs.failure import FAILURE
 from rnn_jax.runs.identity import (
     CONFIG,
@@ -31,12 +32,13 @@ from rnn_jax.runs.identity import (
     environment,
     read_identity,
 )
+from rnn_jax.runs.mirror import NONE, Mirror
 from rnn_jax.runs.records import METRICS, TENSORBOARD
 from rnn_jax.system import files
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS = checkpoints.FOLDER
 REPORT = "report.html"
 OVERWRITTEN = ".overwritten"  # the checkpoints that --overwrite is about to remove
 
@@ -96,6 +98,7 @@ def claim(
     reader: Reader,
     chosen: Mapping[str, Any],
     overwrite: bool = False,
+    mirror: Mirror = NONE,
 ) -> Iterator[Claim]:
     """The folder of a training run, made or continued, and held against other processes.
 
@@ -106,6 +109,7 @@ def claim(
       reader: for what stands there already.
       chosen: what was chosen for this machine, a part of the environment of a run that begins.
       overwrite: clear away an earlier run first, whatever its config.
+      mirror: what it has of the run, and the folder has not, is put there first.
 
     Yields:
       The folder, with `config.json` in it, and what was found there. If an InputError is raised
@@ -135,8 +139,12 @@ def claim(
                 ) from error
         try:
             shutil.rmtree(path / OVERWRITTEN, ignore_errors=True)
+            shutil.rmtree(path / STAGED, ignore_errors=True)
             if overwrite:
+                _refuse_to_clear(path)
+                mirror.clear(layout(reader))
                 _clear(path, reader.remembered)
+            _restore(path, config, reader, mirror)
             before = _find(path, config, reader)
             if before:  # options that change no number may be others now
                 identity, found = before.identity._replace(config=config), before.found
@@ -145,12 +153,22 @@ def claim(
             files.write_atomically(path / CONFIG, identity.to_json())
         except OSError as error:
             raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
+        except InputError:
+            if fresh and not (path / CHECKPOINTS).exists():  # the mirror cannot be used
+                shutil.rmtree(path, ignore_errors=True)
+            raise
         try:
             yield Claim(path, identity, found, reader.remembered)
         except InputError:
             if fresh and not (path / CHECKPOINTS).exists():  # nothing was learned
                 shutil.rmtree(path, ignore_errors=True)
             raise
+
+
+def layout(reader: Reader) -> Layout:
+    """What a mirror has of a run."""
+    files = (CONFIG, METRICS, *reader.remembered, REPORT, FAILURE, TENSORBOARD)
+    return Layout("run", CONFIG, files)
 
 
 class _Before(NamedTuple):
@@ -222,35 +240,67 @@ def _find(path: pathlib.Path, config: Config, reader: Reader) -> _Before | None:
     if problem:
         raise InputError(f"{problem}; choose another --workdir, or --overwrite") from problem
     if identity is None:
-        for name in (METRICS, *reader.remembered, REPORT, FAILURE, CHECKPOINTS, TENSORBOARD):
-            if (path / name).exists():
-                raise InputError(
-                    f"{path} holds {name} but no {CONFIG}, so no run wrote it; choose another "
-                    "--workdir"
-                )
+        _refuse_what_no_run_wrote(path, reader)
     return None
 
 
-def _compare(path: pathlib.Path, other: Config, config: Config) -> None:
+def _refuse_what_no_run_wrote(path: pathlib.Path, reader: Reader) -> None:
+    """Raises InputError if a folder without a config holds what a run would write over."""
+    for name in (METRICS, *reader.remembered, REPORT, FAILURE, CHECKPOINTS, TENSORBOARD):
+        if (path / name).exists():
+            raise InputError(
+                f"{path} holds {name} but no {CONFIG}, so no run wrote it; choose another --workdir"
+            )
+
+
+def _restore(path: pathlib.Path, config: Config, reader: Reader, mirror: Mirror) -> None:
+    """Puts what a mirror has of a run into its folder.
+
+    Raises:
+      InputError: the folder or the mirror holds something else, or the mirror cannot be used.
+    """
+    if mirror is NONE:
+        return
+    if not (path / CONFIG).exists():
+        _refuse_what_no_run_wrote(path, reader)
+    else:
+        try:
+            here = read_identity(path, reader)
+        except InputError:
+            pass  # half of one: `_find` says what becomes of it
+        else:
+            _compare(path, here.config, config)
+
+    def check(url: str, text: bytes) -> None:
+        try:
+            there = Identity.from_json(text, reader)
+        except ValueError as error:
+            raise InputError(
+                f"{url}/{CONFIG} does not fit this version of rnn_jax ({error}); choose another "
+                "--mirror, or --overwrite"
+            ) from error
+        _compare(url, there.config, config, "--mirror")
+
+    mirror.restore(path, layout(reader), check)
+
+
+def _compare(
+    path: str | os.PathLike, other: Config, config: Config, flag: str = "--workdir"
+) -> None:
     if other.experiment != config.experiment:
         raise InputError(
             f"{path} holds a run of experiment {other.experiment!r}, not {config.experiment!r}; "
-            "choose another --workdir, or --overwrite"
+            f"choose another {flag}, or --overwrite"
         )
     if different := config_lib.differences(other, config, fixed_only=True):
         raise InputError(
             f"{path} holds a run with another config ({'; '.join(different)}); "
-            "choose another --workdir, or --overwrite"
+            f"choose another {flag}, or --overwrite"
         )
 
 
-def _clear(path: pathlib.Path, remembered: Sequence[str]) -> None:
-    """Removes what a run writes, and nothing else; a kill on the way leaves a run without
-    checkpoints.
-
-    Raises:
-      InputError: what is there was written by something else.
-    """
+def _refuse_to_clear(path: pathlib.Path) -> None:
+    """Raises InputError if what is there was written by something else than a run."""
     if not (path / CONFIG).exists():
         return
     try:
@@ -262,6 +312,13 @@ def _clear(path: pathlib.Path, remembered: Sequence[str]) -> None:
             f"{path / CONFIG} was not written by a run, so --overwrite leaves this folder alone; "
             "choose another --workdir"
         )
+
+
+def _clear(path: pathlib.Path, remembered: Sequence[str]) -> None:
+    """Removes what a run writes, and nothing else; a kill on the way leaves a run without
+    checkpoints."""
+    if not (path / CONFIG).exists():
+        return
     if (path / CHECKPOINTS).exists():
         (path / CHECKPOINTS).rename(path / OVERWRITTEN)
     for name in (METRICS, *remembered, REPORT, FAILURE):

@@ -9,7 +9,9 @@ from typing import Any
 
 from rnn_jax.config import InputError
 from rnn_jax.runs import folder
-from rnn_jax.runs.identity import CONFIG
+from rnn_jax.runs.copies import Layout
+from rnn_jax.runs.identity import CONFIG, Reader
+from rnn_jax.runs.mirror import Mirror
 from rnn_jax.system import files
 
 SWEEP = "sweep.json"
@@ -37,6 +39,46 @@ def read(path: pathlib.Path) -> dict[str, Any] | None:
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise InputError(f"{file} is not what this version of rnn_jax writes there")
     return said
+
+
+def restore(path: pathlib.Path, experiment: str, reader: Reader, mirror: Mirror) -> None:
+    """Puts what a mirror has of a sweep into its folder.
+
+    Args:
+      path: the folder, held against other processes.
+      experiment: the name of the sweep's.
+      reader: of the runs in it.
+      mirror: of the folder.
+
+    Raises:
+      InputError: the mirror cannot be used, or holds something else.
+    """
+
+    def check(url: str, text: bytes) -> None:
+        try:
+            there = json.loads(text)
+            ended = _ended(there)
+        except (ValueError, RecursionError, LookupError, TypeError) as error:
+            raise InputError(
+                f"{url}/{SWEEP} is not what this version of rnn_jax writes there; choose another "
+                "--mirror"
+            ) from error
+        if there["experiment"] != experiment:
+            raise InputError(
+                f"{url} holds a sweep of experiment {there['experiment']!r}, not {experiment!r}; "
+                "choose another --mirror"
+            )
+        here = read(path)
+        if here is not None and here.get("experiment") == experiment and _ended(here) < ended:
+            (path / SWEEP).unlink()  # another machine went on: that one is fetched
+
+    runs = folder.layout(reader).top
+    mirror.restore(path, Layout("sweep", SWEEP, (SWEEP, TABLE, folder.REPORT), runs, TRIALS), check)
+
+
+def _ended(said: dict[str, Any]) -> int:
+    """How many trials a sweep.json says have ended."""
+    return sum(trial["status"] not in ("waiting", "paused") for trial in said["trials"])
 
 
 def chosen(path: str | os.PathLike) -> pathlib.Path:

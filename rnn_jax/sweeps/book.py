@@ -22,6 +22,8 @@ from rnn_jax.sweeps.outcomes import ENDED, FAILED, FINISHED, PRUNED, RUNNING, WA
 from rnn_jax.sweeps.trials import Space, Trial
 from rnn_jax.system import files
 
+SHARE = 0.05  # of the time that goes into the files while trials are trained
+
 
 class Entry(NamedTuple):
     """A line of the book."""
@@ -43,9 +45,11 @@ class Book:
         """
         self.path, self._said = path, dict(said)
         self.entries: dict[str, Entry] = {}
+        self._losses: dict[str, float | None] = {}  # the lowest of each, so that nobody searches
         self.total = 0
         self.began = time.monotonic()
         self.before = 0  # trials that had ended when this process began
+        self._cost, self._written = 0.0, self.began  # of the files, when they were last written
 
     def folder(self, trial: Trial) -> pathlib.Path:
         """A trial's run folder."""
@@ -54,6 +58,7 @@ class Book:
     def put(self, trial: Trial, outcome: Outcome) -> None:
         """Notes what is known of a trial now."""
         self.entries[trial.name] = Entry(trial, outcome)
+        self._losses[trial.name] = outcome.loss
 
     def of(self, *status: str) -> list[Entry]:
         """The entries of these states."""
@@ -61,8 +66,8 @@ class Book:
 
     def best(self) -> Entry | None:
         """The trial with the lowest validation loss."""
-        known = [entry for entry in self.entries.values() if entry.outcome.loss is not None]
-        return min(known, key=lambda entry: entry.outcome.loss or 0.0, default=None)
+        known = {name: loss for name, loss in self._losses.items() if loss is not None}
+        return self.entries[min(known, key=lambda name: known[name])] if known else None
 
     def seconds_left(self) -> float | None:
         """About how long the rest will take; None before anything has ended."""
@@ -72,8 +77,15 @@ class Book:
             return None
         return (time.monotonic() - self.began) / here * max(self.total - ended, 0)
 
+    def keep(self) -> None:
+        """Writes the files, unless that would take more than `SHARE` of the time: those of ten
+        thousand trials take seconds, and each trial that ends asks for them."""
+        if self._cost <= SHARE * (time.monotonic() - self._written):
+            self.write()
+
     def write(self) -> None:
         """Writes sweep.json and sweep.csv."""
+        began = time.monotonic()
         best = self.best()
         said = {
             "format": sweep_folder.FORMAT,
@@ -85,6 +97,8 @@ class Book:
         text = json.dumps(said, indent=1, allow_nan=False) + "\n"
         files.write_atomically(self.path / sweep_folder.SWEEP, text)
         files.write_atomically(self.path / sweep_folder.TABLE, self._table())
+        self._written = time.monotonic()
+        self._cost = self._written - began
 
     def _table(self) -> str:
         """A row for each trial: what it changes, and its figures."""

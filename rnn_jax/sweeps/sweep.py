@@ -19,8 +19,11 @@ from typing import Any, NamedTuple
 from rnn_jax import tasks as tasks_lib
 from rnn_jax.config import Config, InputError
 from rnn_jax.runs import checkpoints, identity, sweep_folder
+from rnn_jax.runs import mirror as mirror_lib
 from rnn_jax.runs.failure import writing
 from rnn_jax.runs.folder import CHECKPOINTS
+from rnn_jax.runs.mirror import Mirror
+from rnn_jax.runs.sweep_folder import TRIALS
 from rnn_jax.sweeps import book as book_lib
 from rnn_jax.sweeps import grammar, search
 from rnn_jax.sweeps import report as report_lib
@@ -76,6 +79,7 @@ def run(
     default: Config | None = None,
     extras: Extras = tasks_lib.NO_EXTRAS,
     request: Request | None = None,
+    mirror: str | None = None,
 ) -> Found:
     """Trains the trials of a sweep, each in `path/trials/NAME`.
 
@@ -91,6 +95,7 @@ def run(
       default: the experiment's own config, for the best trial's command line.
       extras: cells and tasks that the experiment brings with it.
       request: asks it to stop; by default nobody does.
+      mirror: where the folder is mirrored to, as of `rnn_jax.train.run`.
 
     Raises:
       InputError: a wrong sweep or trial, before anything is trained.
@@ -101,6 +106,7 @@ def run(
     space = Space(base, grammar.parse(asked.axes, base))
     kind = search.kind_of(space, asked.search, asked.trials)
     path = pathlib.Path(os.path.expanduser(path))
+    mirrored = mirror_lib.opened(mirror, watch.line)
     with _held(path), writing(path):
         said = sweep_folder.read(path)
         if said and said.get("experiment") != base.experiment:
@@ -108,16 +114,20 @@ def run(
                 f"{path} holds a sweep of experiment {said.get('experiment')!r}, not "
                 f"{base.experiment!r}; choose another --workdir"
             )
+        sweep_folder.restore(path, base.experiment, tasks_lib.reader(extras), mirrored)
+        said = sweep_folder.read(path)
         trials = search.make(space, kind, asked.trials, book_lib.known(said, space, path))
         lines = {line.get("name"): line for line in (said or {}).get("trials", [])}
         book = Book(path, {"experiment": base.experiment, "sweep": asked.axes, "search": kind})
         book.total = trials.total
-        desk = _Desk(book, trials, lines, _pruner(asked.prune), watch, request, asked.budget)
+        desk = _Desk(
+            book, trials, lines, _pruner(asked.prune), watch, request, asked.budget, mirrored
+        )
         first = desk.peek()
         for trial in first:
             tasks_lib.resolve(trial.config, extras)  # a wrong one must cost nothing
         work = Work(extras, request, book.folder, desk.promising)
-        with watch.open(book):
+        with watch.open(book), mirrored.following(request):
             try:
                 engine.run(desk.take, desk.ended, work)
             finally:
@@ -146,9 +156,11 @@ class _Desk:
         watch: Watch,
         request: Request,
         budget: float | None,
+        mirror: Mirror,
     ):
         self._book, self._search, self._lines = book, trials, lines
         self._pruner, self._watch, self._request = pruner, watch, request
+        self._mirror = mirror
         self._end = None if budget is None else time.monotonic() + budget
         self._lock = threading.Lock()
         self._waiting: deque[Trial] = deque()
@@ -174,6 +186,7 @@ class _Desk:
             trial = self._waiting.popleft()
             outcome = self._book.entries[trial.name].outcome
             self._note(trial, outcome._replace(status=RUNNING))
+            self._mirror.take(f"{TRIALS}/{trial.name}")
             return trial
 
     def promising(self, trial: Trial, history: Sequence[Mapping[str, Any]]) -> bool:
@@ -189,7 +202,8 @@ class _Desk:
             if outcome.status in ENDED:
                 self._settle(trial, outcome)
                 self._watch.ended(self._book, trial)
-            self._book.write()
+            self._book.keep()
+            self._mirror.ended(f"{TRIALS}/{trial.name}")
 
     def finish(self) -> None:
         """Brings the files up to date at the end."""

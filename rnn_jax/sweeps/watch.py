@@ -30,12 +30,18 @@ class Watch:
     def ended(self, book: Book, trial: Trial) -> None:
         """A trial has ended."""
 
+    def line(self, text: str) -> None:
+        """Something else is to be said."""
+
 
 class Lines(Watch):
     """A line for each trial that ends."""
 
     def __init__(self, say: Callable[[str], None]):
         self._say = say
+
+    def line(self, text: str) -> None:
+        self._say(text)
 
     @contextlib.contextmanager
     def open(self, book: Book) -> Iterator[None]:
@@ -63,6 +69,9 @@ class Table(Watch):
 
     def __init__(self) -> None:
         self._book: Book | None = None
+
+    def line(self, text: str) -> None:
+        print(text, file=sys.stderr)  # above the table
 
     @contextlib.contextmanager
     def open(self, book: Book) -> Iterator[None]:

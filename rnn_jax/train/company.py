@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ class Company(NamedTuple):
     evaluation: `(task) -> Evaluate`, who measures.
     agreed: `(request) -> request`, what all processes know of a request to stop.
     writes: whether this process keeps the checkpoints; one of them does.
+    before: given the run's folder before anything is looked up there.
+    claimed: given it once it is this process' own, with the checkpoint to go on from.
     promising: asked after each epoch; where it says no, the run is saved and raises `Pruned`.
     """
 
@@ -32,6 +35,8 @@ class Company(NamedTuple):
     evaluation: Callable[[Task], Evaluate] = base.compiled
     agreed: Callable[[Request], Request] = lambda request: request
     writes: bool = True
+    before: Callable[[str | os.PathLike], None] = lambda folder: None
+    claimed: Callable[[str | os.PathLike], None] = lambda folder: None
     promising: Callable[[History], bool] = lambda history: True
 
 

@@ -23,6 +23,7 @@ from rnn_jax import tasks as tasks_lib
 from rnn_jax.config import Config, InputError
 from rnn_jax.runs import checkpoints, records
 from rnn_jax.runs import folder as folder_lib
+from rnn_jax.runs import mirror as mirror_lib
 from rnn_jax.runs.checkpoints import Checkpoints
 from rnn_jax.runs.failure import writing
 from rnn_jax.runs.folder import Claim
@@ -56,6 +57,7 @@ def run(
     tasks: Mapping[str, Kind] = NOTHING,
     deferred: Callable[[], AbstractContextManager[Request]] = interrupts.deferred,
     company: Company = ALONE,
+    mirror: str | None = None,
 ) -> Run:
     """Trains, validates after each epoch, tests once with the best parameters, and reports.
 
@@ -72,6 +74,8 @@ def run(
       deferred: how signals are noted while it trains. By default the first one stops the run after
         saving and a second one raises KeyboardInterrupt; nothing here ends the process.
       company: what the run has from others beside it.
+      mirror: where the folder is mirrored to, such as "gs://bucket/folder" or "s3://bucket/folder";
+        what is there and not in the folder is put there first.
 
     Raises:
       InputError: the config, the data or the folder cannot be used.
@@ -83,7 +87,12 @@ def run(
     resolved = tasks_lib.resolve(config, extras)  # a wrong one must cost nothing
     facts = tasks_lib.kind_of(config, extras).facts(config)
     reader = tasks_lib.reader(extras)
-    with folder_lib.claim(path, config, facts, reader, resolved.environment, overwrite) as claimed:
+    mirrored = mirror_lib.opened(mirror, display.line)
+    company.before(path)
+    with folder_lib.claim(
+        path, config, facts, reader, resolved.environment, overwrite, mirrored
+    ) as claimed:
+        company.claimed(claimed.folder)
         found = claimed.found
         if found:
             resolved = tasks_lib.resolve(config, extras, claimed.identity.last_environment)
@@ -91,7 +100,8 @@ def run(
         with writing(claimed.folder):
             records.write_history(claimed.folder, found.progress.history if found else ())
         if found and found.progress.finished:
-            return _finished(config, task, claimed, display, extras)
+            with mirrored.following(Request()):
+                return _finished(config, task, claimed, display, extras)
         data = task.prepare(display.line, None)
         _check_examples(data)
         now = environment(resolved.environment)
@@ -122,6 +132,7 @@ def run(
         with (
             deferred() as request,
             writing(claimed.folder),
+            mirrored.following(request),
             contextlib.closing(
                 records.Scalars(claimed.folder, standing.progress.history)
             ) as scalars,
