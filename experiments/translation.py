@@ -14,8 +14,8 @@ from rnn_jax.tasks import TranslationConfig
 def get_config() -> TranslationConfig:
     return TranslationConfig(
         experiment="translation",
-        data=PairsConfig(source="numbers", train=20_000),
+        data=PairsConfig(source="numbers", train=20_000, buckets=3),
         model=Seq2SeqConfig(hidden=96, embedding_size=32),
         optimizer=AdamConfig(learning_rate=3e-3, schedule="cosine", clip_norm=1.0),
-        train=TrainConfig(epochs=10, batch_size=64, patience=0),
+        train=TrainConfig(epochs=6, batch_size=64, patience=0),
     )

@@ -118,10 +118,8 @@ def search(
             at.tokens.at[:, :, at.position].set(end), jnp.full((batch, beam), length), own, scores
         )
         both = jax.tree.map(lambda *sides: jnp.concatenate(sides, axis=1), at.ended, ending)
-        scores, kept = jax.lax.top_k(both.scores, beam)
-        ended = Hypotheses(
-            *(jax.tree.map(lambda leaf: leaf[rows, kept], both[:3])), scores=scores
-        )
+        _, kept = jax.lax.top_k(both.scores, beam)
+        ended = jax.tree.map(lambda leaf: leaf[rows, kept], both)
 
         going = logs.at[..., end].set(NEVER).reshape(batch, beam * size)
         logs, places = jax.lax.top_k(going, beam)
@@ -216,6 +214,8 @@ def edit_distances(one: Array, other: Array) -> Array:
         found = jax.lax.cummin(found - places, axis=found.ndim - 1) + places
         return jnp.where(token[..., None] != 0, found, row), None
 
-    row, _ = jax.lax.scan(extend, row, jnp.moveaxis(jnp.broadcast_to(one, (*batch, one.shape[-1])), -1, 0))
+    row, _ = jax.lax.scan(
+        extend, row, jnp.moveaxis(jnp.broadcast_to(one, (*batch, one.shape[-1])), -1, 0)
+    )
     at = jnp.broadcast_to(lengths, batch)[..., None]
     return jnp.take_along_axis(row, at, axis=-1)[..., 0].astype(jnp.int32)

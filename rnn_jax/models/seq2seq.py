@@ -41,9 +41,7 @@ class Seq2SeqConfig(RecurrentConfig):
         minimum=0,
         below=1000,
     )
-    embedding_size: int = option(
-        64, "features of a token's learned vector", minimum=1, below=2**20
-    )
+    embedding_size: int = option(64, "features of a token's learned vector", minimum=1, below=2**20)
     attention: str = option(
         "dot",
         "how steps are compared: dot (Luong et al. 2015, scaled) or additive (Bahdanau et al. "

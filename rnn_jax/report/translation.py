@@ -79,9 +79,7 @@ def mistakes(
     return Section("Mistakes", pieces)
 
 
-def picture(
-    title: str, inputs: Sequence[str], outputs: Sequence[str], weights: np.ndarray
-) -> Heat:
+def picture(title: str, inputs: Sequence[str], outputs: Sequence[str], weights: np.ndarray) -> Heat:
     """What was attended to while an answer was written.
 
     Args:

@@ -23,7 +23,8 @@ from rnn_jax.tasks.translation import TranslationConfig
 __all__ = [
     "DEFAULT", "NO_EXTRAS", "TASKS", "AddingConfig", "ClassificationConfig", "CopyConfig", "Data",
     "Extras", "Facts", "Kind", "LanguageConfig",
-    "Resolved", "Task", "Trained", "TranslationConfig", "default_config", "kind_of", "make", "reader", "resolve",
+    "Resolved", "Task", "Trained", "TranslationConfig", "default_config", "kind_of", "make",
+    "reader", "resolve",
 ]  # fmt: skip
 
 TASKS: dict[str, Kind] = {

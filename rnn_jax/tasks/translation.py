@@ -24,7 +24,7 @@ from rnn_jax.data.text import PADDING
 from rnn_jax.models.seq2seq import Decoded, Seq2SeqConfig, Start, seq2seq, seq2seq_rates
 from rnn_jax.nn.noise import rate_array
 from rnn_jax.tasks import metrics, recurrent, translation_report
-from rnn_jax.tasks.base import MODES, Cells, Data, Facts, Kind, Record, Say, Task, Trained
+from rnn_jax.tasks.base import MODES, Cells, Data, Facts, Kind, Record, Say, Task
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.tasks.translator import SLACK, Network, Translator, step_of
 from rnn_jax.types import AnyArray, Array, Params, PRNGKey

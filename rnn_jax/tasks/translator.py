@@ -61,7 +61,7 @@ class Alignment(NamedTuple):
 
 
 class Translator:
-    """A trained translator: `translator(text)` is the best answer, `translate(texts)` finds several.
+    """A trained translator: `translator(text)` is the best answer, `translate(texts)` gives more.
 
     Attributes:
       network: the model.
@@ -117,7 +117,9 @@ class Translator:
         beam = self.beam if beam is None else beam
         for name, value, most in (("beam", beam, 1000), ("batch_size", batch_size, 2**16)):
             if type(value) is not int or not 1 <= value < most:
-                raise ValueError(f"{name} must be a whole number from 1 to {most - 1}, got {value!r}")
+                raise ValueError(
+                    f"{name} must be a whole number from 1 to {most - 1}, got {value!r}"
+                )
         rows = [self.vocabularies.inputs.encode(normal(plain(text))) for text in texts]
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         found: list[list[Hypothesis]] = [[] for _ in rows]
@@ -142,9 +144,7 @@ class Translator:
         inputs = self.vocabularies.inputs.encode(normal(plain(text)))
         outputs = self.vocabularies.outputs.encode(normal(answer))
         before = np.append(END, outputs[:-1])
-        weights = _attending(self.network)(
-            self.params, _padded([inputs], 1), _padded([before], 1)
-        )
+        weights = _attending(self.network)(self.params, _padded([inputs], 1), _padded([before], 1))
         return Alignment(
             self.vocabularies.inputs.shown(inputs),
             self.vocabularies.outputs.shown(outputs),
@@ -175,8 +175,6 @@ def step_of(network: Network, params: Params, start: Start, beam: int) -> decodi
         return found.carry, writable(found.logits[:, 0])
 
     return step
-
-
 
 
 def _padded(rows: Sequence[np.ndarray], count: int) -> np.ndarray:

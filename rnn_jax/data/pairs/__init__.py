@@ -1,1 +1,1 @@
-"""Pairs of texts, as translators read them: sources give texts and what they become, in three splits."""
+"""Pairs of texts, as translators read them: sources give texts and what they become."""

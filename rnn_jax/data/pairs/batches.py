@@ -61,7 +61,7 @@ def buckets(inputs: np.ndarray, targets: np.ndarray, most: int) -> list[Bucket]:
     counts = np.bincount(where)
     answers = np.zeros(len(lengths), np.int64)  # the longest answer to a text of each length
     np.maximum.at(answers, where, targets)
-    # best[k][j]: the least number of tokens, padding among them, of the first j lengths in k groups.
+    # best[k][j]: the tokens, padding among them, of the first j lengths in k groups, at least.
     best, cuts = [np.full(len(lengths) + 1, np.inf)], []
     best[0][0] = 0
     before = np.concatenate([[0], np.cumsum(counts)])

@@ -132,8 +132,6 @@ def drawn(
         while len(found) < count:
             several = list(draw(generator, 2 * count + 100))
             own = sides(np.array([number for number, _ in several], np.int64)) == side
-            found.update(
-                {item: None for (_, item), here in zip(several, own, strict=True) if here}
-            )
+            found.update({item: None for (_, item), here in zip(several, own, strict=True) if here})
         splits.append([show(item) for item in list(found)[:count]])
     return Splits(*splits)

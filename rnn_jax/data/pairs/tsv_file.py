@@ -37,8 +37,8 @@ def read(config: PairsConfig) -> Splits:
         parts[side].extend(pairs[index] for index in each)
     if not all(parts):
         raise InputError(
-            f"{config.data_dir} has too few pairs that have nothing in common: training, validation "
-            "and test (8:1:1) need some each"
+            f"{config.data_dir} has too few pairs that have nothing in common: training, "
+            "validation and test (8:1:1) need some each"
         )
     return Splits(*parts)
 
@@ -91,7 +91,8 @@ def groups(pairs: list[Pair]) -> list[int]:
     >>> groups([Pair("a", ("1",)), Pair("b", ("2", "1")), Pair("c", ("3",)), Pair("d", ("2",))])
     [0, 0, 2, 0]
     """
-    parents, owner = list(range(len(pairs))), {}
+    parents = list(range(len(pairs)))
+    owner: dict[str, int] = {}  # of each answer, the first pair that has it
 
     def root(place: int) -> int:
         while parents[place] != place:
