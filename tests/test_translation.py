@@ -15,7 +15,7 @@ from rnn_jax.config import InputError, replace
 from rnn_jax.data.language.vocabulary import END
 from rnn_jax.data.pairs.batches import PairBatch
 from rnn_jax.data.pairs.options import PairsConfig
-from rnn_jax.models.seq2seq import seq2seq
+from rnn_jax.models.seq2seq import seq2seq, seq2seq_rates
 from rnn_jax.optim import updates
 from rnn_jax.report import translation as pages
 from rnn_jax.tasks import translation
@@ -54,7 +54,7 @@ def losses(task, params, batch, rates=None):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model.layers": 2, "model.decoder_layers": 2, "model.attention": "additive"},
+        {"model.attention": "additive", "model.layers": 2},
         {"model.cell": "gru", "model.upper_layers": 0},
         {"model.cell": "rg_lru", "model.dropout": 0.2, "model.scheduled_sampling": 0.5},
     ],
@@ -158,6 +158,23 @@ def test_greedy_answers_are_right_where_each_token_after_the_right_ones_is():
         assert int(sums["edits"]) == int(outputs[:-1, 0].sum())
         if beam == 1:
             assert int(sums["exact"]) == int(taught["exact"])
+
+
+def test_rates_of_the_collection_do_what_those_of_the_module_do():
+    config = dataclasses.replace(CONFIG.model, dropout=0.25, layers=2, decoder_layers=2)
+    module, plain = (
+        seq2seq(each, FACTS["inputs"], FACTS["outputs"])
+        for each in (config, dataclasses.replace(config, dropout=0.0))
+    )
+    batch = some_batch()
+    asked = (batch.inputs, translation._before(batch.targets))
+    params = module.init(jax.random.key(0), *asked)["params"]
+    noise = {"deterministic": False, "rngs": {"dropout": jax.random.key(7)}}
+    own = module.apply({"params": params}, *asked, **noise)
+    given = plain.apply({"params": params, "rates": seq2seq_rates(config)}, *asked, **noise)
+    still = plain.apply({"params": params}, *asked, **noise)
+    np.testing.assert_allclose(own.logits, given.logits, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(own.logits, still.logits)
 
 
 def test_kernels_agree():
