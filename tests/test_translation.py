@@ -54,11 +54,10 @@ def losses(task, params, batch, rates=None):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model.attention": "additive", "model.layers": 2},
-        {"model.cell": "gru", "model.upper_layers": 0},
-        {"model.cell": "rg_lru", "model.dropout": 0.2, "model.scheduled_sampling": 0.5},
+        {"model.attention": "additive"},
+        {"model.cell": "rg_lru", "model.upper_layers": 0, "model.scheduled_sampling": 0.5},
     ],
-    ids=["lstm", "gru", "rg_lru"],
+    ids=["lstm", "rg_lru"],
 )
 def test_a_step_changes_every_parameter_of_any_cell_s_network(changes):
     task = made(changes)
@@ -92,11 +91,11 @@ def test_rows_and_steps_that_only_fill_the_shape_change_nothing():
 
 
 def test_the_loss_is_that_of_the_plain_computation():
-    task, batch = made(), some_batch()
+    task, batch = made(), some_batch(rows=3)
     params = task.init(jax.random.key(0))
     module = seq2seq(CONFIG.model, FACTS["inputs"], FACTS["outputs"])
     total, right, exact = 0.0, 0, 0
-    for row in range(3):
+    for row in range(2):
         text = batch.inputs[row][batch.inputs[row] > 0][None]
         answer = batch.targets[row][batch.targets[row] > 0]
         before = np.concatenate([[END], answer[:-1]])[None]
@@ -106,7 +105,7 @@ def test_the_loss_is_that_of_the_plain_computation():
         right, exact = right + hits.sum(), exact + hits.all()
     mean, (_, sums) = losses(task, params, batch)
     assert float(sums["loss"]) == pytest.approx(total, rel=1e-4)
-    assert (int(sums["correct"]), int(sums["exact"]), int(sums["examples"])) == (right, exact, 3)
+    assert (int(sums["correct"]), int(sums["exact"]), int(sums["examples"])) == (right, exact, 2)
     tokens = int((batch.targets > 0).sum())
     assert float(mean) == pytest.approx(total / tokens, rel=1e-4)
     smooth = made({"model.label_smoothing": 0.25})
@@ -144,20 +143,28 @@ def test_what_is_found_is_compared_with_the_nearest_right_answer():
 def test_greedy_answers_are_right_where_each_token_after_the_right_ones_is():
     """What is found token by token agrees with what is said of all steps at once."""
     task, batch = made(), some_batch(rows=40, seed=1)
-    # Answers of one token, so that an untrained network is right now and then.
-    targets = np.zeros_like(batch.targets)
-    targets[:-1, 0], targets[:-1, 1] = np.arange(39) % 4 + 3, END
+    # Large parameters make an untrained network say many things.
+    params = jax.tree.map(lambda leaf: 3 * leaf, task.init(jax.random.key(2)))
+    evaluate = jax.jit(task.evaluate)
+    _, _, outputs = evaluate(params, None, batch)
+    assert outputs.shape == (40, 2 + FACTS["longest"] + 5)
+    found, targets = np.asarray(outputs)[:, 2:], np.zeros_like(batch.targets)
+    for row, tokens in enumerate(found[:-1]):
+        answer = tokens[tokens > 0][:4]
+        targets[row, : len(answer)], targets[row, len(answer)] = answer, END
+        if row % 3 == 0:
+            targets[row, 0] = 3 if targets[row, 0] != 3 else 4
+    lengths = (found[:-1] > 0).sum(axis=1)
+    right = (lengths <= 4) & (np.arange(39) % 3 > 0)
+    assert right.sum() > 10
+    assert len(np.unique(lengths[right])) > 3
     batch = batch._replace(targets=targets)
-    params = task.init(jax.random.key(2))
-    params["head"]["bias"] = params["head"]["bias"].at[END].set(0.05)
     _, (_, taught) = losses(task, params, batch)
-    for beam in (1, 3):
-        _, sums, outputs = jax.jit(made({"model.test_beam": beam}).evaluate)(params, None, batch)
-        assert outputs.shape == (40, 2 + FACTS["longest"] + 5)
-        assert int(sums["searched"]) == 39
-        assert int(sums["edits"]) == int(outputs[:-1, 0].sum())
-        if beam == 1:
-            assert int(sums["exact"]) == int(taught["exact"])
+    _, sums, outputs = evaluate(params, None, batch)
+    assert ((np.asarray(outputs)[:-1, 0] == 0) == right).all()
+    assert int(sums["exact"]) == int(taught["exact"]) == right.sum()
+    assert int(sums["searched"]) == 39
+    assert int(sums["edits"]) == int(outputs[:-1, 0].sum())
 
 
 def test_rates_of_the_collection_do_what_those_of_the_module_do():
@@ -177,22 +184,11 @@ def test_rates_of_the_collection_do_what_those_of_the_module_do():
     assert not np.allclose(own.logits, still.logits)
 
 
-def test_kernels_agree():
-    batch, found = some_batch(), {}
-    for kernel in ("scan", "fused"):
-        task = made({"model.kernel": kernel})
-        params = task.init(jax.random.key(0))
-        found[kernel] = jax.jit(jax.grad(lambda p, t=task: losses(t, p, batch)[0]))(params)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-6),
-        found["scan"], found["fused"],
-    )  # fmt: skip
-
-
 FLAGS = (
     "--experiment=translation", "--config.data.source=tsv", "--config.data.input_tokens=words",
     "--config.model.hidden=24", "--config.model.embedding_size=12", "--config.train.epochs=30",
     "--config.train.batch_size=8", "--config.data.buckets=1", "--config.model.beam=3",
+    "--config.model.test_beam=2",
     "--config.optimizer.learning_rate=0.01", "--config.train.steps_per_call=2",
 )  # fmt: skip
 
@@ -296,9 +292,7 @@ def test_the_report_s_pieces():
     lengths = np.array([1, 1, 2, 3, 3, 3, 8, 9])
     right = np.array([1, 0, 1, 1, 1, 1, 0, 0], bool)
     found = pages.by_length(lengths, right)
-    assert sum(count for *_, count in found) == 8
-    assert found[0] == ("1", 0.5, 2)
-    assert found[-1][1] == 0
+    assert found == [("1 to 2", 2 / 3, 3), ("3", 1.0, 3), ("8", 0.0, 1), ("9", 0.0, 1)]
     section = pages.mistakes([("t", "123", "13")], 1, 8, list)
     assert section.pieces[-1].rows == [["t", "123", "1·3", 1]]
     assert pages.attention([]).pieces == []
