@@ -32,6 +32,8 @@ def test_numbers_are_what_num2words_writes():
     digits = [len(answer) for answer in answers_of(found.train)]
     assert set(digits) == set(range(1, 10))
     assert min(np.bincount(digits)[3:]) > 15  # all lengths, not nine digits alone
+    zeros = [answer.count("0") / len(answer) for answer in answers_of(found.train)]
+    assert 0.15 < np.mean(zeros) < 0.35  # round numbers, too
     german = records.read(PairsConfig(language="de", **SMALL))
     assert [pair.answers for pair in german.test] == [pair.answers for pair in found.test]
     assert any("hundert" in pair.text for pair in german.test)

@@ -238,7 +238,7 @@ def _uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Ar
 
 
 def writable(logits: Array) -> Array:
-    """Logits that leave out what no answer has: padding and the unknown token, 0 and 1."""
+    """Logits float[..., outputs] without those of padding and the unknown token, 0 and 1."""
     return logits.at[..., :2].set(_NEVER)
 
 

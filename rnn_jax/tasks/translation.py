@@ -21,7 +21,14 @@ from rnn_jax.data.pairs.options import PairsConfig
 from rnn_jax.data.pairs.preparation import Sizes
 from rnn_jax.data.pairs.vocabulary import Vocabularies
 from rnn_jax.data.text import PADDING
-from rnn_jax.models.seq2seq import Decoded, Seq2SeqConfig, Start, seq2seq, seq2seq_rates
+from rnn_jax.models.seq2seq import (
+    Decoded,
+    Seq2SeqConfig,
+    Start,
+    seq2seq,
+    seq2seq_rates,
+    writable,
+)
 from rnn_jax.nn.noise import rate_array
 from rnn_jax.tasks import metrics, recurrent, translation_report
 from rnn_jax.tasks.base import MODES, Cells, Data, Facts, Kind, Record, Say, Task
@@ -213,7 +220,7 @@ def _told(logits: Array, batch: PairBatch, smoothing: Array | None) -> tuple[Sum
     counted = targets != PADDING
     logs = jax.nn.log_softmax(jnp.where(counted[..., None], logits, 0).astype(jnp.float32))
     own = jnp.take_along_axis(logs, targets[..., None], axis=-1)[..., 0]
-    hits = jnp.argmax(logs, axis=-1) == targets
+    hits = jnp.argmax(writable(logs), axis=-1) == targets
     count = lambda flags: jnp.sum(flags, dtype=jnp.int32)
     real = jnp.asarray(batch.weights) > 0
     losses = jnp.sum(jnp.where(counted, -own, 0))

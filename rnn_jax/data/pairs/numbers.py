@@ -17,7 +17,7 @@ DIGITS = 9  # of the longest number
 
 
 def read(config: PairsConfig) -> Splits:
-    """Different numbers, as many of each count of digits as there are, or as come by chance.
+    """Different numbers, each count of digits equally often as far as there are enough.
 
     Raises:
       InputError: num2words has not this language, or has no words for a number in it.
@@ -42,8 +42,14 @@ def read(config: PairsConfig) -> Splits:
 
 
 def _draw(generator: np.random.Generator, count: int) -> Iterator[tuple[int, int]]:
-    """Numbers, each count of digits equally often."""
-    digits = generator.integers(1, DIGITS, size=count, endpoint=True)
-    least = np.where(digits == 1, 0, 10 ** (digits - 1))
-    numbers = generator.integers(least, 10**digits).tolist()
+    """Numbers, each count of digits equally often; in every second one a half of the digits that
+    follow the first are zeros, since round numbers are few among those that are drawn evenly."""
+    digits = generator.integers(1, DIGITS, size=(count, 1), endpoint=True)
+    drawn = generator.integers(10, size=(count, DIGITS))  # units first
+    first = generator.integers(digits > 1, 10)
+    is_round = generator.random((count, 1)) < 0.5
+    drawn[is_round & (generator.random(drawn.shape) < 0.5)] = 0
+    places = np.arange(DIGITS)
+    drawn = np.where(places < digits - 1, drawn, np.where(places == digits - 1, first, 0))
+    numbers = (drawn @ 10**places).tolist()
     return zip(numbers, numbers, strict=True)
