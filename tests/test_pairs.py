@@ -253,7 +253,7 @@ def test_an_epoch_has_each_pair_once_and_begins_anywhere(pairs):
 
 
 def test_batches_hold_the_pairs(pairs):
-    split = batches.single_pass(pairs, 2, 32)
+    split = batches.single_pass(pairs, 32)
     seen = []
     for batch, members in split.batches():
         seen += members.tolist()

@@ -36,8 +36,6 @@ from rnn_jax.tasks.metrics import Sums
 from rnn_jax.tasks.translator import SLACK, Network, Translator, step_of
 from rnn_jax.types import AnyArray, Array, Params, PRNGKey
 
-PASS_BUCKETS = 2  # shapes that validation and test have at most: they are read few times
-
 
 @dataclasses.dataclass(frozen=True)
 class TranslationConfig(Config):
@@ -148,13 +146,13 @@ def _task(config: TranslationConfig, facts: Facts, cells: Cells) -> Task:
             digest=preparation.digest(found),
             remembered={recurrent.VOCABULARY: found.vocabularies.to_json()},
             epochs=batches.epochs(found.train, config.data.buckets, batching.dealing(config.train)),
-            validation=batches.single_pass(found.validation, PASS_BUCKETS, size),
-            test=batches.single_pass(found.test, PASS_BUCKETS, size),
+            validation=batches.single_pass(found.validation, size),
+            test=batches.single_pass(found.test, size),
         )
 
     def test(remembered: Mapping[str, str]) -> PairPass:
         pairs = preparation.test_pairs(config.data, _vocabularies(remembered))
-        return batches.single_pass(pairs, PASS_BUCKETS, config.train.batch_size)
+        return batches.single_pass(pairs, config.train.batch_size)
 
     def result(record: Record) -> str:
         return (

@@ -21,6 +21,7 @@ from rnn_jax.types import AnyArray, Array, Params
 
 SLACK = 5  # tokens that an answer may have more than the longest one of the run's data
 NARROWEST = 16  # tokens of a row; wider ones are powers of two, so that few programs are compiled
+DRAWN = 64  # the same of alignments: those that are drawn have one program
 
 
 class Network(NamedTuple):
@@ -144,7 +145,9 @@ class Translator:
         inputs = self.vocabularies.inputs.encode(normal(plain(text)))
         outputs = self.vocabularies.outputs.encode(normal(answer))
         before = np.append(END, outputs[:-1])
-        weights = _attending(self.network)(self.params, _padded([inputs], 1), _padded([before], 1))
+        weights = _attending(self.network)(
+            self.params, _padded([inputs], 1, DRAWN), _padded([before], 1, DRAWN)
+        )
         return Alignment(
             self.vocabularies.inputs.shown(inputs),
             self.vocabularies.outputs.shown(outputs),
@@ -177,9 +180,9 @@ def step_of(network: Network, params: Params, start: Start, beam: int) -> decodi
     return step
 
 
-def _padded(rows: Sequence[np.ndarray], count: int) -> np.ndarray:
+def _padded(rows: Sequence[np.ndarray], count: int, least: int = NARROWEST) -> np.ndarray:
     """int32[count or 1, time], a row each."""
-    longest = max(NARROWEST, *map(len, rows))
+    longest = max(least, *map(len, rows))
     width = 1 << (longest - 1).bit_length()
     batch = np.zeros((count if len(rows) > 1 else 1, width), np.int32)
     for row, ids in zip(batch, rows, strict=False):

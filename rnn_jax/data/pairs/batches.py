@@ -15,6 +15,7 @@ from rnn_jax.data.batching import Dealing
 from rnn_jax.data.pairs.preparation import Encoded
 from rnn_jax.types import AnyArray
 
+_STEP = 8  # widths of validation and test are multiples of this
 _RUNS = 2**33  # a seed that no run has: theirs are below 2^32
 
 
@@ -110,12 +111,12 @@ class PairPass(NamedTuple):
     """A split, read once from its beginning to its end.
 
     pairs: the split.
-    buckets: its groups.
+    bucket: all of them.
     batch_size: pairs of a full batch.
     """
 
     pairs: Encoded
-    buckets: Sequence[Bucket]
+    bucket: Bucket
     batch_size: int
 
     @property
@@ -124,10 +125,9 @@ class PairPass(NamedTuple):
 
     def batches(self) -> Iterator[tuple[PairBatch, np.ndarray]]:
         """Yields (batch, members), members int64[n]."""
-        for bucket in self.buckets:
-            for start in range(0, len(bucket.members), self.batch_size):
-                members = bucket.members[start : start + self.batch_size]
-                yield assemble(self.pairs, bucket, members, self.batch_size), members
+        for start in range(0, self.examples, self.batch_size):
+            members = self.bucket.members[start : start + self.batch_size]
+            yield assemble(self.pairs, self.bucket, members, self.batch_size), members
 
     def shown(self, members: np.ndarray) -> dict[str, Any]:
         return _shown(self.pairs, members)
@@ -222,16 +222,16 @@ class PairWindow(NamedTuple):
 
 def epochs(pairs: Encoded, most: int, dealing: Dealing) -> PairEpochs:
     """The training split in at most so many shapes."""
-    return PairEpochs(pairs, _buckets(pairs, most), dealing)
+    return PairEpochs(pairs, buckets(pairs.inputs.lengths, pairs.targets.lengths, most), dealing)
 
 
-def single_pass(pairs: Encoded, most: int, batch_size: int) -> PairPass:
-    """Another split, likewise."""
-    return PairPass(pairs, _buckets(pairs, most), batch_size)
-
-
-def _buckets(pairs: Encoded, most: int) -> list[Bucket]:
-    return buckets(pairs.inputs.lengths, pairs.targets.lengths, most)
+def single_pass(pairs: Encoded, batch_size: int) -> PairPass:
+    """Another split in one shape, which is a little wider than need be: validation and test mostly
+    have the same, and a search is compiled once."""
+    widths = (
+        -(-int(side.lengths.max()) // _STEP) * _STEP for side in (pairs.inputs, pairs.targets)
+    )
+    return PairPass(pairs, Bucket(np.arange(len(pairs)), *widths), batch_size)
 
 
 def _shown(pairs: Encoded, members: np.ndarray) -> dict[str, Any]:
