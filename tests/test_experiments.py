@@ -36,6 +36,7 @@ SHRUNK = {
     "translation": (
         "--config.data.train=20", "--config.data.held_out=10", "--config.data.buckets=1",
         "--config.model.hidden=4", "--config.model.embedding_size=4",
+        "--config.model.upper_layers=0",
     ),
 }  # fmt: skip
 ENDS = {
