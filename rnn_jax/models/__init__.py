@@ -4,6 +4,7 @@ from rnn_jax.models.classifier import ModelConfig, SequenceClassifier, classifie
 from rnn_jax.models.language_model import LanguageModel, LanguageModelConfig
 from rnn_jax.models.reader import ReaderConfig, SequenceReader, reader
 from rnn_jax.models.recurrent import CELLS, RecurrentConfig, WordsConfig
+from rnn_jax.models.seq2seq import Seq2Seq, Seq2SeqConfig
 
 __all__ = [
     "CELLS",
@@ -12,6 +13,8 @@ __all__ = [
     "ModelConfig",
     "ReaderConfig",
     "RecurrentConfig",
+    "Seq2Seq",
+    "Seq2SeqConfig",
     "SequenceClassifier",
     "SequenceReader",
     "WordsConfig",

@@ -81,6 +81,35 @@ def language_means(sums: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def translation_means(sums: Mapping[str, Any]) -> dict[str, float]:
+    """What sums over pairs of texts say; NaN without pairs.
+
+    Args:
+      sums: loss, in nats; tokens of the right answers; those that are the likeliest after the right
+        ones before them (correct); examples; those whose answer is right (exact); edits between
+        answers that were searched and the right ones, which have so many tokens (wanted); how many
+        were searched.
+
+    Returns:
+      The loss per token, the shares of right tokens and answers; where answers were searched, the
+      edits per answer and per token of the right ones.
+    """
+    tokens, examples = int(sums["tokens"]), int(sums["examples"])
+    searched, wanted = int(sums["searched"]), int(sums["wanted"])
+    share = lambda name, whole: float(sums[name]) / whole if whole else math.nan
+    found = {
+        "loss": share("loss", tokens),
+        "token_accuracy": share("correct", tokens),
+        "exact_match": share("exact", examples),
+    }
+    if searched:
+        found |= {
+            "edit_distance": share("edits", searched),
+            "error_rate": float(sums["edits"]) / max(wanted, 1),
+        }
+    return found
+
+
 def add(one: dict[str, A], other: dict[str, A]) -> dict[str, A]:
     """Adds sums of the same names."""
     return jax.tree.map(operator.add, one, other)
