@@ -9,6 +9,7 @@ from rnn_jax.cells.wrappers import learnable_initial, zoneout
 from rnn_jax.config import AdamConfig, InputError, OptimizerConfig, TrainConfig, replace
 from rnn_jax.data.language.options import LanguageDataConfig
 from rnn_jax.data.options import DataConfig
+from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.inspect import Gates, Importance, LayerGates
 from rnn_jax.masking import (
     last_valid,
@@ -17,11 +18,23 @@ from rnn_jax.masking import (
     masked_max,
     masked_mean,
 )
-from rnn_jax.models import LanguageModelConfig, ModelConfig, SequenceClassifier
+from rnn_jax.models import (
+    ForecasterConfig,
+    LanguageModelConfig,
+    ModelConfig,
+    SequenceClassifier,
+)
 from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.predict import Prediction, Predictor, load
-from rnn_jax.tasks import AddingConfig, ClassificationConfig, CopyConfig, LanguageConfig
+from rnn_jax.tasks import (
+    AddingConfig,
+    ClassificationConfig,
+    CopyConfig,
+    ForecastingConfig,
+    LanguageConfig,
+)
+from rnn_jax.tasks.forecasts import Forecast, Forecasts
 from rnn_jax.tasks.writer import Guess, Writer
 from rnn_jax.types import Batch, Cell, LSTMState
 from rnn_jax.unrolling import step, unroll
@@ -40,6 +53,10 @@ __all__ = [
     "Config",
     "CopyConfig",
     "DataConfig",
+    "Forecast",
+    "ForecasterConfig",
+    "ForecastingConfig",
+    "Forecasts",
     "Gates",
     "Guess",
     "Head",
@@ -55,6 +72,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "SequenceClassifier",
+    "SeriesConfig",
     "Stacked",
     "TrainConfig",
     "Writer",

@@ -1,12 +1,15 @@
 """Whole networks, put together from layers; flax modules, and the options that describe them."""
 
 from rnn_jax.models.classifier import ModelConfig, SequenceClassifier, classifier, classifier_rates
+from rnn_jax.models.forecaster import Forecaster, ForecasterConfig, forecaster
 from rnn_jax.models.language_model import LanguageModel, LanguageModelConfig
 from rnn_jax.models.reader import ReaderConfig, SequenceReader, reader
 from rnn_jax.models.recurrent import CELLS, RecurrentConfig
 
 __all__ = [
     "CELLS",
+    "Forecaster",
+    "ForecasterConfig",
     "LanguageModel",
     "LanguageModelConfig",
     "ModelConfig",
@@ -16,5 +19,6 @@ __all__ = [
     "SequenceReader",
     "classifier",
     "classifier_rates",
+    "forecaster",
     "reader",
 ]

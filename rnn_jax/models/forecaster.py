@@ -17,6 +17,7 @@ quantiles are the median plus and minus sums of positive steps, so that none cro
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from rnn_jax.nn.noise import dropout, module_rate, rate_array
 from rnn_jax.types import Array, Cell
 
 DECAYS = (1.0, 4.0, 16.0, 64.0, 256.0)  # steps over which what is known of a lead falls
+BY_LEAD = 10.0  # how much faster than the network that is learned which depends on the lead alone
 _NEVER = -1e9  # a logit of a forecast that cannot be made
 
 
@@ -81,7 +83,7 @@ def levels_of(text: str) -> tuple[float, ...]:
     if (
         len(found) < 3
         or not all(0 < level < 1 for level in found)
-        or not all(one < other for one, other in zip(found, found[1:], strict=False))
+        or not all(one < other for one, other in itertools.pairwise(found))
         or 0.5 not in found
         or any(min(abs(1 - level - other) for other in found) > 1e-9 for level in found)
     ):
@@ -175,7 +177,12 @@ class Forecaster(nn.Module):
         hidden = nn.relu(nn.Dense(self.width, name="head_hidden")(hidden))
         hidden = self._dropped(hidden, deterministic)
         forecasts, below = simple.values.shape[-1], self.levels.index(0.5)
-        said = nn.Dense(forecasts + len(self.levels), name="head")(hidden)
+        said = nn.Dense(
+            forecasts + len(self.levels), kernel_init=nn.initializers.zeros, name="head"
+        )(hidden)
+        # What depends on the lead alone is learned first, and by itself.
+        by_lead = self.param("by_lead", nn.initializers.zeros, (_lead(1).shape[1], said.shape[-1]))
+        said += BY_LEAD * (jnp.asarray(_lead(self.horizon)) @ by_lead)
         logits, free, steps = jnp.split(said, [forecasts, forecasts + 1], axis=-1)
         weights = jax.nn.softmax(jnp.where(simple.made, logits, _NEVER), axis=-1)
         median = jnp.sum(weights * simple.values, axis=-1) + typical * free[..., 0]
@@ -198,18 +205,14 @@ class Forecaster(nn.Module):
             [_squashed(jnp.stack(columns, axis=-1)), known[:, : self.history]], axis=-1
         )
 
-    def _linear(
-        self, values: Array, seen: Array, residuals: list[tuple[Array, Array]]
-    ) -> Array:
+    def _linear(self, values: Array, seen: Array, residuals: list[tuple[Array, Array]]) -> Array:
         """The linear path: float32[batch, horizon]."""
         count, read = self.differences, []
         for numbers, there in [(values, seen), *residuals]:
             numbers, there = numbers[:, -count - 1 :], there[:, -count - 1 :]
             both = there[:, 1:] & there[:, :-1]
             read.append(jnp.where(both, numbers[:, 1:] - numbers[:, :-1], 0))
-        table = self.param(
-            "linear", nn.initializers.zeros, (len(DECAYS), count * len(read))
-        )
+        table = self.param("linear", nn.initializers.zeros, (len(DECAYS), count * len(read)))
         falls = jnp.asarray(_falls(self.horizon))
         return jnp.einsum("hd,df,bf->bh", falls, table, jnp.concatenate(read, axis=-1))
 
@@ -244,7 +247,7 @@ def _falls(horizon: int) -> np.ndarray:
 def _lead(horizon: int) -> np.ndarray:
     """float32[horizon, features]: how far ahead a step is."""
     leads = np.arange(1, horizon + 1, dtype=np.float32)
-    whole = np.stack([leads / horizon, np.log(leads)], axis=1)
+    whole = np.stack([leads / horizon, np.log(leads) / 4], axis=1)
     return np.concatenate([_falls(horizon), whole], axis=1)
 
 

@@ -35,18 +35,21 @@ class Named(NamedTuple):
     season: of how many steps; 0 for the last value and its mean.
     lag: how many of its seasons ago.
     level: over how many last steps the mean error moves it; 0: it stays where it is.
+    cycle: steps of a shorter season: each of its steps is moved by its own errors; 0: all alike.
     """
 
     season: int
     lag: int
     level: int
+    cycle: int = 0
 
     def __str__(self) -> str:
         if not self.season:
             return "the last value" if self.level == 1 else f"the mean of the last {self.level}"
         what = f"{self.season * self.lag} steps before"
         moved = {0: "", 1: ", moved to the last value"}
-        return what + moved.get(self.level, f", moved to the last {self.level}")
+        each = f", each {self.cycle}th by its own" if self.cycle else ""
+        return what + moved.get(self.level, f", moved to the last {self.level}") + each
 
 
 def names(seasons: tuple[int, ...], lags: int) -> tuple[Named, ...]:
@@ -56,6 +59,10 @@ def names(seasons: tuple[int, ...], lags: int) -> tuple[Named, ...]:
     for season in seasons:
         for lag in range(1, lags + 1):
             found += [Named(season, lag, level) for level in levels if level <= season]
+            for cycle in seasons:
+                if cycle < season:
+                    counts = dict.fromkeys((1, min(3, season // cycle), season // cycle))
+                    found += [Named(season, lag, count * cycle, cycle) for count in counts]
     return tuple(found)
 
 
@@ -101,8 +108,15 @@ def simple_forecasts(
             now = slice(reach - each.level, reach)
             then = slice(now.start - back, now.stop - back)
             both = seen[:, now] & seen[:, then]
-            move, known_move = mean(values[:, now] - values[:, then], both)
-            row, there = row + move[:, None], there & known_move[:, None]
+            off = values[:, now] - values[:, then]
+            if each.cycle:
+                shape = (len(values), -1, each.cycle)
+                move, known_move = mean(off.reshape(shape), both.reshape(shape))
+                phases = ahead % each.cycle
+                move, known_move = move[:, phases], known_move[:, phases]
+            else:
+                move, known_move = (part[:, None] for part in mean(off, both))
+            row, there = row + move, there & known_move
         found.append(row)
         made.append(there)
     there = jnp.stack(made, axis=-1)

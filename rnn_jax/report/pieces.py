@@ -44,6 +44,7 @@ class Chart:
     mark: (x, name) of a vertical line, such as the best epoch.
     from_zero: whether the vertical axis must show zero.
     background: more lines, float[points] each, thin and without names.
+    bands: areas between two lines, (low, high), float[points] each, the one over the other.
     """
 
     kind: ClassVar[str] = "chart"
@@ -55,6 +56,7 @@ class Chart:
     mark: tuple[float, str] | None = None
     from_zero: bool = False
     background: Sequence[Sequence[float | None]] = ()
+    bands: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,16 +26,14 @@ def cycles(clock: Clock | None, seasons: tuple[int, ...], training: int) -> tupl
     """
     if clock is None:
         return tuple(str(season) for season in seasons if 2 * season <= training)
-    step = YEAR / 12 * int(clock.step.astype(np.int64)) if clock.monthly else clock.seconds
+    step = YEAR / 12 * clock.length if clock.monthly else clock.seconds
     spans = {"day": DAY, "week": 7 * DAY, "year": YEAR}
     return tuple(
         name for name, span in spans.items() if 2 * step <= span and 2 * span <= training * step
     )
 
 
-def features(
-    clock: Clock | None, names: tuple[str, ...], first: int, count: int
-) -> np.ndarray:
+def features(clock: Clock | None, names: tuple[str, ...], first: int, count: int) -> np.ndarray:
     """float32[count, 2 * 3 * cycles]: the sines and cosines of the steps from number `first` on.
 
     Args:

@@ -39,7 +39,8 @@ def read(config: SeriesConfig) -> Series:
         ) from error
     try:
         with open(str(found), encoding="utf-8") as file:
-            lists = [each for each in ast.walk(ast.parse(file.read())) if isinstance(each, ast.List)]
+            nodes = ast.walk(ast.parse(file.read()))
+        lists = (node for node in nodes if isinstance(node, ast.List))
         longest = max(lists, key=lambda each: len(each.elts))
         values = np.array(ast.literal_eval(longest), np.float64)
     except (OSError, SyntaxError, ValueError) as error:

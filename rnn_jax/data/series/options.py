@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 from rnn_jax.config import InputError, Section, option
 from rnn_jax.data.options import Source
@@ -118,7 +119,7 @@ def numbers_of(name: str, text: str, below: int, first: int = 1) -> tuple[int, .
     parts = [part.strip() for part in text.split(",")]
     if all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         found = tuple(int(part) for part in parts)
-        rising = all(one < other for one, other in zip(found, found[1:], strict=False))
+        rising = all(one < other for one, other in itertools.pairwise(found))
         if rising and found[0] >= first and found[-1] < below:
             return found
     raise InputError(

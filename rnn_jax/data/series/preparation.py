@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -144,7 +144,7 @@ def prepare(config: SeriesConfig, known: Known | None = None) -> Prepared:
     """
     found = table.read(config)
     parts = layout_of(config, found.seasons)
-    validation, test = _borders(config, found, parts)
+    validation, test = _borders(config, found)
     known = known or _known(config, found, parts, validation)
     if known.names != found.names:
         raise InputError(
@@ -165,6 +165,20 @@ def prepare(config: SeriesConfig, known: Known | None = None) -> Prepared:
 def layout_of(config: SeriesConfig, seasons: tuple[int, ...]) -> Layout:
     """The layout of a config's windows."""
     return windows.layout(config.history, config.horizon, seasons, config.lags)
+
+
+def facts(config: SeriesConfig) -> dict[str, Any]:
+    """What a network must know of a config's series: the seasons, and how many numbers are known
+    ahead of each step.
+
+    Raises:
+      InputError: the series cannot be had or used.
+    """
+    found = table.read(config)
+    training, _ = _borders(config, found)
+    names = calendar.cycles(found.clock, found.seasons, training)
+    known = calendar.features(found.clock, names, 0, 1).shape[1]
+    return {"seasons": list(found.seasons), "known": known}
 
 
 def digest(found: Series) -> str:
@@ -231,7 +245,7 @@ def _known(config: SeriesConfig, found: Series, parts: Layout, training: int) ->
     )
 
 
-def _borders(config: SeriesConfig, found: Series, parts: Layout) -> tuple[int, int]:
+def _borders(config: SeriesConfig, found: Series) -> tuple[int, int]:
     """Where the validation and the test part begin."""
     time = len(found.values)
     held = config.held_out or time // SHARE
@@ -265,5 +279,3 @@ def _split(
             "forecast to make there; give another --config.data.held_out"
         )
     return Split(windows.cut(scaled, parts, series, at), series, at)
-
-

@@ -11,7 +11,6 @@ from rnn_jax.config import InputError
 from rnn_jax.data.series.options import SERIES, SeriesConfig, numbers_of
 
 DAY = 86_400  # seconds
-MONTH = "M"
 
 
 class Clock(NamedTuple):
@@ -29,12 +28,17 @@ class Clock(NamedTuple):
     @property
     def monthly(self) -> bool:
         """Whether a step is a month, or several."""
-        return np.datetime_data(self.step.dtype)[0] == MONTH
+        return np.datetime_data(self.step.dtype)[0] == "M"
+
+    @property
+    def length(self) -> int:
+        """Of a step's seconds, or months."""
+        return int(self.step.astype(np.int64))
 
     @property
     def seconds(self) -> int:
         """Of a step; 0 for months."""
-        return 0 if self.monthly else int(self.step.astype(np.int64))
+        return 0 if self.monthly else self.length
 
     def times(self, first: int, count: int) -> np.ndarray:
         """datetime64[s][count]: when the steps from number `first` on are."""
@@ -52,8 +56,7 @@ class Clock(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """What `clock_of` reads."""
         unit, _ = np.datetime_data(self.step.dtype)
-        step = int(self.step.astype(np.int64))
-        return {"start": str(self.start), "step": step, "unit": unit, "utc": self.utc}
+        return {"start": str(self.start), "step": self.length, "unit": unit, "utc": self.utc}
 
 
 def clock_of(values: Any) -> Clock | None:
@@ -64,7 +67,7 @@ def clock_of(values: Any) -> Clock | None:
     """
     if values is None:
         return None
-    if values["unit"] not in ("s", MONTH) or type(values["step"]) is not int or values["step"] < 1:
+    if values["unit"] not in ("s", "M") or type(values["step"]) is not int or values["step"] < 1:
         raise ValueError("no such step")
     start = np.datetime64(values["start"], "s")
     return Clock(start, np.timedelta64(values["step"], values["unit"]), bool(values["utc"]))
@@ -109,7 +112,7 @@ def usual_seasons(clock: Clock | None) -> tuple[int, ...]:
     if clock is None:
         return ()
     if clock.monthly:
-        months = int(clock.step.astype(np.int64))
+        months = clock.length
         return (12 // months,) if 12 % months == 0 and months < 12 else ()
     step = clock.seconds
     if step < DAY:
