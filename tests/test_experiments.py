@@ -17,7 +17,7 @@ NAMES = sorted(
 # What an experiment's docstring says of its result, what shrinks it, and how its last line ends.
 FIGURES = {
     "classification": "accuracy", "language_model": "perplexity", "adding_problem": "error",
-    "copy_memory": "accuracy",
+    "copy_memory": "accuracy", "forecasting": "MASE",
 }  # fmt: skip
 DRAWN = (
     "--config.data.lag=4", "--config.data.train=20", "--config.data.held_out=10",
@@ -33,12 +33,19 @@ SHRUNK = {
     ),
     "adding_problem": DRAWN,
     "copy_memory": DRAWN,
+    "forecasting": (
+        "--config.data.source=csv", "--config.data.path=series.csv", "--config.data.seasons=4",
+        "--config.data.horizons=1,3", "--config.data.history=4", "--config.data.lags=1",
+        "--config.data.stride=1", "--config.model.hidden=4", "--config.model.width=4",
+    ),
 }  # fmt: skip
+SERIES = "a\n" + "".join(f"{day % 4 + day % 7}\n" for day in range(39))
 ENDS = {
     "classification": "(bbc_news, 20 examples)",
     "language_model": " tokens)",
     "adding_problem": "  (adding, lag 4, 10 examples)",
     "copy_memory": "  (copy, lag 4, 10 examples)",
+    "forecasting": "; season 4, 1 origins)",
 }
 
 
@@ -58,13 +65,19 @@ def test_config_is_named_after_its_file_and_its_docstring_says_how(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shrunken_run(launch, tmp_path, name):
+    (tmp_path / "series.csv").write_text(SERIES)
+    shrunk = [
+        flag.replace("=series.csv", f"={tmp_path}/series.csv") for flag in SHRUNK[task_of(name)]
+    ]
     code, out, err = launch(
-        f"--experiment={name}", f"--workdir={tmp_path}", *SHRUNK[task_of(name)],
+        f"--experiment={name}", f"--workdir={tmp_path / 'run'}", *shrunk,
         "--config.train.epochs=1",
     )  # fmt: skip
     assert code == 0, err
     assert out.splitlines()[-1].endswith(ENDS[task_of(name)])
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [record["split"] for record in records] == ["train", "validation", "test"]
     if task_of(name) != "language_model":
         assert records[0]["examples"] == 20

@@ -207,7 +207,7 @@ class Forecaster(nn.Module):
 
     def _linear(self, values: Array, seen: Array, residuals: list[tuple[Array, Array]]) -> Array:
         """The linear path: float32[batch, horizon]."""
-        count, read = self.differences, []
+        count, read = min(self.differences, values.shape[1] - 1), []
         for numbers, there in [(values, seen), *residuals]:
             numbers, there = numbers[:, -count - 1 :], there[:, -count - 1 :]
             both = there[:, 1:] & there[:, :-1]

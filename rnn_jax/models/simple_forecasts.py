@@ -48,8 +48,9 @@ class Named(NamedTuple):
             return "the last value" if self.level == 1 else f"the mean of the last {self.level}"
         what = f"{self.season * self.lag} steps before"
         moved = {0: "", 1: ", moved to the last value"}
-        each = f", each {self.cycle}th by its own" if self.cycle else ""
-        return what + moved.get(self.level, f", moved to the last {self.level}") + each
+        if self.cycle:
+            return f"{what}, each of {self.cycle} moved to its last {self.level // self.cycle}"
+        return what + moved.get(self.level, f", moved to the last {self.level}")
 
 
 def names(seasons: tuple[int, ...], lags: int) -> tuple[Named, ...]:

@@ -179,7 +179,7 @@ class Forecasts:
             number, rest = divmod(month - first, clock.length)
             rest = rest or int(clock.times(number, 1)[0] != time)
         else:
-            number, rest = divmod(int((time - clock.start).astype(np.int64)), clock.seconds)
+            number, rest = divmod(int((time - clock.start) / np.timedelta64(1, "s")), clock.seconds)
         if rest:
             raise ValueError(
                 f"start={clock.text(time)} is between two steps: they are {clock.step} apart, from "

@@ -74,7 +74,7 @@ class SeriesConfig(Section):
     )
     stride: int = option(1, "steps from one training window to the next", minimum=1)
     test_stride: int = option(
-        6, "steps from one forecast to the next in validation and test", minimum=1
+        7, "steps from one forecast to the next in validation and test", minimum=1
     )
 
     @property
