@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from rnn_jax.config import InputError
-from rnn_jax.data.series import baselines, calendar, csv_file, preparation, table, windows
+from rnn_jax.data.series import (
+    baselines,
+    calendar,
+    csv_file,
+    preparation,
+    smoothing,
+    table,
+    windows,
+)
 from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.data.series.table import Clock, usual_seasons
 
@@ -184,9 +192,9 @@ def test_scales_come_from_the_training_part_alone(tmp_path):
                for number, row in enumerate(rows)]  # fmt: skip
     (tmp_path / "series.csv").write_text("".join(changed))
     other = preparation.prepare(config)
-    for name in ("centres", "scales", "typical", "cycles"):
+    for name in ("centres", "scales", "typical", "cycles", "smoothing"):
         np.testing.assert_array_equal(getattr(found.known, name), getattr(other.known, name))
-    for part in ("values", "seen", "known", "typical"):
+    for part in ("values", "seen", "known", "typical", "smoothed"):
         one, again = (getattr(each.train.windows, part) for each in (found, other))
         every = np.arange(len(found.train.origins))
         np.testing.assert_array_equal(one[every], again[every])
@@ -197,7 +205,7 @@ def test_scales_come_from_the_training_part_alone(tmp_path):
 
 def test_parts_follow_each_other_and_forecasts_lie_within_them(tmp_path):
     found = preparation.prepare(small(tmp_path, daily(60, series=2)))
-    assert sorted(set(found.train.origins)) == list(range(7, 36))
+    assert sorted(set(found.train.origins)) == list(range(17, 36))  # half are left
     assert sorted(set(found.validation.origins)) == list(range(40, 46))
     assert sorted(set(found.test.origins)) == list(range(50, 56))
     assert found.test.series.tolist() == [0] * 6 + [1] * 6
@@ -212,7 +220,7 @@ def test_parts_follow_each_other_and_forecasts_lie_within_them(tmp_path):
         )
     assert cut.seen.all()
     early = found.train.windows.seen[np.array([0])][0]  # before the series began
-    assert early.tolist() == [False] * 14 + [True] * 12
+    assert early.tolist() == [False] * 4 + [True] * 22
 
 
 def test_missing_values_are_masked(tmp_path):
@@ -285,6 +293,71 @@ def test_typical_errors_by_hand():
     found = preparation.simple_errors(values, horizon=3, season=2)
     np.testing.assert_allclose(found[0], [13 / 5, 1, 2])
     np.testing.assert_allclose(found[2], [9 / 3, 2, np.nan])
+
+
+def smoothed_by_hand(values, seasons, coefficients, origin, horizon):
+    """The equations of `smoothing`, one series and one row of coefficients, step by step."""
+    alpha, phi, *gammas = coefficients
+    begin = values[: 2 * seasons[-1]]
+    level, rest, tables = np.nanmean(begin), begin - np.nanmean(begin), []
+    for season in seasons:
+        table = [np.nanmean(rest[place::season]) for place in range(season)]
+        tables.append(table)
+        rest = rest - [table[step % season] for step in range(len(rest))]
+    error = 0.0
+    for step in range(origin):
+        said = level + sum(t[step % s] for t, s in zip(tables, seasons, strict=True))
+        off = phi * error if np.isnan(values[step]) else values[step] - said
+        new = off - phi * error
+        level += alpha * new
+        for table, season, gamma in zip(tables, seasons, gammas, strict=True):
+            table[step % season] += gamma * new
+        error = off
+    return [
+        level + phi ** (lead + 1) * error
+        + sum(t[(origin + lead) % s] for t, s in zip(tables, seasons, strict=True))
+        for lead in range(horizon)
+    ]  # fmt: skip
+
+
+def test_smoothing_by_hand():
+    draw = np.random.default_rng(0)
+    values = draw.normal(size=(40, 2)) + np.arange(40)[:, None] % 6
+    values[17, 0] = values[30:33, 1] = np.nan
+    coefficients = np.array([[0.3, 0.5, 0.1, 0.4], [1.0, 0.0, 0.0, 0.9]])
+    smoothed = smoothing.smooth(values, (3, 6), coefficients)
+    origins = np.array([13, 34, 40, 2])
+    series = np.array([0, 1, 0, 1])
+    found = smoothing.forecasts(smoothed, coefficients, (3, 6), series, origins, 8)
+    assert found.shape == (4, 8, 2)
+    for row, (each, origin) in enumerate(zip(series, origins, strict=True)):
+        for place in (0, 1):
+            expected = smoothed_by_hand(values[:, each], (3, 6), coefficients[place], origin, 8)
+            if origin >= 6:
+                np.testing.assert_allclose(found[row, :, place], expected, rtol=1e-4, atol=1e-4)
+    # What comes later changes no forecast from beyond the start.
+    later = values.copy()
+    later[34:] = 99
+    again = smoothing.smooth(later, (3, 6), coefficients)
+    np.testing.assert_array_equal(
+        smoothing.forecasts(again, coefficients, (3, 6), series[:2], origins[:2], 8), found[:2]
+    )
+
+
+def test_the_coefficients_are_those_that_did_best():
+    draw, steps = np.random.default_rng(0), np.arange(200)
+    values = (steps % 5 * 3.0 + draw.normal(0, 1, 200))[:, None]
+    chosen = smoothing.fit(values, (5,), 4, 3)
+    assert chosen.shape == (3, 3)
+    assert len({tuple(row) for row in chosen}) == 3
+    drawn = smoothing._drawn(1)
+    smoothed = smoothing.smooth(values, (5,), drawn)
+    origins = np.arange(10, 197)
+    said = smoothing.forecasts(smoothed, drawn, (5,), np.zeros(187, int), origins, 4)
+    errors = np.abs(said[:, 0] - values[origins]).mean(axis=0)
+    best = errors[(drawn == chosen[0]).all(axis=1)]
+    assert best <= np.quantile(errors, 0.1)
+    assert smoothing.fit(values, (5,), 4, 0).shape == (0, 3)
 
 
 def package(monkeypatch, tmp_path, name, text):

@@ -8,7 +8,8 @@ network that goes on from the encoder's state (decoder=recurrent). It gives
 
     median_h = sum_j w_hj c_hj + a_h . d + u_h s_h
 
-the weights w of simple forecasts c (`rnn_jax.models.simple_forecasts`), which are a softmax; a
+the weights w of simple forecasts c (`rnn_jax.models.simple_forecasts`, and those of exponential
+smoothing, `rnn_jax.data.series.smoothing`), which are a softmax; a
 linear path a from the last differences d, as the autoregressive path of Lai et al. 2018,
 https://arxiv.org/abs/1703.07015; and a free part s in units of the typical error u_h. The other
 quantiles are the median plus and minus sums of positive steps, so that none cross.
@@ -133,7 +134,13 @@ class Forecaster(nn.Module):
 
     @nn.compact
     def __call__(
-        self, values: Array, seen: Array, known: Array, typical: Array, deterministic: bool = True
+        self,
+        values: Array,
+        seen: Array,
+        known: Array,
+        typical: Array,
+        smoothed: Array,
+        deterministic: bool = True,
     ) -> Said:
         """The quantiles of what comes.
 
@@ -142,11 +149,16 @@ class Forecaster(nn.Module):
           seen: bool[batch, reach].
           known: float32[batch, history + horizon, features], what is known ahead.
           typical: float32[batch, horizon], how large errors of simple forecasts are.
+          smoothed: float32[batch, horizon, n], more simple forecasts.
           deterministic: no dropout; otherwise needs the random stream "dropout".
         """
         values = jnp.where(seen, values, 0)
         simple = simple_forecasts.simple_forecasts(
             values, seen, self.seasons, self.lags, self.horizon
+        )
+        simple = simple._replace(
+            values=jnp.concatenate([simple.values, smoothed], axis=-1),
+            made=jnp.concatenate([simple.made, jnp.ones(smoothed.shape, bool)], axis=-1),
         )
         residuals = [_residuals(values, seen, season, self.lags) for season in self.seasons]
         count = jnp.maximum(jnp.sum(simple.made, axis=-1), 1)

@@ -13,6 +13,7 @@ from rnn_jax.report import forecasting as pages
 from rnn_jax.report.forecasting import OURS, Shown
 from rnn_jax.report.pieces import Section
 
+SMOOTHING = "exponential smoothing"  # the mean of what the model starts from
 SHOWN = 4  # forecasts that are drawn
 HOUR = 3600  # seconds
 
@@ -88,6 +89,10 @@ def errors_of(
     others = simple_of(prepared, split, outputs.shape[1])
     for place, name in enumerate(baselines.NAMES):
         found[name] = np.abs(others[..., place] - came) / scales
+    smoothed = split.windows.smoothed[np.arange(len(came))]
+    if smoothed.shape[-1]:
+        mean = np.asarray(smoothed, np.float64).mean(axis=-1)
+        found[SMOOTHING] = np.abs(mean - (came - centres) / scales)
     return found
 
 

@@ -129,6 +129,7 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
             jnp.ones((1, parts.reach), bool),
             jnp.zeros((1, parts.history + horizon, facts["known"])),
             jnp.ones((1, horizon)),
+            jnp.zeros((1, horizon, config.data.smoothed)),
         )["params"]
 
     def measured(params: Params, batch: ArrayBatch, **noise: Any) -> tuple[Array, Sums, Array]:
@@ -217,7 +218,7 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
         return Forecasts(said, known, config.data, parts, levels)
 
     return Task(
-        key=recurrent.key_of(module, facts["known"], ahead),
+        key=recurrent.key_of(module, facts["known"], ahead, config.data.smoothed),
         facts=facts,
         init=init,
         loss=loss,
@@ -287,11 +288,11 @@ def _said(
     """The quantiles: float32[batch, horizon, levels]; what came is not looked at."""
     variables = {"params": params} if rates is None else {"params": params, "rates": rates}
     reach = windows.values.shape[1] - module.horizon
-    values, seen, known, typical = (jnp.asarray(each) for each in windows)
+    values, seen, known, typical, smoothed = (jnp.asarray(each) for each in windows)
     # Rows that only fill a batch are zeros.
     typical = jnp.where(typical > 0, typical, 1)
     before = (values[:, :reach], seen[:, :reach])
-    found: Any = module.apply(variables, *before, known, typical, **noise)
+    found: Any = module.apply(variables, *before, known, typical, smoothed, **noise)
     return found.quantiles
 
 

@@ -85,7 +85,8 @@ class Forecasts:
         Args:
           history: float[time, series], or float[time] of one series, in their own units and the
             run's time steps; NaN where nothing was measured. None: the run's series, all of them.
-            It may be shorter than what a forecast can use: the rest counts as missing.
+            The longer it is the better, up to some of the longest seasons; what is missing counts
+            as missing.
           start: the time of its first step, as NumPy's datetime64 reads it; of series without
             times the step's number. None: the history ends where the run's series end.
 
@@ -112,8 +113,6 @@ class Forecasts:
             if not np.isfinite(column).any():
                 raise ValueError(f"history has no value of {name} in its last {len(read)} steps")
         first = known.time - len(values) if start is None else self._number(start)
-        if len(values) > parts.reach:
-            first, values = first + len(values) - parts.reach, values[-parts.reach :]
         scaled = known.scaled(values, first, parts, ahead=parts.horizon)
         series = np.arange(len(known.names))
         cuts = windows.cut(scaled, parts, series, np.full(len(series), len(values)))

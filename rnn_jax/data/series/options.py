@@ -61,6 +61,13 @@ class SeriesConfig(Section):
         minimum=1,
         below=100,
     )
+    smoothed: int = option(
+        6,
+        "forecasts by exponential smoothing among the simple ones, whose coefficients did best on "
+        "the training part (0: none)",
+        minimum=0,
+        below=100,
+    )
     horizons: str = option(
         "1,48,336",
         "how many steps ahead, rising, by commas: a forecast goes as far as the last one, and "

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_jax.config import InputError
-from rnn_jax.data.series import calendar, table, windows
+from rnn_jax.data.series import calendar, smoothing, table, windows
 from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.data.series.table import Clock, Series, clock_of
 from rnn_jax.data.series.windows import Layout, Scaled, Windows
 
+TAIL = 12  # longest seasons of the series' end that are remembered, for smoothing
 SHARE = 6  # of a series: the sixth part is validated on, and another one tested on
 
 
@@ -26,6 +27,8 @@ class Known(NamedTuple):
     typical: float32[horizon], in scaled values: the mean error of the best of the simple
       forecasts of `simple_errors`, on the training part.
     cycles: that are known ahead, see `calendar.cycles`.
+    seasons: of the series.
+    smoothing: float64[n, 2 + seasons], the coefficients of `smoothing.smooth`.
     clock: of the series.
     time: steps of the series.
     tail: float64[steps, series], the series' end, from which a forecast can go on.
@@ -36,6 +39,8 @@ class Known(NamedTuple):
     scales: np.ndarray
     typical: np.ndarray
     cycles: tuple[str, ...]
+    seasons: tuple[int, ...]
+    smoothing: np.ndarray
     clock: Clock | None
     time: int
     tail: np.ndarray
@@ -50,7 +55,8 @@ class Known(NamedTuple):
           ahead: steps after the last one that nobody has measured yet.
         """
         seen = np.isfinite(values)
-        inner = np.where(seen, (values - self.centres) / self.scales, 0)
+        own = (values - self.centres) / self.scales
+        inner = np.where(seen, own, 0)
         edges = [(parts.reach, ahead), (0, 0)]
         known = calendar.features(
             self.clock, self.cycles, first - parts.reach, len(values) + parts.reach + ahead
@@ -61,6 +67,9 @@ class Known(NamedTuple):
             known[None],
             self.typical,
             parts.reach,
+            smoothing.smooth(own, self.seasons, self.smoothing),
+            self.smoothing,
+            self.seasons,
         )
 
     def to_json(self) -> str:
@@ -69,6 +78,7 @@ class Known(NamedTuple):
             "centres": self.centres.tolist(),
             "scales": self.scales.tolist(),
             "typical": [float(each) for each in self.typical],
+            "smoothing": self.smoothing.tolist(),
             "clock": self.clock and self.clock.to_json(),
             "tail": [[each if np.isfinite(each) else None for each in row] for row in self.tail],
         }
@@ -89,6 +99,10 @@ def known_of(text: str) -> Known:
             scales=np.array(values["scales"], np.float64),
             typical=np.array(values["typical"], np.float32),
             cycles=tuple(str(each) for each in values["cycles"]),
+            seasons=tuple(int(each) for each in values["seasons"]),
+            smoothing=np.array(values["smoothing"], np.float64).reshape(
+                -1, 2 + len(values["seasons"])
+            ),
             clock=clock_of(values["clock"]),
             time=int(values["time"]),
             tail=np.array(values["tail"], np.float64),  # None becomes NaN
@@ -146,6 +160,11 @@ def prepare(config: SeriesConfig, known: Known | None = None) -> Prepared:
     parts = layout_of(config, found.seasons)
     validation, test = _borders(config, found)
     known = known or _known(config, found, parts, validation)
+    if known.seasons != found.seasons:
+        raise InputError(
+            f"{found.where} has seasons of {found.seasons} steps, the run was made with "
+            f"{known.seasons}"
+        )
     if known.names != found.names:
         raise InputError(
             f"{found.where} has the series {', '.join(found.names)}, the run was made with "
@@ -154,7 +173,7 @@ def prepare(config: SeriesConfig, known: Known | None = None) -> Prepared:
     scaled = known.scaled(found.values, 0, parts)
     time, ahead = len(found.values), config.horizon
     spans = (
-        (min(found.seasons[-1], (validation - ahead) // 2), validation, config.stride),
+        (_first(found.seasons[-1], validation, ahead), validation, config.stride),
         (validation, test, config.test_stride),
         (test, time, config.test_stride),
     )
@@ -230,7 +249,8 @@ def _known(config: SeriesConfig, found: Series, parts: Layout, training: int) ->
                 f"{found.where}: {name} is {same} in its training part (the first {training} "
                 "steps), so that there is nothing to learn; leave it out with --config.data.columns"
             )
-    errors = simple_errors((part - centres) / scales, config.horizon, season)
+    own = (part - centres) / scales
+    errors = simple_errors(own, config.horizon, season)
     lowest = np.nanmin(np.where(np.isnan(errors), np.inf, errors), axis=1)
     lowest[~np.isfinite(lowest)] = 1.0
     return Known(
@@ -239,10 +259,18 @@ def _known(config: SeriesConfig, found: Series, parts: Layout, training: int) ->
         scales=scales,
         typical=np.maximum(lowest, 1e-6).astype(np.float32),
         cycles=calendar.cycles(found.clock, found.seasons, training),
+        seasons=found.seasons,
+        smoothing=smoothing.fit(own, found.seasons, config.horizon, config.smoothed),
         clock=found.clock,
         time=len(found.values),
-        tail=found.values[-parts.reach :],
+        tail=found.values[-max(parts.reach, TAIL * season) :],
     )
+
+
+def _first(season: int, training: int, ahead: int) -> int:
+    """The first step that training forecasts. Earlier ones would know what is to come, by the
+    smoothing's start; but half of the training part must be left."""
+    return min((smoothing.SEASONS + 1) * season, max(season, (training - ahead) // 2))
 
 
 def _borders(config: SeriesConfig, found: Series) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnn_jax.data.series.smoothing import Forecasts, Smoothed
 from rnn_jax.types import AnyArray
 
 
@@ -41,12 +42,14 @@ class Windows(NamedTuple):
     seen: bool[examples, reach + horizon], whether there was.
     known: float32[examples, history + horizon, features], what is known ahead.
     typical: float32[examples, horizon], how large errors of simple forecasts are.
+    smoothed: float32[examples, horizon, n], forecasts by exponential smoothing.
     """
 
     values: AnyArray
     seen: AnyArray
     known: AnyArray
     typical: AnyArray
+    smoothed: AnyArray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +88,8 @@ class Scaled(NamedTuple):
     known: float32[1, room + time, features].
     typical: float32[horizon], as for `Windows`.
     room: steps before the start, of which nothing is known.
+    smoothed: of the steps from the start on.
+    coefficients, seasons: with which.
     """
 
     values: np.ndarray
@@ -92,6 +97,9 @@ class Scaled(NamedTuple):
     known: np.ndarray
     typical: np.ndarray
     room: int
+    smoothed: Smoothed
+    coefficients: np.ndarray
+    seasons: tuple[int, ...]
 
 
 def cut(scaled: Scaled, parts: Layout, series: np.ndarray, origins: np.ndarray) -> Windows:
@@ -111,4 +119,7 @@ def cut(scaled: Scaled, parts: Layout, series: np.ndarray, origins: np.ndarray) 
     near = parts.history + parts.horizon
     known = Cuts(scaled.known, np.zeros_like(series), at - parts.history, near)
     typical = np.broadcast_to(scaled.typical, (len(at), parts.horizon))
-    return Windows(values, seen, known, typical)  # type: ignore[arg-type]
+    smoothed = Forecasts(
+        scaled.smoothed, scaled.coefficients, scaled.seasons, series, origins, parts.horizon
+    )
+    return Windows(values, seen, known, typical, smoothed)  # type: ignore[arg-type]
