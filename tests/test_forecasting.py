@@ -98,53 +98,50 @@ def batch_of(config, count: int = 32) -> ArrayBatch:
 
 
 def test_simple_forecasts_by_hand():
-    names = simple_forecasts.names((2, 4), 1)
+    names = simple_forecasts.names((2, 3), 2)
     assert [str(name) for name in names] == [
         "the last value",
         "the mean of the last 2",
         "2 steps before",
         "2 steps before, moved to the last value",
-        "2 steps before, moved to the last 2",
-        "4 steps before",
         "4 steps before, moved to the last value",
-        "4 steps before, moved to the last 2",
-        "4 steps before, moved to the last 4",
-        "4 steps before, each of 2 moved to its last 1",
-        "4 steps before, each of 2 moved to its last 2",
+        "3 steps before",
+        "3 steps before, moved to the last value",
+        "6 steps before, moved to the last value",
     ]
     values = jnp.array([[1.0, 2, 3, 4, 2, 4, 6, 9]])
-    found = simple_forecasts.simple_forecasts(values, values > 0, (2, 4), 1, horizon=3)
+    found = simple_forecasts.simple_forecasts(values, values > 0, (2, 3), 2, horizon=3)
     assert found.made.all()
     expected = [
         [9, 9, 9],
         [7.5, 7.5, 7.5],
         [6, 9, 6],
         [6 + 5, 9 + 5, 6 + 5],
-        [6 + 4.5, 9 + 4.5, 6 + 4.5],
-        [2, 4, 6],
-        [2 + 5, 4 + 5, 6 + 5],
-        [2 + 4, 4 + 4, 6 + 4],
-        [2 + 2.75, 4 + 2.75, 6 + 2.75],
-        [2 + 3, 4 + 5, 6 + 3],
-        [2 + 2, 4 + 3.5, 6 + 2],
+        [2 + 5, 4 + 5, 2 + 5],
+        [4, 6, 9],
+        [4 + 7, 6 + 7, 9 + 7],
+        [3 + 7, 4 + 7, 2 + 7],
     ]
     np.testing.assert_allclose(found.values[0].T, expected, rtol=1e-6)
 
 
 def test_simple_forecasts_of_what_is_missing():
-    values = jnp.array([[1.0, 2, 3, 4, 2, 4, 6, jnp.nan]])
+    values = jnp.array([[1.0, 2, 3, 4, 2, jnp.nan, 6, 9]])
     seen = jnp.isfinite(values)
-    found = simple_forecasts.simple_forecasts(values, seen, (2, 4), 1, horizon=3)
-    assert found.last.tolist() == [6]
+    found = simple_forecasts.simple_forecasts(values, seen, (2, 3), 1, horizon=3)
+    assert found.last.tolist() == [9]
     assert jnp.isfinite(found.values).all()
-    names = map(str, simple_forecasts.names((2, 4), 1))
-    there = dict(zip(names, found.made[0].T.tolist(), strict=True))
-    assert there["the last value"] == [True, True, True]
-    assert there["2 steps before"] == [True, False, True]
-    assert there["4 steps before, moved to the last value"] == [False, False, False]
-    assert there["4 steps before, moved to the last 4"] == [True, True, True]
-    assert found.values[0, 0, 8] == 2 + (1 + 2 + 3) / 3
-    none = simple_forecasts.simple_forecasts(values, jnp.zeros_like(seen), (2, 4), 1, horizon=3)
+    assert found.made[0].T.tolist() == [
+        [True] * 3, [True] * 3, [True] * 3, [False] * 3, [False, True, True],
+        [False, True, True],
+    ]  # fmt: skip
+    end = simple_forecasts.simple_forecasts(values[:, :6], seen[:, :6], (2, 3), 1, horizon=3)
+    assert end.last.tolist() == [2]
+    assert end.made[0].T.tolist() == [
+        [True] * 3, [True] * 3, [True, False, True], [False] * 3, [True, True, False],
+        [False] * 3,
+    ]  # fmt: skip
+    none = simple_forecasts.simple_forecasts(values, jnp.zeros_like(seen), (2, 3), 1, horizon=3)
     assert not none.made.any()
     assert not none.values.any()
 

@@ -211,16 +211,16 @@ def test_parts_follow_each_other_and_forecasts_lie_within_them(tmp_path):
     assert found.test.series.tolist() == [0] * 6 + [1] * 6
     every = np.arange(12)
     cut = windows.Windows(*(leaf[every] for leaf in found.test.windows))
-    assert cut.values.shape == (12, 7 + 2 * 7 + 5)
+    assert cut.values.shape == (12, 4 + 2 * 7 + 5)
     whole = cut.values * found.known.scales[found.test.series, None]
     whole += found.known.centres[found.test.series, None]
     for row, (series, origin) in enumerate(zip(found.test.series, found.test.origins, strict=True)):
         np.testing.assert_allclose(
-            whole[row], found.found.values[origin - 21 : origin + 5, series], rtol=1e-5
+            whole[row], found.found.values[origin - 18 : origin + 5, series], rtol=1e-5
         )
     assert cut.seen.all()
     early = found.train.windows.seen[np.array([0])][0]  # before the series began
-    assert early.tolist() == [False] * 4 + [True] * 22
+    assert early.tolist() == [False] + [True] * 22
 
 
 def test_missing_values_are_masked(tmp_path):
@@ -230,7 +230,7 @@ def test_missing_values_are_masked(tmp_path):
     found = preparation.prepare(small(tmp_path, "\n".join(rows)))
     place = found.train.origins.tolist().index(24)
     seen = found.train.windows.seen[np.array([place])][0]
-    assert np.flatnonzero(~seen).tolist() == [21 + 19 - 24, 21 + 25 - 24]
+    assert np.flatnonzero(~seen).tolist() == [18 + 19 - 24, 18 + 25 - 24]
     assert (found.train.windows.values[np.array([place])][0][~seen] == 0).all()
 
 

@@ -34,36 +34,27 @@ class Named(NamedTuple):
 
     season: of how many steps; 0 for the last value and its mean.
     lag: how many of its seasons ago.
-    level: over how many last steps the mean error moves it; 0: it stays where it is.
-    cycle: steps of a shorter season: each of its steps is moved by its own errors; 0: all alike.
+    level: over how many last steps the mean counts; of a season: 1 moves it to the last value, 0
+      leaves it where it is.
     """
 
     season: int
     lag: int
     level: int
-    cycle: int = 0
 
     def __str__(self) -> str:
         if not self.season:
             return "the last value" if self.level == 1 else f"the mean of the last {self.level}"
-        what = f"{self.season * self.lag} steps before"
-        moved = {0: "", 1: ", moved to the last value"}
-        if self.cycle:
-            return f"{what}, each of {self.cycle} moved to its last {self.level // self.cycle}"
-        return what + moved.get(self.level, f", moved to the last {self.level}")
+        moved = ", moved to the last value" if self.level else ""
+        return f"{self.season * self.lag} steps before{moved}"
 
 
 def names(seasons: tuple[int, ...], lags: int) -> tuple[Named, ...]:
     """The simple forecasts, in the order in which `simple_forecasts` gives them."""
-    levels = tuple(dict.fromkeys((0, 1, *seasons)))
     found = [Named(0, 1, 1), Named(0, 1, seasons[0])]
     for season in seasons:
-        for lag in range(1, lags + 1):
-            found += [Named(season, lag, level) for level in levels if level <= season]
-            for cycle in seasons:
-                if cycle < season:
-                    counts = dict.fromkeys((1, min(3, season // cycle), season // cycle))
-                    found += [Named(season, lag, count * cycle, cycle) for count in counts]
+        found.append(Named(season, 1, 0))
+        found += [Named(season, lag, 1) for lag in range(1, lags + 1)]
     return tuple(found)
 
 
@@ -74,7 +65,7 @@ def simple_forecasts(
 
     Args:
       values: float32[batch, reach], what came before; what is not seen may be anything finite.
-      seen: bool[batch, reach], what of it was measured; reach is at least (lags + 1) of the longest
+      seen: bool[batch, reach], what of it was measured; reach is more than `lags` of the longest
         season.
       seasons: steps of each season, rising.
       lags: earlier seasons of each length.
@@ -85,39 +76,25 @@ def simple_forecasts(
     ahead = np.arange(horizon)
     last, known = last_seen(values, seen)
 
-    def mean(numbers: Array, counted: Array) -> tuple[Array, Array]:
-        """Of the last steps, float32[batch], and whether at least half of them count."""
-        count = jnp.sum(counted, axis=1)
-        found = jnp.sum(jnp.where(counted, numbers, 0), axis=1) / jnp.maximum(count, 1)
-        return found, 2 * count >= counted.shape[1]
+    def over(numbers: Array) -> Array:
+        return jnp.broadcast_to(numbers[:, None], (len(values), horizon))
 
     found, made = [], []
     for each in names(seasons, lags):
-        if not each.season:
-            level, there = (
-                (last, known)
-                if each.level == 1
-                else mean(values[:, -each.level :], seen[:, -each.level :])
-            )
-            found.append(jnp.broadcast_to(level[:, None], (len(values), horizon)))
-            made.append(jnp.broadcast_to(there[:, None], (len(values), horizon)))
-            continue
-        back = each.season * each.lag
-        places = reach - back + ahead % each.season
-        row, there = values[:, places], seen[:, places]
-        if each.level:
-            now = slice(reach - each.level, reach)
-            then = slice(now.start - back, now.stop - back)
-            both = seen[:, now] & seen[:, then]
-            off = values[:, now] - values[:, then]
-            if each.cycle:
-                shape = (len(values), -1, each.cycle)
-                move, known_move = mean(off.reshape(shape), both.reshape(shape))
-                phases = ahead % each.cycle
-                move, known_move = move[:, phases], known_move[:, phases]
-            else:
-                move, known_move = (part[:, None] for part in mean(off, both))
-            row, there = row + move, there & known_move
+        if each.season:
+            back = each.season * each.lag
+            places = reach - back + ahead % each.season
+            row, there = values[:, places], seen[:, places]
+            if each.level:
+                move = values[:, -1] - values[:, reach - 1 - back]
+                row = row + move[:, None]
+                there &= (seen[:, -1] & seen[:, reach - 1 - back])[:, None]
+        elif each.level == 1:
+            row, there = over(last), over(known)
+        else:
+            count = jnp.sum(seen[:, -each.level :], axis=1)
+            total = jnp.sum(values[:, -each.level :], axis=1)
+            row, there = over(total / jnp.maximum(count, 1)), over(2 * count >= each.level)
         found.append(row)
         made.append(there)
     there = jnp.stack(made, axis=-1)

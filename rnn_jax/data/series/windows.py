@@ -30,9 +30,9 @@ def layout(history: int, horizon: int, seasons: tuple[int, ...], lags: int) -> L
     Args:
       history, horizon: as for `Layout`.
       seasons: steps of each season, rising.
-      lags: earlier seasons of each length; a season before all of them must be known as well.
+      lags: earlier seasons of each length, before each step that is read.
     """
-    return Layout(history, max(history, seasons[-1]) + lags * seasons[-1], horizon)
+    return Layout(history, history + lags * seasons[-1], horizon)
 
 
 class Windows(NamedTuple):
