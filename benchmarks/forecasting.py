@@ -29,7 +29,7 @@ from rnn_jax.data.series import preparation
 from rnn_jax.tasks import forecast_report, forecasting
 
 HERE = pathlib.Path(__file__).resolve().parent
-SOURCES = {"electricity": {}, "sea_temperature": {"data.test_stride": 25}}
+SOURCES = {"electricity": {}, "sea_temperature": {"data.stride": 8, "data.test_stride": 25}}
 MOST = 2000  # steps of history of MSTL where a series has many more
 COLUMNS = [
     ("series", "{}"), ("forecast", "{}"), ("1 step", "{:.3f}"), ("48 steps", "{:.3f}"),
@@ -69,7 +69,7 @@ def _rows(
         run = train.run(replace(config, {"train.seed": seed}), folder / f"{source}_{seed}")
         seconds.append(time.perf_counter() - began)
         figures.append(_ours(run, ahead))
-        print(f"seed {seed}: {figures[-1]}, {seconds[-1]:.0f} s", flush=True)
+        print(f"{source}, seed {seed}: {figures[-1]}, {seconds[-1]:.0f} s", flush=True)
     table.add(name, "rnn_jax", *np.mean(figures, axis=0), float(np.median(seconds)))
     levels = config.model.levels
     shape = (*came.shape, len(levels))

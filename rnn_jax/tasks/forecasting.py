@@ -36,7 +36,7 @@ from rnn_jax.tasks.metrics import Sums
 from rnn_jax.types import Array, Params, PRNGKey
 
 SERIES = "series.json"
-NEAR = 0.7  # a step's weight in the loss falls with this power of how far ahead it is
+NEAR = 1.0  # a step's weight in the loss falls with this power of how far ahead it is
 INTERVAL = 0.8  # the interval whose coverage is counted, or that of the quantiles nearest to it
 
 
