@@ -278,12 +278,14 @@ def _borders(config: SeriesConfig, found: Series) -> tuple[int, int]:
     time = len(found.values)
     held = config.held_out or time // SHARE
     training = time - 2 * held
-    least = found.seasons[-1] + config.horizon + 1
+    season = found.seasons[-1]
+    # The smoothing's start, too, is of the training part alone.
+    least = max(season + config.horizon + 1, smoothing.SEASONS * season)
     if held < config.horizon or training < least:
         raise InputError(
             f"{found.where} has {time} steps: {held} each to validate and to test on, which must "
             f"hold a forecast of {config.horizon}, and {max(training, 0)} to learn from, which "
-            f"must hold a season of {found.seasons[-1]} and a forecast; give shorter "
+            f"must hold a season of {season} and a forecast, or two seasons; give shorter "
             "--config.data.horizons or --config.data.seasons, or another --config.data.held_out"
         )
     return training, training + held
