@@ -36,6 +36,7 @@ from rnn_jax.types import Array, Cell
 
 DECAYS = (1.0, 4.0, 16.0, 64.0, 256.0)  # steps over which what is known of a lead falls
 BY_LEAD = 10.0  # how much faster than the network that is learned which depends on the lead alone
+SMOOTHED = 2.0  # how much above the others' logits those of smoothed forecasts start
 _NEVER = -1e9  # a logit of a forecast that cannot be made
 
 
@@ -56,7 +57,7 @@ class ForecasterConfig(RecurrentConfig):
     )
     width: int = option(64, "units of the head's hidden layer", minimum=1, below=2**16)
     differences: int = option(
-        8, "last differences that the linear path reads (0: no such path)", minimum=0, below=1000
+        2, "last differences that the linear path reads (0: no such path)", minimum=0, below=1000
     )
     dropout: float = option(
         0.0, "share of the head's inputs and units that training drops", minimum=0.0, below=1.0
@@ -129,7 +130,7 @@ class Forecaster(nn.Module):
     lags: int
     levels: tuple[float, ...]
     width: int = 64
-    differences: int = 8
+    differences: int = 2
     dropout: float = 0.0
 
     @nn.compact
@@ -196,7 +197,9 @@ class Forecaster(nn.Module):
         by_lead = self.param("by_lead", nn.initializers.zeros, (_lead(1).shape[1], said.shape[-1]))
         said += BY_LEAD * (jnp.asarray(_lead(self.horizon)) @ by_lead)
         logits, free, steps = jnp.split(said, [forecasts, forecasts + 1], axis=-1)
-        weights = jax.nn.softmax(jnp.where(simple.made, logits, _NEVER), axis=-1)
+        prior = np.zeros(forecasts, np.float32)
+        prior[forecasts - smoothed.shape[-1] :] = SMOOTHED
+        weights = jax.nn.softmax(jnp.where(simple.made, logits + prior, _NEVER), axis=-1)
         median = jnp.sum(weights * simple.values, axis=-1) + typical * free[..., 0]
         if self.differences:
             median += self._linear(values, seen, residuals)
