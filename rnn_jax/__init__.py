@@ -10,6 +10,7 @@ from rnn_jax.config import AdamConfig, InputError, OptimizerConfig, TrainConfig,
 from rnn_jax.data.language.options import LanguageDataConfig
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.pairs.options import PairsConfig
+from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.inspect import Gates, Importance, LayerGates
 from rnn_jax.masking import (
     last_valid,
@@ -18,7 +19,13 @@ from rnn_jax.masking import (
     masked_max,
     masked_mean,
 )
-from rnn_jax.models import LanguageModelConfig, ModelConfig, Seq2SeqConfig, SequenceClassifier
+from rnn_jax.models import (
+    ForecasterConfig,
+    LanguageModelConfig,
+    ModelConfig,
+    Seq2SeqConfig,
+    SequenceClassifier,
+)
 from rnn_jax.nn.attention import Attention
 from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
@@ -27,9 +34,11 @@ from rnn_jax.tasks import (
     AddingConfig,
     ClassificationConfig,
     CopyConfig,
+    ForecastingConfig,
     LanguageConfig,
     TranslationConfig,
 )
+from rnn_jax.tasks.forecasts import Forecast, Forecasts
 from rnn_jax.tasks.translator import Alignment, Hypothesis, Translator
 from rnn_jax.tasks.writer import Guess, Writer
 from rnn_jax.types import Batch, Cell, LSTMState
@@ -51,6 +60,10 @@ __all__ = [
     "Config",
     "CopyConfig",
     "DataConfig",
+    "Forecast",
+    "ForecasterConfig",
+    "ForecastingConfig",
+    "Forecasts",
     "Gates",
     "Guess",
     "Head",
@@ -69,6 +82,7 @@ __all__ = [
     "Predictor",
     "Seq2SeqConfig",
     "SequenceClassifier",
+    "SeriesConfig",
     "Stacked",
     "TrainConfig",
     "TranslationConfig",

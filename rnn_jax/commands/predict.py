@@ -1,4 +1,5 @@
-"""`--mode=predict`: what a run says of a text, or of lines on standard input, as JSON."""
+"""`--mode=predict`, as JSON: what a run says of a text, or of lines on standard input; or what is
+next after the end of its data, or of a file."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import sys
 
 from rnn_jax.commands.base import Command, Flag, Mode
+from rnn_jax.config import InputError
 from rnn_jax.data.text import plain
 from rnn_jax.system.files import bounded_lines
 from rnn_jax.tasks.base import Trained
@@ -19,11 +21,24 @@ TEXT = Flag(
     "the text (predict: otherwise lines on standard input)",
     check=lambda text: None if plain(text) else "is empty; give it some words",
 )
+FILE = Flag(
+    "file",
+    str,
+    None,
+    "for runs on data that goes on: the file after whose end it goes on (otherwise the run's data)",
+    check=lambda path: None if path else "is empty; name a file",
+)
 
 
 def _run(command: Command, run: Trained) -> int:
     predictor, answer = run.task.predictor(run), run.task.answer
-    text = command.values.text
+    text, file = command.values.text, command.values.file
+    if run.task.onwards is None and file is not None:
+        raise InputError("--file is for runs on data that goes on; this one is asked with --text")
+    if run.task.onwards is not None and text is None:
+        for row in run.task.onwards(predictor, file):
+            print(json.dumps(row, ensure_ascii=False))
+        return 0
     if text is not None:
         print(json.dumps(answer(predictor, text), ensure_ascii=False))
         return 0
@@ -43,5 +58,5 @@ MODE = Mode(
     name="predict",
     needs="run",
     run=_run,
-    flags=(TEXT,),
+    flags=(TEXT, FILE),
 )

@@ -22,7 +22,8 @@ LARGEST = 1e30  # a value beyond it is drawn like infinity: nothing else could b
 
 def layout(chart: Chart) -> dict[str, Any]:
     """Where everything of `chart` stands, in the drawing's units, for the template to draw."""
-    lines = (*chart.series.values(), *chart.background, chart.levels.values())
+    edges = [edge for band in chart.bands for edge in band]
+    lines = (*chart.series.values(), *chart.background, *edges, chart.levels.values())
     values = [v for line in lines for v in line if drawable(v)]
     low, high = min(chart.x, default=0), max(chart.x, default=1)
     place_x = scale(low, high, LEFT + MARGIN, RIGHT - MARGIN)
@@ -51,6 +52,11 @@ def layout(chart: Chart) -> dict[str, Any]:
     for line in chart.background:
         known = [(x, v) for x, v in zip(chart.x, line, strict=True) if drawable(v)]
         thin.append("M" + "L".join(f"{place_x(x)} {place_y(v)}" for x, v in known) if known else "")
+    areas = []
+    for low_edge, high_edge in chart.bands:
+        above = [f"{place_x(x)} {place_y(v)}" for x, v in zip(chart.x, high_edge, strict=True)]
+        below = [f"{place_x(x)} {place_y(v)}" for x, v in zip(chart.x, low_edge, strict=True)]
+        areas.append("M" + "L".join([*above, *below[::-1]]) + "Z" if above else "")
     levels = [(place_y(v), name) for name, v in chart.levels.items() if drawable(v)]
     names += [(y, name, "quiet") for y, name in levels]
     return {
@@ -65,6 +71,7 @@ def layout(chart: Chart) -> dict[str, Any]:
         "logarithmic": logarithmic,
         "lines": drawn,
         "thin": thin,
+        "areas": areas,
         "levels": levels,
         "names": _spread(names),
         "mark": chart.mark and (place_x(chart.mark[0]), chart.mark[1]),

@@ -45,6 +45,7 @@ class Chart:
     from_zero: whether the vertical axis must show zero.
     linear: whether it stays linear where positive values span more than two powers of ten.
     background: more lines, float[points] each, thin and without names.
+    bands: areas between two lines, (low, high), float[points] each, the one over the other.
     """
 
     kind: ClassVar[str] = "chart"
@@ -57,6 +58,7 @@ class Chart:
     from_zero: bool = False
     linear: bool = False
     background: Sequence[Sequence[float | None]] = ()
+    bands: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,17 +12,25 @@ from typing import Any, NamedTuple
 from rnn_jax import config as config_lib
 from rnn_jax.config import Config, InputError, nearest
 from rnn_jax.runs.identity import Reader
-from rnn_jax.tasks import adding_problem, classification, copy_memory, language_model, translation
+from rnn_jax.tasks import (
+    adding_problem,
+    classification,
+    copy_memory,
+    forecasting,
+    language_model,
+    translation,
+)
 from rnn_jax.tasks.adding_problem import AddingConfig
 from rnn_jax.tasks.base import NOTHING, Cells, Data, Facts, Kind, Resolved, Task, Trained
 from rnn_jax.tasks.classification import ClassificationConfig
 from rnn_jax.tasks.copy_memory import CopyConfig
+from rnn_jax.tasks.forecasting import ForecastingConfig
 from rnn_jax.tasks.language_model import LanguageConfig
 from rnn_jax.tasks.translation import TranslationConfig
 
 __all__ = [
     "DEFAULT", "NO_EXTRAS", "TASKS", "AddingConfig", "ClassificationConfig", "CopyConfig", "Data",
-    "Extras", "Facts", "Kind", "LanguageConfig",
+    "Extras", "Facts", "ForecastingConfig", "Kind", "LanguageConfig",
     "Resolved", "Task", "Trained", "TranslationConfig", "default_config", "kind_of", "make",
     "reader", "resolve",
 ]  # fmt: skip
@@ -33,6 +41,7 @@ TASKS: dict[str, Kind] = {
     "adding_problem": adding_problem.kind(),
     "copy_memory": copy_memory.kind(),
     "translation": translation.kind(),
+    "forecasting": forecasting.kind(),
 }
 DEFAULT = "classification"  # the task of configs that do not name one: those of 0.1
 

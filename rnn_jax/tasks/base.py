@@ -273,6 +273,9 @@ class Task(NamedTuple):
     sections: `(tested) -> report sections`.
     explain: `(predictor, text) -> Explanation`, what `--mode=explain` shows, for kinds that have
       this mode. Raises ValueError for a text that it cannot be asked of.
+    onwards: `(predictor, file) -> JSON objects`, what `--mode=predict` prints without a text, for
+      tasks whose data goes on: what comes after its end, or after that of a file (a path, or
+      None). Raises InputError.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -302,6 +305,7 @@ class Task(NamedTuple):
     )
     sections: Callable[[Tested], list[Any]] = lambda tested: []
     explain: Callable[[Any, str], Explanation] | None = None
+    onwards: Callable[[Any, str | None], Iterator[dict[str, Any]]] | None = None
 
 
 # (params, carry, batch) -> (carry, sums, outputs)

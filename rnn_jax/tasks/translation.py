@@ -172,6 +172,7 @@ def _task(config: TranslationConfig, facts: Facts, cells: Cells) -> Task:
         loss=loss,
         evaluate=evaluate,
         rates=rates,
+        weight=lambda batch: jnp.sum(jnp.asarray(batch.targets) != PADDING),
         sums=dict.fromkeys(("loss",), jnp.float32(0)) | dict.fromkeys(COUNTS, jnp.int32(0)),
         means=metrics.translation_means,
         flow=(
