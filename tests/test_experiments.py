@@ -135,10 +135,10 @@ def test_a_batch_s_parts_make_the_gradient_of_the_whole(tmp_path, name):
 
     (loss, (_, sums)), grads = of(plan.task)
     (loss_in_parts, (_, sums_in_parts)), grads_in_parts = of(parts)
-    assert loss_in_parts == pytest.approx(loss, rel=1e-5)
+    assert float(loss_in_parts) == pytest.approx(float(loss), rel=1e-5)
     for one, other in zip(
         jax.tree.leaves((sums, grads)),
         jax.tree.leaves((sums_in_parts, grads_in_parts)),
         strict=True,
     ):
-        np.testing.assert_allclose(other, one, atol=1e-5 * max(np.abs(one).max(), 1e-6))
+        np.testing.assert_allclose(other, one, atol=1e-5 * max(np.max(np.abs(one)), 1e-6))
