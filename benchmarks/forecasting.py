@@ -5,8 +5,10 @@
 Each forecast of the test part is made from all that came before it: rnn_jax's with the parameters
 that the training part gave, statsforecast's fitted anew at each origin. MASE is the mean absolute
 error over the first 1, 48 and 336 steps ahead, in units of the seasonal naive error of the training
-part. Of rnn_jax the mean of three seeds, and its seconds those of a whole command, training
-included. Missing values are filled in for statsforecast, by straight lines, and count for none.
+part. Of rnn_jax the mean of three seeds, and the median of their trainings' seconds: the first one
+compiles, the others in the same process do not. Exponential smoothing is the mean of the forecasts
+that the network starts from. Missing values are filled in for statsforecast, by straight lines, and
+do not count.
 """
 
 from __future__ import annotations

@@ -2,7 +2,13 @@
 
     python launch.py --experiment=time_series
 
-gave test MASE 0 coverage 0
+gave test MASE 0.539 over a week (0.224 one step ahead, 0.514 over a day; the season before has
+0.846, 1.162 and 1.161), in 90 s on two cores that did other work, too (seed 0); 0.923 of what came
+lay in the 80% intervals. Then
+
+    python launch.py --mode=predict --workdir=runs/time_series
+
+says what comes next. The data: pip install --no-deps pmdarima. See docs/forecasting.md.
 """
 
 from rnn_jax import AdamConfig, ForecasterConfig, ForecastingConfig, SeriesConfig, TrainConfig

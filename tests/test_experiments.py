@@ -51,7 +51,7 @@ SHRUNK = {
         "--config.data.stride=1", "--config.model.hidden=4", "--config.model.width=4",
     ),
 }  # fmt: skip
-SERIES = "a\n" + "".join(f"{day % 4 + day % 7}\n" for day in range(39))
+SERIES = "a\n" + "".join(f"{day % 4 + day % 7}\n" for day in range(50))
 ENDS = {
     "classification": "(bbc_news, 20 examples)",
     "language_model": " tokens)",
