@@ -20,6 +20,7 @@ from rnn_jax.masking import (
 from rnn_jax.models import LanguageModelConfig, ModelConfig, SequenceClassifier
 from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
+from rnn_jax.nn.residual import ResidualBlock
 from rnn_jax.predict import Prediction, Predictor, load
 from rnn_jax.tasks import AddingConfig, ClassificationConfig, CopyConfig, LanguageConfig
 from rnn_jax.tasks.writer import Guess, Writer
@@ -54,6 +55,7 @@ __all__ = [
     "OptimizerConfig",
     "Prediction",
     "Predictor",
+    "ResidualBlock",
     "SequenceClassifier",
     "Stacked",
     "TrainConfig",
