@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rnn_jax import models, report
 from rnn_jax.config import Config, InputError
@@ -162,8 +163,9 @@ def _task(
         logits: Any = found[0] if tells else found
         sums = metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
         if tells:
-            packed = batch.segments is not None
-            rows = jnp.any(batch.segments > 0, axis=1) if packed else batch.weights > 0
+            segments = batch.segments
+            told = batch.weights > 0 if segments is None else (segments > 0).any(axis=1)
+            rows = jnp.asarray(told)
             sums |= recurrent.report_sums(model, found[1][recurrent.REPORTS], rows)
         return logits, sums
 
@@ -214,10 +216,10 @@ def _task(
 
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
-    example = Batch(jax.ShapeDtypeStruct((1, 1), jnp.int32), rows, rows, rows)
     sums = jax.eval_shape(metrics.classification, logits, rows, rows, rows)
     if tells:
-        sums = jax.eval_shape(lambda batch: classify(init(jax.random.key(0)), batch)[1], example)
+        example = Batch(np.ones((1, 1), np.int32), *np.ones((3, 1), np.int32))
+        sums = jax.eval_shape(lambda: classify(init(jax.random.key(0)), example)[1])
     key = recurrent.key_of(module, widths, config.data.vocab_size, has_table)
     return Task(
         key=key,
