@@ -56,14 +56,14 @@ def report_sums(config: Any, collection: Any, rows: Array) -> Sums:
       rows: bool[rows], those that hold an example.
     """
     kernel = kernels.named(config.kernel)
-    assert kernel is not None
-    assert kernel.figures is not None
+    figures = None if kernel is None else kernel.figures
+    assert figures is not None
     told: list[dict[str, Array]] = []
 
     def visit(tree: Any) -> None:
         for name, below in tree.items():
             if name == "kernel" and isinstance(below, tuple):
-                told.extend(map(kernel.figures, below))
+                told.extend(map(figures, below))
             else:
                 visit(below)
 
