@@ -73,7 +73,7 @@ def newton(
     iterations: int = 100,
     atol: float | None = None,
     rtol: float | None = None,
-    damping: bool = True,
+    damping: bool = False,
     jacobian: str = "exact",
 ) -> Kernel:
     """The kernel of Newton's method, for cells that are not linear.
@@ -91,7 +91,8 @@ def newton(
         through step by step. 0 allows as many as there are steps, which always suffice.
       atol, rtol: a row has converged where `|f(h_{t-1}, x_t) - h_t| <= atol + rtol * |h_t|` for all
         its entries. None means 1e-6 in float32 and 1e-12 in float64.
-      damping: whether the Jacobians shrink in rounds after the residual grew.
+      damping: whether a row's Jacobians shrink in rounds after its residual grew; it cost rounds on
+        the cells in `benchmarks/newton.py --figures`, so it is off by default.
       jacobian: "exact", or "units" to keep, of the matrix, only how a unit's entries of the carry
         depend on the same unit's (the diagonal; for an LSTM 2 x 2 blocks), which needs less memory
         and more rounds. The gradient has the exact one in any case.
@@ -100,7 +101,7 @@ def newton(
       ValueError: an argument that makes no sense.
 
     >>> newton(window=512)
-    newton(window=512, iterations=100, damping=True, jacobian='exact')
+    newton(window=512, iterations=100, damping=False, jacobian='exact')
     """
     for name, count in (("window", window), ("iterations", iterations)):
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
