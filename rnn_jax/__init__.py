@@ -29,6 +29,7 @@ from rnn_jax.models import (
 from rnn_jax.nn.attention import Attention
 from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
+from rnn_jax.nn.residual import ResidualBlock
 from rnn_jax.predict import Prediction, Predictor, load
 from rnn_jax.tasks import (
     AddingConfig,
@@ -80,6 +81,7 @@ __all__ = [
     "PairsConfig",
     "Prediction",
     "Predictor",
+    "ResidualBlock",
     "Seq2SeqConfig",
     "SequenceClassifier",
     "SeriesConfig",

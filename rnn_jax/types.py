@@ -104,6 +104,10 @@ class Cell:
       the cell says otherwise); it turns a final carry into features.
     linear: for a cell whose step is linear in the carry, what the kernels that compute all steps at
       once need to know; None for others.
+    unitwise: whether, of the carry before, each unit of the new carry depends on the same unit
+      alone; all arrays of the carry are then [batch, units]. The kernel `newton` takes a Jacobian
+      of that form (diagonal, or 2 x 2 blocks for a carry of two arrays) in time and memory that
+      grow with the units, not with their square and cube.
     """
 
     init: Callable[..., Params]
@@ -114,6 +118,7 @@ class Cell:
     spec: Hashable = None
     output: Callable[[Carry], Array] = hidden_state
     linear: Linear | None = None
+    unitwise: bool = False
 
     def projected(self, params: Params, inputs: Array, noise: Any = None) -> Any:
         """`project`, which is given no noise where there is none."""

@@ -202,7 +202,7 @@ def test_the_support_matrix_is_what_the_kernels_say():
 def test_the_support_matrix_shows_refusals():
     """It would not do to take every refusal for support, or the other way round."""
     page = text_of("docs/support.md")
-    assert "| `remat_chunk` | yes | no | no | no | no |" in page
-    assert "| `lstm`, `peepholes=True` | yes | no | no | no | no |" in page
-    assert "| `jax.jvp`, `jacfwd`, `hessian` | yes | no | no | no | no |" in page
-    assert "| GPU | yes | yes | yes | yes | no |" in page
+    assert "| `remat_chunk` | yes | no | no | no | no | no |" in page
+    assert "| `lstm`, `peepholes=True` | yes | yes | no | no | no | no |" in page
+    assert "| `jax.jvp`, `jacfwd`, `hessian` | yes | no | no | no | no | no |" in page
+    assert "| GPU | yes | yes | yes | yes | yes | no |" in page

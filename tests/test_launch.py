@@ -52,8 +52,8 @@ def test_experiments_are_listed_with_what_they_are(launch):
     assert [line.split()[0] for line in lines] == [
         "adding", "bilstm", "char_language_model", "char_rnn", "copy", "course_bilstm",
         "course_lstm", "course_masked_rnn", "course_simple_rnn", "gru", "language_model",
-        "language_model_large", "lstm", "masked_rnn", "overfitting", "simple_rnn", "time_series",
-        "translation", "vanishing_gradients",
+        "language_model_large", "lru", "lstm", "masked_rnn", "min_gru", "overfitting", "simple_rnn",
+        "time_series", "translation", "vanishing_gradients",
     ]  # fmt: skip
     assert all(len(line.split()) > 3 for line in lines)
 

@@ -120,7 +120,10 @@ def zoneout(cell: Cell, rate: Any) -> Cell:
         return mixed, cell.output(mixed).astype(output.dtype)
 
     spec = None if cell.spec is None else ZoneoutSpec(cell.spec, rate)
-    return Cell(cell.init, project, step, cell.initial_carry, noise, spec, cell.output)
+    return Cell(
+        cell.init, project, step, cell.initial_carry, noise, spec, cell.output,
+        unitwise=cell.unitwise,
+    )  # fmt: skip
 
 
 def learnable_initial(cell: Cell) -> Cell:
@@ -158,9 +161,7 @@ def learnable_initial(cell: Cell) -> Cell:
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     spec = None if cell.spec is None else LearnableInitialSpec(cell.spec)
-    return Cell(
-        init, cell.project, cell.step, initial_carry, cell.noise, spec, cell.output, cell.linear
-    )
+    return dataclasses.replace(cell, init=init, initial_carry=initial_carry, spec=spec)
 
 
 def scaled_start(cell: Cell, scale: float) -> Cell:

@@ -28,6 +28,7 @@ from rnn_jax.kernels.base import Kernel, Unrolled
 from rnn_jax.kernels.fused.kernel import fused
 from rnn_jax.kernels.native.kernel import native
 from rnn_jax.kernels.parallel.kernel import associative, blocked
+from rnn_jax.kernels.parallel.newton import newton
 from rnn_jax.kernels.scan import scan
 from rnn_jax.types import Array, Cell, Params
 
@@ -42,6 +43,7 @@ __all__ = [
     "fused",
     "named",
     "native",
+    "newton",
     "resolve",
     "scan",
 ]
@@ -55,6 +57,7 @@ KERNELS: dict[str, Callable[..., Kernel]] = {
     "scan": scan,
     "blocked": blocked,
     "associative": associative,
+    "newton": newton,
 }
 
 AUTO = "auto"

@@ -59,8 +59,8 @@ class RecurrentConfig(Section):
         "auto",
         "how the recurrence is computed: scan (the reference), fused (the same numbers within "
         "rounding, with a gradient rule of its own), native (for LSTMs on CPUs, in C++; needs a "
-        "compiler), blocked or associative (for linear cells, all steps at once) or auto (the "
-        "fastest that can run)",
+        "compiler), blocked or associative (for linear cells, all steps at once), newton (other "
+        "cells, all steps at once, repeatedly) or auto (the fastest that can run)",
         choices=(kernels.AUTO, *kernels.KERNELS),
         fixed=False,  # a run may go on where another one is there; its environment names it
     )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rnn_jax import models, report
 from rnn_jax.config import Config, InputError
@@ -140,6 +141,7 @@ def _task(
         loss_rates = rates(model)
         model = dataclasses.replace(model, dropout=0.0, token_dropout=0.0)
     module = network(model, config.data.vocab_size, len(classes), widths, cells)
+    tells = recurrent.reports(model)
     has_table = bool(config.model.embedding_size)
 
     def init(key: PRNGKey) -> Params:
@@ -165,11 +167,18 @@ def _task(
     ) -> tuple[Array, Sums]:
         vectors = embed(params, batch.tokens)
         variables = {"params": params} if rates is None else {"params": params, "rates": rates}
-        logits = module.apply(
-            variables, vectors, batch.lengths, segments=batch.segments, method="classify", **noise
-        )
-        assert not isinstance(logits, tuple)
-        return logits, metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
+        found = module.apply(
+            variables, vectors, batch.lengths, segments=batch.segments, method="classify",
+            mutable=recurrent.REPORTS if tells else False, **noise,
+        )  # fmt: skip
+        logits: Any = found[0] if tells else found
+        sums = metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
+        if tells:
+            segments = batch.segments
+            told = batch.weights > 0 if segments is None else (segments > 0).any(axis=1)
+            rows = jnp.asarray(told)
+            sums |= recurrent.report_sums(model, found[1][recurrent.REPORTS], rows)
+        return logits, sums
 
     def loss(
         params: Params, carry: None, batch: Batch, key: PRNGKey, rates: Any
@@ -221,6 +230,10 @@ def _task(
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
     frozen = pretrained.frozen(config.model)
+    sums = jax.eval_shape(metrics.classification, logits, rows, rows, rows)
+    if tells:
+        example = Batch(np.ones((1, 1), np.int32), *np.ones((3, 1), np.int32))
+        sums = jax.eval_shape(lambda: classify(init(jax.random.key(0)), example)[1])
     key = recurrent.key_of(module, widths, config.data.vocab_size, has_table, frozen)
     return Task(
         key=key,
@@ -229,8 +242,8 @@ def _task(
         loss=loss,
         evaluate=evaluate,
         rates=loss_rates,
-        sums=jax.eval_shape(metrics.classification, logits, rows, rows, rows),
-        means=metrics.classification_means,
+        sums=sums,
+        means=lambda sums: metrics.classification_means(sums) | recurrent.report_means(sums),
         flow=("embedding", "recurrent", "head"),
         counts=("examples", "tokens"),
         tables=_tables(init, config.data.vocab_size) if has_table else None,
