@@ -1,7 +1,7 @@
 """An encoder-decoder with attention that turns number words into digits, and dates into ISO 8601.
 
-A bidirectional LSTM of 96 units a direction reads characters; a decoder of two LSTMs, with attention
-between them, writes characters.
+A bidirectional LSTM of 96 units a direction reads characters; a decoder of two LSTMs, with
+attention between them, writes characters.
 
     python launch.py --experiment=translation
 
