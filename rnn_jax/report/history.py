@@ -137,7 +137,7 @@ def curves(run: Run, clip_norm: float) -> list[Prose | Chart]:
 
     charts = [
         chart(
-            name.replace("_", " ").capitalize(),
+            _title(name),
             {split: run.values(split, name) for split in ("train", "validation")},
             from_zero=name == "loss",
         )
@@ -314,3 +314,13 @@ def _rate(records: Sequence[Record], name: str) -> int | None:
     seconds = sum(_seconds(record) or 0.0 for record in records)
     counts = [record[name] for record in records if record.get(name) is not None]
     return round(sum(counts) / seconds) if counts and seconds > 0 else None
+
+
+def _title(name: str) -> str:
+    """A figure's name over its chart; what is an abbreviation stays one.
+
+    >>> _title("token_accuracy"), _title("MASE_48")
+    ('Token accuracy', 'MASE 48')
+    """
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
