@@ -135,6 +135,8 @@ def test_a_batch_that_the_devices_do_not_divide_lies_whole_on_each():
         (("--devices=3",), "3 devices do not divide --config.train.batch_size=4: give a multiple "
          "of 3, or --devices=1 or 2"),
         (("--devices=-1",), "--devices must be at least 0, not -1"),
+        (("--devices=4", "--config.train.accumulate=2"), "4 devices do not divide the parts of "
+         "--config.train.batch_size=4 that --config.train.accumulate=2 makes: give fewer parts"),
         (("--process=1",), "--process needs --coordinator=HOST:PORT, where process 0 listens"),
         (("--coordinator=here", "--processes=2"), "--coordinator must be HOST:PORT or auto, not "
          "'here'"),
@@ -145,7 +147,8 @@ def test_a_batch_that_the_devices_do_not_divide_lies_whole_on_each():
         (("--coordinator=127.0.0.1:9", "--processes=2", "--devices=2"), "with several processes "
          "all devices take part: leave out --devices"),
         (("--coordinator=127.0.0.1:9", "--sweep=train.seed=0..1"), "a sweep's trials run in one "
-         "process each: leave out --coordinator"),
+         "process each: start it once, without --coordinator and not by srun or mpirun with "
+         "several tasks"),
     ],
 )  # fmt: skip
 def test_devices_and_processes_that_there_are_not(launch, small, tmp_path, flags, said):
@@ -183,7 +186,7 @@ def test_slurm_and_mpi_are_asked_but_must_answer(launch, small, monkeypatch):
 class Team:
     """Processes of one run, over the loopback interface; ended with the context."""
 
-    def __init__(self, flags, count):
+    def __init__(self, flags, count, differing=()):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             place = f"127.0.0.1:{free.getsockname()[1]}"
@@ -192,7 +195,8 @@ class Team:
         program = PROGRAM.format(root=str(ROOT))
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-c", program, *flags, f"--coordinator={place}",
+                [sys.executable, "-c", program, *flags, *(differing if number else ()),
+                 f"--coordinator={place}",
                  f"--processes={count}", f"--process={number}"],
                 cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 text=True,
@@ -253,6 +257,19 @@ def test_two_processes_are_one_run_and_stop_together(
 
 
 @pytest.mark.slow
+def test_processes_that_would_train_something_else_are_refused(small, tmp_path):
+    with Team(["--experiment=gru", *small], 2, ["--config.train.seed=1"]) as team:
+        (code, _, err), (other, _, said) = team.ends()
+    assert other == 2
+    assert said.endswith(
+        "launch.py: process 1 has --config.train.seed = 1, and process 0 has 0: start all of them "
+        "with the same flags and the same data\n"
+    )
+    assert code != 0
+    assert not (tmp_path / "run" / "checkpoints").exists(), err
+
+
+@pytest.mark.slow
 def test_four_processes_end_when_one_is_killed(small, tmp_path):
     folder = tmp_path / "run"
     flags = ["--experiment=gru", *small, "--config.train.epochs=400"]
@@ -265,4 +282,4 @@ def test_four_processes_end_when_one_is_killed(small, tmp_path):
     for number in (0, 1, 3):
         code, _, err = ends[number]
         assert code != 0
-        assert "another process of the run has ended" in err or "another task died" in err
+        assert "mostly since one has ended" in err or "another task died" in err

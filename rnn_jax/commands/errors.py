@@ -40,8 +40,9 @@ def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
         return f"out of memory; {advice}", EXIT_FAILED
     if isinstance(error, jax.errors.JaxRuntimeError) and jax.distributed.is_initialized():
         said = (
-            "another process of the run has ended or cannot be reached; what process 0 saved "
-            f"before stays: start all of them again to go on ({first_line(error)[:200]})"
+            "a computation of all processes failed, mostly since one has ended or cannot be "
+            "reached; what process 0 saved before stays: start all of them again to go on "
+            f"({first_line(error)[:400]})"
         )
         return printable(said), EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):

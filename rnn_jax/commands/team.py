@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import pathlib
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -70,7 +71,10 @@ def prepare(command: Command) -> None:
     elif coordinator != AUTO and index >= count:
         raise InputError(f"--process={index} must be below --processes={count}")
     if values.sweep is not None:
-        raise InputError("a sweep's trials run in one process each: leave out --coordinator")
+        raise InputError(
+            "a sweep's trials run in one process each: start it once, without --coordinator and "
+            "not by srun or mpirun with several tasks"
+        )
     if values["devices"].present and values.devices:
         raise InputError("with several processes all devices take part: leave out --devices")
     processes.join(coordinator, count, index)
@@ -94,16 +98,17 @@ def placed(command: Command) -> Iterator[Place]:
         yield Place(folder, ALONE, True)
         return
     mesh = Mesh(devices[:asked])
-    mesh.check(command.config.train.batch_size)
+    mesh.check(command.config.train.batch_size, command.config.train.accumulate)
     if not several:
         yield Place(folder, mesh.company(), True)
         return
-    company = mesh.company()
+    company = mesh.company()._replace(alike=_check_alike)
     if jax.process_index() == 0:
         yield Place(folder, company._replace(claimed=_share), True)
-        return
-    with tempfile.TemporaryDirectory(prefix="rnn_jax_") as own:
-        yield Place(pathlib.Path(own), company._replace(before=_receive), False)
+    else:
+        with tempfile.TemporaryDirectory(prefix="rnn_jax_") as own:
+            yield Place(pathlib.Path(own), company._replace(before=_receive), False)
+    processes.part()  # nobody leaves before the last checkpoint is where it belongs
 
 
 def display(command: Command, leads: bool) -> Display:
@@ -120,6 +125,17 @@ def _share(folder: str | os.PathLike) -> None:
             archive.add(folder / CONFIG, CONFIG)
             archive.add(found.path, f"{CHECKPOINTS}/{found.path.name}")
     processes.share(held.getvalue())
+
+
+def _check_alike(named: Mapping[str, str]) -> None:
+    """Raises InputError in a process that would train something else than process 0."""
+    told = json.loads(processes.share(json.dumps(named).encode()))
+    for name, value in named.items():
+        if told.get(name) != value:
+            raise InputError(
+                f"process {jax.process_index()} has {name} = {value}, and process 0 has "
+                f"{told.get(name)}: start all of them with the same flags and the same data"
+            )
 
 
 def _receive(folder: str | os.PathLike) -> None:

@@ -58,7 +58,8 @@ def run(
     """`kernel(...)`, on the devices that the rows lie on.
 
     Where they do not divide the batch, where a cell draws noise whose first axis is not the batch,
-    and for a kernel that reports of the whole batch, every device runs all of it.
+    and for a kernel that reports of the whole batch, XLA splits the kernel like the rest, or every
+    device runs all of it.
     """
     given = (
         tuple(each.params for each in directions),

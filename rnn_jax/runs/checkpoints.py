@@ -74,7 +74,6 @@ class Checkpoints:
         companions: Mapping[str, str] | None = None,
         keep: int = 3,
         start: Progress | None = None,
-        off: bool = False,
     ):
         """Args:
         folder: where they are; made when the first is written.
@@ -82,14 +81,12 @@ class Checkpoints:
         keep: how many complete ones stay, two or more. Each has the best parameters in it, so the
           best need no checkpoint of their own.
         start: where the newest one stands, if there is one.
-        off: write none; another process does.
         """
         self.folder = pathlib.Path(folder).absolute()
         self.progress = start or Progress()  # where the newest one stands
         self._cost = _last_cost  # seconds that the last one took, most of them in the background
         self._companions = dict(companions or {})
         self._keep = keep
-        self._off = off
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: concurrent.futures.Future | None = None
         self._saved_at = time.monotonic()
@@ -101,9 +98,6 @@ class Checkpoints:
           CheckpointError: the write before this one failed.
         """
         self.wait()
-        if self._off:
-            self.progress, self._saved_at = progress, time.monotonic()
-            return
         began = time.monotonic()
         # A copy: training may donate the buffers to its next step before they are written.
         trees = {"state": _present(state), "best": best}

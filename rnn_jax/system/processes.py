@@ -16,6 +16,8 @@ from rnn_jax.system.messages import first_line
 
 AUTO = "auto"  # the coordinator that Slurm, MPI or the TPU pod names
 TIMEOUT = 60  # seconds that processes wait for each other at the start
+PATIENCE = 1800  # seconds that the others wait at the end for process 0 to save and send
+PIECE = 2**28  # bytes that are sent at a time
 HEARTBEAT = 20  # seconds after which a silent process counts as dead
 
 
@@ -47,8 +49,9 @@ def join(coordinator: str, count: int, index: int, timeout: int = TIMEOUT) -> No
     import jax
 
     options: dict[str, Any] = {"initialization_timeout": timeout}
-    if "heartbeat_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters:
-        options["heartbeat_timeout_seconds"] = HEARTBEAT
+    known = inspect.signature(jax.distributed.initialize).parameters
+    more = {"heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": PATIENCE}
+    options |= {name: value for name, value in more.items() if name in known}
     if coordinator != AUTO:
         host, port = _address(coordinator)
         options |= {
@@ -58,6 +61,9 @@ def join(coordinator: str, count: int, index: int, timeout: int = TIMEOUT) -> No
             options["coordinator_bind_address"] = f"127.0.0.1:{port}"
         if index:
             _await(host, port, timeout)
+    # JAX would take SIGTERM away from whoever handles it.
+    with contextlib.suppress(AttributeError):
+        jax.config.update("jax_enable_preemption_service", False)
     # On CPUs, programs that run at once would mix their messages up.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
@@ -85,11 +91,22 @@ def share(content: bytes | None) -> bytes:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content or b""))))
-    held = np.zeros(size, np.uint8)
-    if content:
-        held[:] = np.frombuffer(content, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(held)).tobytes()
+    def told(piece: bytes, size: int) -> bytes:
+        held = np.zeros(size, np.uint8)
+        held[: len(piece)] = np.frombuffer(piece, np.uint8)
+        return np.asarray(multihost_utils.broadcast_one_to_all(held)).tobytes()
+
+    content = content or b""
+    size = int.from_bytes(told(len(content).to_bytes(8, "big"), 8), "big")
+    starts = range(0, size, PIECE)
+    return b"".join(told(content[at : at + PIECE], min(PIECE, size - at)) for at in starts)
+
+
+def part() -> None:
+    """Returns when every process of the team is here, and ends the team."""
+    import jax
+
+    jax.distributed.shutdown()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ def in_parts(task: Task, parts: int) -> Task:
     """The task whose loss looks at a batch's rows in so many parts, one after the other.
 
     Loss, sums and gradient are the whole batch's, within rounding: each part's mean counts by what
-    it is a mean over (`Task.weight`). Gradients are added up while the loss is computed, so that
+    it is a mean over (`Task.weight`); what else a loss adds, such as a language model's penalties,
+    counts by the same weights. Gradients are added up while the loss is computed, so that
     the values that a backward pass needs are those of one part at a time. Noise is drawn for each
     part by itself.
 

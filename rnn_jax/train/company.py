@@ -27,6 +27,7 @@ class Company(NamedTuple):
     agreed: `(request) -> request`, what all processes know of a request to stop.
     writes: whether this process keeps the checkpoints; one of them does.
     before: given the run's folder before anything is looked up there.
+    alike: given what every process must have in common, named; raises InputError where one differs.
     claimed: given it once it is this process' own, with the checkpoint to go on from.
     promising: asked after each epoch; where it says no, the run is saved and raises `Pruned`.
     """
@@ -37,6 +38,7 @@ class Company(NamedTuple):
     writes: bool = True
     before: Callable[[str | os.PathLike], None] = lambda folder: None
     claimed: Callable[[str | os.PathLike], None] = lambda folder: None
+    alike: Callable[[Mapping[str, str]], None] = lambda named: None
     promising: Callable[[History], bool] = lambda history: True
 
 

@@ -54,7 +54,7 @@ def train(plan: Plan, session: Session, standing: Standing) -> Standing:
                     batch=standing.progress.batch + len(entries),
                     seconds=time.perf_counter() - began,
                 )
-                if shown.due():
+                if plan.company.writes and shown.due():  # others look when the epoch ends
                     sums = _finite_sums(plan, session, standing)
                     shown.show(done(), plan.task.means(sums))
                 _between(plan, session, standing)
@@ -118,6 +118,8 @@ def _between(plan: Plan, session: Session, standing: Standing) -> None:
 
 
 def save(plan: Plan, session: Session, standing: Standing) -> None:
+    if not plan.company.writes:
+        return
     _finite_sums(plan, session, standing)
     whole = standing._replace(state=plan.computed.whole(standing.state))
     session.checkpoints.save(*whole)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax import tasks as tasks_lib
-from rnn_jax.config import Config, InputError
+from rnn_jax.config import Config, InputError, options
 from rnn_jax.runs import checkpoints, records
 from rnn_jax.runs import folder as folder_lib
 from rnn_jax.runs import mirror as mirror_lib
@@ -106,6 +106,7 @@ def run(
         _check_examples(data)
         now = environment(resolved.environment)
         identity = folder_lib.identify(claimed, data.digest, now, display.line)
+        company.alike(_common(resolved.config, data.digest))
         texts = {CONFIG: identity.to_json(), **data.remembered}
         with writing(claimed.folder):
             for name, content in texts.items():
@@ -122,12 +123,7 @@ def run(
                 f"continuing the run in {claimed.folder}: {found.progress.epoch} epochs and "
                 f"{found.progress.batch} batches are done"
             )
-        saved = Checkpoints(
-            claimed.folder / folder_lib.CHECKPOINTS,
-            texts,
-            start=standing.progress,
-            off=not company.writes,
-        )
+        saved = Checkpoints(claimed.folder / folder_lib.CHECKPOINTS, texts, start=standing.progress)
         # Only from here on is there anything that a signal could cost.
         with (
             deferred() as request,
@@ -147,6 +143,12 @@ def run(
             epoch_lib.save(plan, session, standing)
             saved.wait()
         return _result(task, standing.best, standing.progress, claimed.folder, extras)
+
+
+def _common(config: Config, digest: str) -> dict[str, str]:
+    """What processes that train one run must have in common, by name."""
+    chosen = {f"--config.{name}": repr(value) for name, _, value in options(config)}
+    return chosen | {"the data's digest": digest}
 
 
 def _check_examples(data: Data) -> None:

@@ -63,9 +63,14 @@ class Mesh:
             writes=jax.process_index() == 0,
         )
 
-    def check(self, batch_size: int) -> None:
-        """Raises InputError if the devices do not divide a batch."""
+    def check(self, batch_size: int, parts: int = 1) -> None:
+        """Raises InputError if the devices do not divide a batch, or its parts."""
         count = self._mesh.size
+        if parts > 1 and batch_size // parts % count:
+            raise InputError(
+                f"{count} devices do not divide the parts of --config.train.batch_size="
+                f"{batch_size} that --config.train.accumulate={parts} makes: give fewer parts"
+            )
         if batch_size % count:
             fitting = [str(each) for each in range(1, count) if batch_size % each == 0]
             raise InputError(
@@ -150,6 +155,8 @@ class Mesh:
     def _asked(self) -> Array:
         """The signal that each process was asked to stop by, on its devices: int32[devices]."""
         signals = np.full(self._mesh.size, self._own.signal or 0, np.int32)
+        if self._own.signal:  # passed on, the answer takes some calls: time stops running
+            self._own.answered = True
         return self._placed(signals, NamedSharding(self._mesh, PartitionSpec(ROWS)))
 
     def _agreed(self, request: Request) -> Request:
