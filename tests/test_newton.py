@@ -82,6 +82,47 @@ def test_after_k_rounds_the_first_k_states_are_exact(damping):
     assert error[6].max() > 0.1  # it is not that all are exact at once
 
 
+def test_damping_follows_the_residual_on_a_cell_that_explodes():
+    """Each round beside one in NumPy, damped by what the residuals before it say."""
+    cell, params, inputs = simple(6.0, hidden=16, time=60)
+    found = jax.jit(partial(newton.iterates, cell, rounds=10, damping=True))(params, inputs)
+    found = np.asarray(found, np.float64)  # [round, row, step, unit]
+    kernel, recurrent, bias = (
+        np.asarray(params[name], np.float64) for name in ("kernel", "recurrent_kernel", "bias")
+    )
+    before = np.concatenate([np.zeros_like(found[:, :, :1]), found[:, :, :-1]], axis=2)
+    images = np.tanh(np.asarray(inputs, np.float64) @ kernel + before @ recurrent + bias)
+    left = images - found
+    largest = np.abs(left).max(axis=(2, 3))
+    assert largest.max() > 1e10  # the states explode
+    for row in range(2):
+        damping, used = 1.0, []
+        for n in range(10):
+            used.append(damping)
+            change, changes = np.zeros(16), []
+            for t in range(60):
+                slope = 1 - images[n, row, t] ** 2
+                change = damping * slope * (change @ recurrent) + left[n, row, t]
+                changes.append(change)
+            scale = np.abs(changes).max()
+            got = found[n + 1, row] - found[n, row]
+            np.testing.assert_allclose(got / scale, changes / scale, rtol=0, atol=1e-3)
+            worse = largest[n + 1, row] > largest[n, row]
+            damping = damping / 2 if worse else min(1, 2 * damping)
+        assert min(used) < 1
+
+
+def test_damping_halves_where_the_residual_grows_or_is_lost():
+    nan, inf = np.nan, np.inf
+    cases = [  # damping, residual before, after, damping then
+        (1.0, 4.4, 567_758, 0.5), (0.5, 2, 1, 1.0), (1.0, 2, 1, 1.0), (0.25, 2, 2, 0.5),
+        (1.0, 2, nan, 0.5), (1.0, 2, inf, 0.5), (0.5, nan, nan, 0.25), (0.5, inf, inf, 0.25),
+        (0.5, nan, 9, 1.0), (0.5, inf, 9, 1.0), (2.0**-23, 1, 2, 2.0**-23),
+    ]  # fmt: skip
+    damping, before, after, then = jnp.asarray(cases, jnp.float32).T
+    np.testing.assert_array_equal(newton.damped(damping, before, after), then)
+
+
 def test_a_contracting_cell_converges_in_few_rounds_and_the_report_says_so():
     cell, params, inputs = simple(0.5, time=200)
     kernel = kernels.newton(damping=False)
