@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import unrolls
 from classifiers import task_of
@@ -60,6 +61,38 @@ def test_values_and_gradients_are_those_of_scan(made, kernel, flags):
     given = unrolls.arguments(made)
     expected = unrolls.results(made, given, "scan", **flags)
     unrolls.assert_close(unrolls.results(made, given, kernel, **flags), expected, 1e-5)
+
+
+def test_gradients_of_a_cell_that_was_trained_are_those_of_scan():
+    """A GRU whose states have learned to hold something: the sign of its first input."""
+    cell = cells.gru(4)
+    inputs = jax.random.normal(jax.random.key(1), (8, 30, 2))
+    sign = jnp.sign(inputs[:, 0, 0])
+
+    def loss(params, kernel):
+        _, outputs, report = unroll(cell, params, inputs, kernel=kernel, report=True)
+        return jnp.mean((outputs[:, -1, 0] - sign) ** 2), report
+
+    slopes = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    optimizer = optax.adam(0.1)
+    params = cell.init(jax.random.key(0), 2)
+    state, losses = optimizer.init(params), []
+    for _ in range(20):
+        (value, _), grads = slopes(params, "scan")
+        updates, state = optimizer.update(grads, state)
+        params = optax.apply_updates(params, updates)
+        losses.append(float(value))
+    assert losses[-1] < losses[0] / 2
+    (expected, _), grads = slopes(params, "scan")
+    (value, (report,)), found = slopes(params, kernels.newton())
+    assert report.converged.all()
+    assert (report.iterations < 30).all()
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(grads))
+    assert scale > 1e-3
+    unrolls.assert_close(
+        *(jax.tree.map(lambda g: g / scale, each) for each in (found, grads)), 1e-4
+    )
 
 
 def simple(scale, hidden=4, time=24):
