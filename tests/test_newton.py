@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import unrolls
 from classifiers import task_of
@@ -62,6 +63,38 @@ def test_values_and_gradients_are_those_of_scan(made, kernel, flags):
     unrolls.assert_close(unrolls.results(made, given, kernel, **flags), expected, 1e-5)
 
 
+def test_gradients_of_a_cell_that_was_trained_are_those_of_scan():
+    """A GRU whose states have learned to hold something: the sign of its first input."""
+    cell = cells.gru(4)
+    inputs = jax.random.normal(jax.random.key(1), (8, 30, 2))
+    sign = jnp.sign(inputs[:, 0, 0])
+
+    def loss(params, kernel):
+        _, outputs, report = unroll(cell, params, inputs, kernel=kernel, report=True)
+        return jnp.mean((outputs[:, -1, 0] - sign) ** 2), report
+
+    slopes = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    optimizer = optax.adam(0.1)
+    params = cell.init(jax.random.key(0), 2)
+    state, losses = optimizer.init(params), []
+    for _ in range(20):
+        (value, _), grads = slopes(params, "scan")
+        updates, state = optimizer.update(grads, state)
+        params = optax.apply_updates(params, updates)
+        losses.append(float(value))
+    assert losses[-1] < losses[0] / 2
+    (expected, _), grads = slopes(params, "scan")
+    (value, (report,)), found = slopes(params, kernels.newton())
+    assert report.converged.all()
+    assert (report.iterations < 30).all()
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(grads))
+    assert scale > 1e-3
+    unrolls.assert_close(
+        *(jax.tree.map(lambda g: g / scale, each) for each in (found, grads)), 1e-4
+    )
+
+
 def simple(scale, hidden=4, time=24):
     """A simple RNN whose recurrent kernel is `scale` times an orthogonal one."""
     cell = cells.simple_rnn(hidden)
@@ -80,6 +113,47 @@ def test_after_k_rounds_the_first_k_states_are_exact(damping):
     for k in range(25):
         assert error[k, :k].max(initial=0) < 1e-5
     assert error[6].max() > 0.1  # it is not that all are exact at once
+
+
+def test_damping_follows_the_residual_on_a_cell_that_explodes():
+    """Each round beside one in NumPy, damped by what the residuals before it say."""
+    cell, params, inputs = simple(6.0, hidden=16, time=60)
+    found = jax.jit(partial(newton.iterates, cell, rounds=10, damping=True))(params, inputs)
+    found = np.asarray(found, np.float64)  # [round, row, step, unit]
+    kernel, recurrent, bias = (
+        np.asarray(params[name], np.float64) for name in ("kernel", "recurrent_kernel", "bias")
+    )
+    before = np.concatenate([np.zeros_like(found[:, :, :1]), found[:, :, :-1]], axis=2)
+    images = np.tanh(np.asarray(inputs, np.float64) @ kernel + before @ recurrent + bias)
+    left = images - found
+    largest = np.abs(left).max(axis=(2, 3))
+    assert largest.max() > 1e10  # the states explode
+    for row in range(2):
+        damping, used = 1.0, []
+        for n in range(10):
+            used.append(damping)
+            change, changes = np.zeros(16), []
+            for t in range(60):
+                slope = 1 - images[n, row, t] ** 2
+                change = damping * slope * (change @ recurrent) + left[n, row, t]
+                changes.append(change)
+            scale = np.abs(changes).max()
+            got = found[n + 1, row] - found[n, row]
+            np.testing.assert_allclose(got / scale, changes / scale, rtol=0, atol=1e-3)
+            worse = largest[n + 1, row] > largest[n, row]
+            damping = damping / 2 if worse else min(1, 2 * damping)
+        assert min(used) < 1
+
+
+def test_damping_halves_where_the_residual_grows_or_is_lost():
+    nan, inf = np.nan, np.inf
+    cases = [  # damping, residual before, after, damping then
+        (1.0, 4.4, 567_758, 0.5), (0.5, 2, 1, 1.0), (1.0, 2, 1, 1.0), (0.25, 2, 2, 0.5),
+        (1.0, 2, nan, 0.5), (1.0, 2, inf, 0.5), (0.5, nan, nan, 0.25), (0.5, inf, inf, 0.25),
+        (0.5, nan, 9, 1.0), (0.5, inf, 9, 1.0), (2.0**-23, 1, 2, 2.0**-23),
+    ]  # fmt: skip
+    damping, before, after, then = jnp.asarray(cases, jnp.float32).T
+    np.testing.assert_array_equal(newton.damped(damping, before, after), then)
 
 
 def test_a_contracting_cell_converges_in_few_rounds_and_the_report_says_so():

@@ -66,6 +66,16 @@ def test_padding_changes_no_bit_and_a_stream_goes_on():
     np.testing.assert_array_equal(kept.hidden[2], carry.hidden[2])
 
 
+@pytest.mark.parametrize("lengths", [None, jnp.array([0, 0, 0])])
+def test_an_empty_chunk_leaves_the_carry_as_it_is(lengths):
+    block, variables, inputs = problem()
+    initial = block.apply(variables, inputs)[0]
+    assert np.abs(initial.hidden).min() > 0
+    carry, outputs = block.apply(variables, inputs[:, :0], lengths=lengths, initial=initial)
+    assert outputs.shape == (3, 0, 4)
+    jax.tree.map(np.testing.assert_array_equal, carry, initial)
+
+
 def test_blocks_stack():
     layer = Stacked([ResidualBlock(RNN(cells.min_gru(6))) for _ in range(2)])
     inputs = jnp.ones((2, 3, 4))

@@ -85,7 +85,9 @@ class ResidualBlock(Layer):
             outputs = outputs + self._dropped(added, deterministic)
         outputs = zero_masked(outputs, counted)
         hidden = last_valid(outputs, counted)
-        if initial is not None and counted is not None:  # of rows without a step
+        if initial is not None and not inputs.shape[1]:
+            hidden = initial.hidden
+        elif initial is not None and counted is not None:  # of rows without a step
             hidden = rows_where(jnp.any(counted, axis=1), hidden, initial.hidden)
         return BlockCarry(inner, hidden), outputs
 

@@ -186,3 +186,24 @@ def largest_exponent(equations: Equations, given: Given, before: Array) -> Array
     size = jnp.sqrt(jnp.max(jnp.mean(jnp.sum(product.matrix**2, axis=-2), axis=-1), axis=-1))
     number = jnp.sum(counts, axis=(0, 1))
     return jnp.where(number > 0, (product.log + jnp.log(size)) / jnp.maximum(number, 1), jnp.nan)
+
+
+def residuals(equations: Equations, states: Array, images: Array) -> tuple[Array, Array]:
+    """The largest `|images - states|` of each row, and the largest share of what is tolerated.
+
+    The share says when a row is done, but not if it got better: where states explode, it stays at
+    `1 / rtol`.
+
+    Args:
+      equations: which.
+      states: float[time, batch, features].
+      images: `f` of what the states meet, as them.
+
+    Returns:
+      Two float[batch]; NaN where there is one.
+    """
+    atol, rtol = equations.options.tolerances(states.dtype)
+    tolerated = atol + rtol * jnp.abs(states)
+    residual = jnp.abs(images - states)
+    share = residual / jnp.maximum(tolerated, jnp.finfo(states.dtype).tiny)
+    return jnp.max(residual, axis=(0, 2)), jnp.max(share, axis=(0, 2))

@@ -11,11 +11,11 @@ where the second line is a linear recurrence, which `jax.lax.associative_scan` s
 stay as they are, and the first that is not becomes so, whatever stands for `J`: after
 `k` rounds the first `k` states are exact.
 
-Damping multiplies a row's `J` by a number in (0, 1], which halves when a round made the residual
-larger and doubles when it made it smaller. It is an answer of this package's own to what ELK
-(Gonzalez et al. 2024, https://arxiv.org/abs/2407.19115) answers with a Kalman smoother: steps that
-blow up where the cell expands. Unlike a shorter step it leaves exact states exact. Where a step is
-no longer finite, `f(h_{t-1}, x_t)` is taken instead.
+Damping multiplies a row's `J` by a number in (0, 1], which halves when a round made the largest
+residual of the row larger, or not finite, and otherwise doubles, up to 1. Damping is an answer of
+this package's own to what ELK (Gonzalez et al. 2024, https://arxiv.org/abs/2407.19115) answers with
+a Kalman smoother: steps that blow up where the cell expands. Unlike a shorter step it leaves exact
+states exact. Where a step is no longer finite, `f(h_{t-1}, x_t)` is taken instead.
 
 The gradient is that of the equations solved (the implicit function theorem), with the exact
 Jacobian at the final states, by one linear recurrence backwards in time.
@@ -44,6 +44,7 @@ from rnn_jax.kernels.parallel.equations import (
     largest_exponent,
     met,
     parted,
+    residuals,
     step,
     whole,
 )
@@ -91,8 +92,8 @@ def newton(
         through step by step. 0 allows as many as there are steps, which always suffice.
       atol, rtol: a row has converged where `|f(h_{t-1}, x_t) - h_t| <= atol + rtol * |h_t|` for all
         its entries. None means 1e-6 in float32 and 1e-12 in float64.
-      damping: whether a row's Jacobians shrink in rounds after its residual grew; it cost rounds on
-        the cells in `benchmarks/newton.py --figures`, so it is off by default.
+      damping: whether a row's Jacobians shrink in rounds after its largest residual grew; it saved
+        no rounds on the cells in `benchmarks/newton.py --figures`, so it is off by default.
       jacobian: "exact", or "units" to keep, of the matrix, only how a unit's entries of the carry
         depend on the same unit's (the diagonal; for an LSTM 2 x 2 blocks), which needs less memory
         and more rounds. The gradient has the exact one in any case.
@@ -141,23 +142,24 @@ def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> s
 
 class _Round(NamedTuple):
     """Where Newton's method stands: states and `f` of what they meet [time, batch, features], and
-    of each row the residual against its tolerance, the damping, the rounds and if it is done."""
+    of each row the largest residual, the same as a share of what is tolerated, the damping, the
+    rounds and if it is done."""
 
     passed: Array
     states: Array
     images: Array
+    residual: Array
     misfit: Array
     damping: Array
     rounds: Array
     done: Array
 
 
-def _misfit(equations: Equations, states: Array, images: Array) -> Array:
-    """The largest residual of each row, as a share of what is tolerated; NaN if there is one."""
-    atol, rtol = equations.options.tolerances(states.dtype)
-    tolerated = atol + rtol * jnp.abs(states)
-    share = jnp.abs(images - states) / jnp.maximum(tolerated, jnp.finfo(states.dtype).tiny)
-    return jnp.max(share, axis=(0, 2))
+def damped(damping: Array, before: Array, after: Array) -> Array:
+    """The damping of each row, whose residual was `before` this round and is `after` it."""
+    better = jnp.isfinite(after) & ~(after > before)  # anything is better than NaN
+    least = jnp.finfo(damping.dtype).eps  # never 0, from which doubling leads nowhere
+    return jnp.where(better, jnp.minimum(1, 2 * damping), jnp.maximum(least, damping / 2))
 
 
 def _begun(equations: Equations, given: Given, initial: Array) -> _Round:
@@ -165,10 +167,10 @@ def _begun(equations: Equations, given: Given, initial: Array) -> _Round:
     time = jax.tree.leaves((given.stepwise, given.flags))[0].shape[0]
     states = all_steps(equations, given, jnp.broadcast_to(initial, (time, *initial.shape)))[0]
     images = all_steps(equations, given, met(initial, states))[0]
-    misfit = _misfit(equations, states, images)
+    residual, misfit = residuals(equations, states, images)
     passed = jnp.zeros((), jnp.int32)
-    rounds = jnp.zeros_like(misfit, jnp.int32)
-    return _Round(passed, states, images, misfit, jnp.ones_like(misfit), rounds, misfit <= 1)
+    rounds, damping = jnp.zeros_like(misfit, jnp.int32), jnp.ones_like(misfit)
+    return _Round(passed, states, images, residual, misfit, damping, rounds, misfit <= 1)
 
 
 def _improved(equations: Equations, given: Given, initial: Array, now: _Round) -> _Round:
@@ -182,13 +184,12 @@ def _improved(equations: Equations, given: Given, initial: Array, now: _Round) -
     states = jnp.where(finite, states, now.images)
     states = jnp.where(now.done[:, None], now.states, states)
     images = all_steps(equations, given, met(initial, states))[0]
-    misfit = _misfit(equations, states, images)
+    residual, misfit = residuals(equations, states, images)
     damping = now.damping
     if equations.options.damping:
-        better = misfit <= now.misfit  # never of NaN
-        damping = jnp.where(better, jnp.minimum(1, 2 * damping), damping / 2)
-    rounds = now.rounds + ~now.done
-    return _Round(now.passed + 1, states, images, misfit, damping, rounds, misfit <= 1)
+        damping = damped(damping, now.residual, residual)
+    rounds, passed = now.rounds + ~now.done, now.passed + 1
+    return _Round(passed, states, images, residual, misfit, damping, rounds, misfit <= 1)
 
 
 def _window(
@@ -202,10 +203,9 @@ def _window(
         partial(_improved, equations, given, initial),
         start,
     )
-    residual = jnp.max(jnp.abs(end.images - end.states), axis=(0, 2))
     walk = lambda: jnp.where(end.done[:, None], end.states, _stepwise(equations, given, initial))
     states = jax.lax.cond(jnp.all(end.done), lambda: end.states, walk)
-    return states, (end.rounds, residual, end.done)
+    return states, (end.rounds, end.residual, end.done)
 
 
 def _stepwise(equations: Equations, given: Given, initial: Array) -> Array:
