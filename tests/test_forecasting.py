@@ -357,6 +357,8 @@ def test_bad_questions_are_one_line(run, launch, tmp_path):
     )
     file.write_text("time,north,south\n2024-01-01,1,2\n2024-01-02,3,1\n")
     assert "has time steps of 86400 seconds, the run's are of 3600 s" in refused(f"--file={file}")
+    file.write_text("time,north,south\n2024-01,1,2\n2024-02,3,1\n")
+    assert "has time steps of 1 months, the run's are of 3600 s" in refused(f"--file={file}")
     file.write_text("north,south\n1,2\n3,1\n")
     assert "has no times, the run's series have some" in refused(f"--file={file}")
 

@@ -203,6 +203,28 @@ def test_scales_come_from_the_training_part_alone(tmp_path):
     assert preparation.digest(found.found) != preparation.digest(other.found)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows + daily(61).splitlines()[-1:],
+        lambda rows: rows[:1] + rows[2:],
+        lambda rows: [rows[0], *(row.replace("2024", "2028") for row in rows[1:])],
+        lambda rows: [rows[0]] + [f"{2024 + n // 12}-{n % 12 + 1:02},{n % 7}" for n in range(60)],
+        lambda rows: [row.partition(",")[2] for row in rows],
+    ],
+    ids=["longer", "later", "another year", "months", "without times"],
+)
+def test_series_of_other_times_than_the_run_s_are_refused(tmp_path, change):
+    config = small(tmp_path, daily(60), seasons="7")
+    known = preparation.prepare(config).known
+    assert preparation.prepare(config, known).known is known
+    rows = change(daily(60).splitlines())
+    (tmp_path / "series.csv").write_text("\n".join(rows) + "\n")
+    table.read(config)
+    with pytest.raises(InputError, match="the run was made with 60 steps of 86400 seconds from 20"):
+        preparation.prepare(config, known)
+
+
 def test_parts_follow_each_other_and_forecasts_lie_within_them(tmp_path):
     found = preparation.prepare(small(tmp_path, daily(60, series=2)))
     assert sorted(set(found.train.origins)) == list(range(17, 36))  # half are left

@@ -151,7 +151,8 @@ class Forecasts:
             )
         if known.clock is not None and found.clock is not None:
             start = found.clock.start
-            if found.clock.step != known.clock.step or found.clock.utc != known.clock.utc:
+            # Months and seconds cannot be compared, except by what they are called.
+            if (str(found.clock.step), found.clock.utc) != (str(known.clock.step), known.clock.utc):
                 raise InputError(
                     f"{file} has time steps of {found.clock.step}, the run's are of "
                     f"{known.clock.step}, and both must name a time zone, or none"
