@@ -26,6 +26,7 @@ from rnn_jax.data.series import preparation, windows
 from rnn_jax.data.series.windows import Windows
 from rnn_jax.models import simple_forecasts
 from rnn_jax.models.forecaster import levels_of
+from rnn_jax.report import forecasting as pages
 from rnn_jax.system.interrupts import Interrupted
 from rnn_jax.tasks import forecasting
 
@@ -267,6 +268,16 @@ def test_a_recurrent_decoder_goes_on_from_the_encoder_s_state(config):
     assert (np.diff(found, axis=-1) > 0).all()
     for name in ("encoder", "decoder"):
         assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads[name]))
+
+
+def test_what_was_not_measured_has_no_figure_in_the_report():
+    came = np.array([[1.0, np.nan], [5.0, np.nan]])
+    outputs = np.array([[0.0, 1, 2], [0, 1, 2]])[:, None] * np.ones((2, 2, 1))
+    inside = pages.coverage_by_lead(outputs, came, (0.1, 0.5, 0.9))
+    np.testing.assert_array_equal(inside["80%"], [0.5, np.nan])
+    errors = {"a": np.abs(came - 1), "b": np.full((2, 2), np.nan)}
+    table = pages.comparison(errors, (1, 2), season=2, count=2).pieces[1]
+    assert table.rows == [["a", 2.0, 2.0], ["b", None, None]]
 
 
 @pytest.fixture(scope="module")
