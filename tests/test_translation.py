@@ -319,5 +319,16 @@ def test_the_report_s_pieces():
 
 
 def test_the_experiment_learns_from_numbers():
+    """What its docstring and docs/translation.md say of it."""
     config = importlib.import_module("experiments.translation").get_config()
-    assert config.data.source == "numbers"
+    assert (config.data.source, config.data.train, config.data.held_out) == (
+        "numbers",
+        20_000,
+        2000,
+    )
+    assert (config.model.hidden, config.model.cell, config.data.input_tokens) == (
+        96,
+        "lstm",
+        "auto",
+    )
+    assert config.model.decoder_layers + config.model.upper_layers == 2
