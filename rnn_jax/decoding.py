@@ -1,6 +1,7 @@
 """The likeliest sequences of a model that says, token by token, what may come next.
 
-Token 0 is padding, which stands behind a sequence's end: a model must give it no probability.
+Token 0 is padding, which stands behind a sequence's end: a model must give it no probability, as
+any token that cannot come, by a logit that is far below the others (-`IMPOSSIBLE` and more).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from rnn_jax.types import Array, Carry
 
 NEVER = -1e30  # the logarithm of what has no probability; finite, so that differences are numbers
+IMPOSSIBLE = -1e8  # a token whose logarithm is not above that has no probability
 
 # (carry, tokens int32[rows]) -> (carry, logits float[rows, vocabulary]): what comes after a token
 Step = Callable[[Carry, Array], tuple[Carry, Array]]
@@ -108,6 +110,7 @@ def search(
     def extend(at: _Search) -> _Search:
         carry, logits = step(at.carry, at.last.reshape(-1))
         logs = jax.nn.log_softmax(logits.astype(jnp.float32))
+        logs = jnp.where(logs > IMPOSSIBLE, logs, NEVER)
         size = logs.shape[-1]
         logs = jnp.maximum(at.logs[..., None] + fold(logs), NEVER)
         length = at.position + 1
@@ -156,10 +159,12 @@ class Greedy(NamedTuple):
 
     tokens: int32[batch, limit]; the end is the last one, and zeros follow.
     lengths: int32[batch], the end among them; the limit where it did not come.
+    logs: float32[batch], the logarithm of their probability.
     """
 
     tokens: Array
     lengths: Array
+    logs: Array
 
 
 def greedy(step: Step, carry: Carry, start: int, end: int, batch: int, limit: int) -> Greedy:
@@ -167,25 +172,28 @@ def greedy(step: Step, carry: Carry, start: int, end: int, batch: int, limit: in
     Of tokens that are equally likely the first is taken."""
 
     def unfinished(at: tuple[Any, ...]) -> Array:
-        position, _, last, _ = at
+        position, _, last, _, _ = at
         return (position < limit) & jnp.any((last != end) | (position == 0))
 
     def extend(at: tuple[Any, ...]) -> tuple[Any, ...]:
-        position, carry, last, tokens = at
+        position, carry, last, tokens, logs = at
         done = (last == end) & (position > 0)
         carry, logits = step(carry, last)
         token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         tokens = tokens.at[:, position].set(jnp.where(done, 0, token))
-        return position + 1, carry, jnp.where(done, end, token), tokens
+        best = jnp.max(jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
+        logs = jnp.where(done, logs, logs + best)
+        return position + 1, carry, jnp.where(done, end, token), tokens, logs
 
     first = (
         jnp.int32(0),
         carry,
         jnp.full(batch, start, jnp.int32),
         jnp.zeros((batch, limit), jnp.int32),
+        jnp.zeros(batch, jnp.float32),
     )
-    *_, tokens = jax.lax.while_loop(unfinished, extend, first)
-    return Greedy(tokens, jnp.sum(tokens != 0, axis=1, dtype=jnp.int32))
+    *_, tokens, logs = jax.lax.while_loop(unfinished, extend, first)
+    return Greedy(tokens, jnp.sum(tokens != 0, axis=1, dtype=jnp.int32), logs)
 
 
 def edit_distances(one: Array, other: Array) -> Array:

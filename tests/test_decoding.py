@@ -93,6 +93,12 @@ def test_greedy_takes_the_likeliest_token_each_time():
             number = number * SIZE + expected[-1]
         assert found.tokens[row].tolist() == [*expected, *[0] * (LIMIT - len(expected))]
         assert found.lengths[row] == len(expected)
+        said = np.asarray(jax.nn.log_softmax(LOGITS[row]))
+        number, log = 0, 0.0
+        for token in expected:
+            log += float(said[number, token])
+            number = number * SIZE + token
+        assert float(found.logs[row]) == pytest.approx(log, rel=1e-5)
 
 
 def test_rows_do_not_depend_on_each_other():
@@ -115,8 +121,15 @@ def test_places_that_no_sequence_takes_say_so():
     found = decoding.search(only, (), END, END, 1, 4, 3, 0.0)
     assert found.tokens[0, 0].tolist() == [END, 0, 0, 0]
     assert float(found.logs[0, 0]) == 0
-    assert (np.asarray(found.logs[0, 1:]) < -1e8).all()
-    assert NEVER < -1e29
+    assert (np.asarray(found.logs[0, 1:]) == NEVER).all()
+    assert (np.asarray(found.scores[0, 1:]) == NEVER).all()
+    # One that cannot come is in no sequence, even where there are fewer than the beam.
+    two = jnp.array([-1e9, -1e9, 1.0, 0.0])
+    found = decoding.search(
+        lambda carry, tokens: (carry, jnp.tile(two, (3, 1))), (), END, END, 1, 2, 3, 0.0
+    )
+    assert (np.asarray(found.logs[0]) > NEVER).tolist() == [True, True, False]
+    assert found.tokens[0, :2].tolist() == [[END, 0], [3, END]]
 
 
 def test_edit_distances_are_those_of_the_table():

@@ -1,5 +1,6 @@
 """Forecasting: simple forecasts, the network, the loss, a run from Enter to JSON lines."""
 
+import dataclasses
 import datetime
 import json
 
@@ -21,10 +22,11 @@ from rnn_jax import (
 )
 from rnn_jax.config import replace
 from rnn_jax.data.arrays import ArrayBatch
-from rnn_jax.data.series import preparation
+from rnn_jax.data.series import preparation, windows
 from rnn_jax.data.series.windows import Windows
 from rnn_jax.models import simple_forecasts
 from rnn_jax.models.forecaster import levels_of
+from rnn_jax.report import forecasting as pages
 from rnn_jax.system.interrupts import Interrupted
 from rnn_jax.tasks import forecasting
 
@@ -93,8 +95,8 @@ def made(config):
 def batch_of(config, count: int = 32) -> ArrayBatch:
     split = preparation.prepare(config.data).train
     members = np.arange(count) * 7
-    windows = Windows(*(leaf[members] for leaf in split.windows))
-    return ArrayBatch(windows, np.ones(count, np.float32))
+    cut = Windows(*(leaf[members] for leaf in split.windows))
+    return ArrayBatch(cut, np.ones(count, np.float32))
 
 
 def test_simple_forecasts_by_hand():
@@ -184,6 +186,14 @@ def test_quantiles_do_not_cross_and_a_forecast_reads_nothing_that_came(config, t
         params, None, batch._replace(arrays=batch.arrays._replace(values=values))
     )
     np.testing.assert_array_equal(found, again)
+    # Where no smoothed forecast can be made, the others make it.
+    smoothed = np.array(batch.arrays.smoothed)
+    smoothed[::2] = np.nan
+    without = batch.arrays._replace(smoothed=smoothed)
+    _, _, again = evaluate(params, None, batch._replace(arrays=without))
+    assert np.isfinite(again).all()
+    np.testing.assert_array_equal(again[1::2], found[1::2])
+    assert (again[::2] != found[::2]).all()
     # The sums are those of a plain computation.
     came = np.asarray(batch.arrays.values)[:, -6:]
     errors = np.abs(came - np.asarray(found)[..., 1])
@@ -219,8 +229,8 @@ def test_what_is_missing_changes_no_bit_and_rows_that_fill_a_batch_count_for_not
     def with_values(filler: float):
         values = np.where(seen, batch.arrays.values, filler).astype(np.float32)
         values[-5:] = 7 * filler
-        windows = batch.arrays._replace(values=values, seen=seen)
-        return step(params, ArrayBatch(windows, weights))
+        changed = batch.arrays._replace(values=values, seen=seen)
+        return step(params, ArrayBatch(changed, weights))
 
     one, other = with_values(0.0), with_values(123.0)
     jax.tree.map(np.testing.assert_array_equal, one, other)
@@ -231,6 +241,16 @@ def test_what_is_missing_changes_no_bit_and_rows_that_fill_a_batch_count_for_not
     untouched = [jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(grads)
                  if not np.abs(leaf).max() > 0]  # fmt: skip
     assert untouched == []
+
+
+def test_smoothed_forecasts_need_a_season(config):
+    known = preparation.prepare(config.data).known
+    parts, values = preparation.layout_of(config.data, (24,)), demand()[:, None] * [1, 3]
+    series = np.arange(2)
+    for length, made_ in ((23, False), (24, True)):
+        scaled = known.scaled(values[-length:], HOURS - length, parts, ahead=6)
+        cut = windows.cut(scaled, parts, series, np.full(2, length))
+        assert (np.isfinite(cut.smoothed[series]) == made_).all()
 
 
 def test_a_recurrent_decoder_goes_on_from_the_encoder_s_state(config):
@@ -248,6 +268,16 @@ def test_a_recurrent_decoder_goes_on_from_the_encoder_s_state(config):
     assert (np.diff(found, axis=-1) > 0).all()
     for name in ("encoder", "decoder"):
         assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads[name]))
+
+
+def test_what_was_not_measured_has_no_figure_in_the_report():
+    came = np.array([[1.0, np.nan], [5.0, np.nan]])
+    outputs = np.array([[0.0, 1, 2], [0, 1, 2]])[:, None] * np.ones((2, 2, 1))
+    inside = pages.coverage_by_lead(outputs, came, (0.1, 0.5, 0.9))
+    np.testing.assert_array_equal(inside["80%"], [0.5, np.nan])
+    errors = {"a": np.abs(came - 1), "b": np.full((2, 2), np.nan)}
+    table = pages.comparison(errors, (1, 2), season=2, count=2).pieces[1]
+    assert table.rows == [["a", 2.0, 2.0], ["b", None, None]]
 
 
 @pytest.fixture(scope="module")
@@ -305,8 +335,8 @@ def test_forecasts_are_those_of_the_test(config, run):
     """A history that ends where a test window begins gives what the run gave for it."""
     predictor, data = rnn_jax.load(run.folder), preparation.prepare(config.data)
     split, task = data.test, made(config)
-    windows = Windows(*(leaf[np.arange(len(split.origins))] for leaf in split.windows))
-    batch = ArrayBatch(windows, np.ones(len(split.origins), np.float32))
+    cut = Windows(*(leaf[np.arange(len(split.origins))] for leaf in split.windows))
+    batch = ArrayBatch(cut, np.ones(len(split.origins), np.float32))
     _, _, outputs = jax.jit(task.evaluate)(run.params, None, batch)
     origin = int(split.origins[3])
     found = predictor.forecast(data.found.values[:origin], "2024-01-01")
@@ -321,7 +351,11 @@ def test_forecasts_are_those_of_the_test(config, run):
     tail = predictor.forecast(data.found.values[-12 * 24 :])
     np.testing.assert_array_equal(tail.values, predictor.forecast().values)
     whole = predictor.forecast(data.found.values)
-    np.testing.assert_allclose(tail.values, whole.values, rtol=0.1)
+    # Smoothing that begins elsewhere is within the error of the seasonal naive forecast.
+    scales = data.known.scales[:, None, None]
+    np.testing.assert_allclose(tail.values / scales, whole.values / scales, rtol=0, atol=1)
+    earlier = predictor.forecast(data.found.values[:-12])  # half a day: far more
+    assert (np.abs(earlier.values - whole.values) / scales > 1).mean() > 0.5
 
 
 @pytest.mark.parametrize(
@@ -349,6 +383,12 @@ def test_bad_questions_are_one_line(run, launch, tmp_path):
         return err
 
     assert "a forecaster reads no text" in refused("--text=a")
+    known = run.predictor.known
+    ended = known._replace(
+        tail=np.where(np.arange(len(known.tail))[:, None] < 200, known.tail, np.nan)
+    )
+    with pytest.raises(InputError, match="run's series: history has no value of north in its last"):
+        dataclasses.replace(run.predictor, known=ended).lines(None)
     assert "--file is empty" in refused("--file=")
     assert "is missing" in refused(f"--file={file}")
     written(file, {"north": north, "west": south})
@@ -357,6 +397,8 @@ def test_bad_questions_are_one_line(run, launch, tmp_path):
     )
     file.write_text("time,north,south\n2024-01-01,1,2\n2024-01-02,3,1\n")
     assert "has time steps of 86400 seconds, the run's are of 3600 s" in refused(f"--file={file}")
+    file.write_text("time,north,south\n2024-01,1,2\n2024-02,3,1\n")
+    assert "has time steps of 1 months, the run's are of 3600 s" in refused(f"--file={file}")
     file.write_text("north,south\n1,2\n3,1\n")
     assert "has no times, the run's series have some" in refused(f"--file={file}")
 

@@ -57,6 +57,24 @@ def test_options_out_of_order_are_named():
         replace(CONFIG, {"study.widest": 1})
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"study.largest": 1531},
+            r"study\.largest=1531, .* has 1530 stories; give 1530",
+        ),
+        ({"data.take": 300, "study.largest": 300}, r"study\.stories=400, .* has 300 stories"),
+    ],
+)
+def test_more_stories_than_there_are_are_refused_before_any_run(
+    monkeypatch, tmp_path, changes, said
+):
+    monkeypatch.setattr(sweeps, "run", None)
+    with pytest.raises(InputError, match=said):
+        overfitting.STUDY.run(replace(CONFIG, changes), tmp_path, lambda line: None, Request())
+
+
 def facts():
     """Of runs in which less is learned by heart the more stories there are."""
     run = lambda end: Run([1.0, 0.4, 0.2], [0.9, 0.5, end], 0.8)

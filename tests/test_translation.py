@@ -15,10 +15,11 @@ from rnn_jax.config import InputError, replace
 from rnn_jax.data.language.vocabulary import END
 from rnn_jax.data.pairs.batches import PairBatch
 from rnn_jax.data.pairs.options import PairsConfig
-from rnn_jax.models.seq2seq import seq2seq, seq2seq_rates
+from rnn_jax.data.pairs.vocabulary import Vocabularies, Vocabulary
+from rnn_jax.models.seq2seq import Decoded, Start, seq2seq, seq2seq_rates
 from rnn_jax.optim import updates
 from rnn_jax.report import translation as pages
-from rnn_jax.tasks import translation, translation_report
+from rnn_jax.tasks import translation, translation_report, translator
 from rnn_jax.train import steps
 
 FACTS = {"inputs": 9, "outputs": 7, "longest": 5}
@@ -167,6 +168,27 @@ def test_greedy_answers_are_right_where_each_token_after_the_right_ones_is():
     assert int(sums["edits"]) == int(outputs[:-1, 0].sum())
 
 
+def test_a_beam_of_one_is_greedy():
+    """Where the end is not the likeliest token, nothing that ends there is an answer."""
+    after = jnp.log(jnp.array([0.0, 0, 0.45, 0.55, 0])), jnp.log(jnp.array([0.0, 0, 0.3, 0.1, 0.6]))
+
+    def decode(params, memory, carry, before):
+        step = jnp.where(carry == 0, after[0], after[1])
+        step = jnp.where(carry >= 2, jnp.array([0.0, 0, 50, 0, 0]), step)
+        return Decoded(carry + 1, step[:, None], None)
+
+    network = translator.Network(
+        lambda params, texts: Start(None, jnp.zeros((len(texts), 1))), decode
+    )
+    words = Vocabulary(("", "<unk>", "</s>", "a", "b"), "characters")
+    found = translator.Translator(network, {}, Vocabularies(words, words), 5)
+    ((greedy,),) = found.translate(["a"], beam=1)
+    assert greedy.text == "ab"
+    log = np.log(0.55) + np.log(0.6)
+    assert greedy.score == pytest.approx(log / ((5 + 3) / 6) ** 0.6, rel=1e-4)
+    assert found.translate(["a"], beam=3)[0][0].text == ""
+
+
 def test_rates_of_the_collection_do_what_those_of_the_module_do():
     config = dataclasses.replace(CONFIG.model, dropout=0.25, layers=2, decoder_layers=2)
     module, plain = (
@@ -297,5 +319,16 @@ def test_the_report_s_pieces():
 
 
 def test_the_experiment_learns_from_numbers():
+    """What its docstring and docs/translation.md say of it."""
     config = importlib.import_module("experiments.translation").get_config()
-    assert config.data.source == "numbers"
+    assert (config.data.source, config.data.train, config.data.held_out) == (
+        "numbers",
+        20_000,
+        2000,
+    )
+    assert (config.model.hidden, config.model.cell, config.data.input_tokens) == (
+        96,
+        "lstm",
+        "auto",
+    )
+    assert config.model.decoder_layers + config.model.upper_layers == 2

@@ -84,6 +84,15 @@ def test_arrays_of_numpy_with_their_words(tmp_path, dtype, order):
     np.testing.assert_array_equal(values, expected)
 
 
+def test_a_byte_order_mark_before_the_words_of_an_array_is_no_part_of_them(tmp_path):
+    names = ["sat", "cät", "dog"]  # wanted is the first one
+    array = np.array([NAMED[name] for name in names], np.float32)
+    words = b"\xef\xbb\xbf" + "\r\n".join(names).encode()
+    rows, values = read(write_array(tmp_path, NAMED, array, words))
+    assert rows.tolist() == [*FOUND]
+    np.testing.assert_array_equal(values, np.array([*FOUND.values()], np.float32))
+
+
 def test_a_vocabulary_s_own_signs_may_have_vectors_but_not_alone(tmp_path):
     words = ("", "<unk>", "</s>", "a")
     path = write(tmp_path, b"</s> 1 2\na 3 4\n<unk> 5 6\n 7 8 9\n"[:-7])

@@ -150,16 +150,17 @@ class Forecaster(nn.Module):
           seen: bool[batch, reach].
           known: float32[batch, history + horizon, features], what is known ahead.
           typical: float32[batch, horizon], how large errors of simple forecasts are.
-          smoothed: float32[batch, horizon, n], more simple forecasts.
+          smoothed: float32[batch, horizon, n], more simple forecasts; NaN where none can be made.
           deterministic: no dropout; otherwise needs the random stream "dropout".
         """
         values = jnp.where(seen, values, 0)
         simple = simple_forecasts.simple_forecasts(
             values, seen, self.seasons, self.lags, self.horizon
         )
+        made = jnp.isfinite(smoothed)
         simple = simple._replace(
-            values=jnp.concatenate([simple.values, smoothed], axis=-1),
-            made=jnp.concatenate([simple.made, jnp.ones(smoothed.shape, bool)], axis=-1),
+            values=jnp.concatenate([simple.values, jnp.where(made, smoothed, 0)], axis=-1),
+            made=jnp.concatenate([simple.made, made], axis=-1),
         )
         residuals = [_residuals(values, seen, season, self.lags) for season in self.seasons]
         count = jnp.maximum(jnp.sum(simple.made, axis=-1), 1)

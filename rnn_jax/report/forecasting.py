@@ -41,10 +41,7 @@ def comparison(
       season: steps of the season that errors are scaled by.
       count: how many forecasts.
     """
-    rows = [
-        [name, *(float(np.nanmean(each[:, :steps])) for steps in ahead)]
-        for name, each in errors.items()
-    ]
+    rows = [[name, *(mean(each[:, :steps]) for steps in ahead)] for name, each in errors.items()]
     text = (
         f"Mean absolute scaled errors (MASE) of {count} forecasts of the test part, each made from "
         "all that came before it. A column has the mean over its first steps ahead. Errors are "
@@ -99,7 +96,7 @@ def by_lead(errors: Mapping[str, np.ndarray], inside: Mapping[str, np.ndarray]) 
     """
     horizon = next(iter(errors.values())).shape[1]
     at = _points(horizon)
-    series = {name: [_mean(each[:, place]) for place in at] for name, each in errors.items()}
+    series = {name: [mean(each[:, place]) for place in at] for name, each in errors.items()}
     leads = (at + 1).tolist()
     charts = [Chart("MASE by step ahead", "steps ahead", leads, series, from_zero=True)]
     if inside:
@@ -127,7 +124,7 @@ def by_hour(errors: Mapping[str, np.ndarray], hours: np.ndarray) -> Section:
       hours: int[examples, horizon].
     """
     known = np.unique(hours)
-    series = {name: [_mean(each[hours == hour]) for hour in known] for name, each in errors.items()}
+    series = {name: [mean(each[hours == hour]) for hour in known] for name, each in errors.items()}
     chart = Chart("MASE by hour of the day", "hour", known.tolist(), series, from_zero=True)
     return Section("By hour", [chart])
 
@@ -171,20 +168,22 @@ def by_series(
     for place, name in enumerate(names):
         mine = series == place
         if mine.any():
-            rows.append([name, *(_mean(each[mine]) for each in errors.values())])
+            rows.append([name, *(mean(each[mine]) for each in errors.values())])
     return Section("By series", [Table("", ["series", *errors], rows, digits=3)])
 
 
 def coverage_by_lead(
     outputs: np.ndarray, came: np.ndarray, levels: Sequence[float]
 ) -> dict[str, np.ndarray]:
-    """The share of what came inside each interval, by its name such as "80%": float[horizon]."""
+    """The share of what came inside each interval, by its name such as "80%": float[horizon],
+    NaN where nothing was measured."""
     found = {}
     for low in range(len(levels) // 2):
         high = len(levels) - 1 - low
         inside = (came >= outputs[..., low]) & (came <= outputs[..., high])
-        counts = np.maximum(np.isfinite(came).sum(axis=0), 1)
-        found[f"{100 * (levels[high] - levels[low]):g}%"] = inside.sum(axis=0) / counts
+        counts = np.isfinite(came).sum(axis=0)
+        shares = np.where(counts > 0, inside.sum(axis=0) / np.maximum(counts, 1), np.nan)
+        found[f"{100 * (levels[high] - levels[low]):g}%"] = shares
     return found
 
 
@@ -198,7 +197,7 @@ def _share(inside: np.ndarray, seen: np.ndarray) -> float:
     return float((inside & seen).sum() / count) if count else float("nan")
 
 
-def _mean(values: np.ndarray) -> float | None:
+def mean(values: np.ndarray) -> float | None:
     """Of what is known; None if nothing is."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None

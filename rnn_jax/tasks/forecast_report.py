@@ -34,7 +34,10 @@ def lines(
     ]
     width = max(map(len, errors))
     for name, each in errors.items():
-        figures = "  ".join(f"{steps}: {np.nanmean(each[:, :steps]):.3f}" for steps in ahead)
+        means = {steps: pages.mean(each[:, :steps]) for steps in ahead}
+        figures = "  ".join(
+            f"{steps}: " + ("-" if mean is None else f"{mean:.3f}") for steps, mean in means.items()
+        )
         found.append(f"{name.ljust(width)}  {figures}")
     return found
 

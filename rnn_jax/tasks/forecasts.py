@@ -84,9 +84,10 @@ class Forecasts:
 
         Args:
           history: float[time, series], or float[time] of one series, in their own units and the
-            run's time steps; NaN where nothing was measured. None: the run's series, all of them.
-            The longer it is the better, up to some of the longest seasons; what is missing counts
-            as missing.
+            run's time steps; NaN where nothing was measured. None: all the run's series, from
+            their last 12 longest seasons (`preparation.TAIL`), which the run remembers. The longer
+            it is the better, up to some of the longest seasons; below one of them there is no
+            smoothing. What is missing counts as missing.
           start: the time of its first step, as NumPy's datetime64 reads it; of series without
             times the step's number. None: the history ends where the run's series end.
 
@@ -127,10 +128,11 @@ class Forecasts:
         CSV file, as JSON.
 
         Raises:
-          InputError: the file is malformed, or has other series or time steps than the run.
+          InputError: the file is malformed, has other series or time steps than the run, or
+            nothing was measured at the end.
         """
         if file is None:
-            return self.forecast().rows()
+            return self._rows("the run's series")
         own = self.config.source == "csv"
         columns = self.config.columns if own else ",".join(self.known.names)
         found = csv_file.read(
@@ -151,15 +153,24 @@ class Forecasts:
             )
         if known.clock is not None and found.clock is not None:
             start = found.clock.start
-            if found.clock.step != known.clock.step or found.clock.utc != known.clock.utc:
+            # Months and seconds cannot be compared, except by what they are called.
+            if (str(found.clock.step), found.clock.utc) != (str(known.clock.step), known.clock.utc):
                 raise InputError(
                     f"{file} has time steps of {found.clock.step}, the run's are of "
                     f"{known.clock.step}, and both must name a time zone, or none"
                 )
+        return self._rows(file, found.values[:, order], start)
+
+    def _rows(self, where: str, history: Any = None, start: Any = None) -> Iterator[dict[str, Any]]:
+        """A forecast as JSON.
+
+        Raises:
+          InputError: where `forecast` raises ValueError.
+        """
         try:
-            return self.forecast(found.values[:, order], start).rows()
+            return self.forecast(history, start).rows()
         except ValueError as error:
-            raise InputError(f"{file}: {error}") from error
+            raise InputError(f"{where}: {error}") from error
 
     @functools.cached_property
     def _compiled(self) -> Callable[[Windows], Array]:

@@ -197,6 +197,10 @@ def _searching(network: Network, beam: int, limit: int) -> Callable[..., Hypothe
     def search(params: Params, texts: AnyArray, alpha: Array) -> Hypotheses:
         start = network.encode(params, texts)
         step = step_of(network, params, start, beam)
+        if beam == 1:
+            best = decoding.greedy(step, start.carry, END, END, len(texts), limit)
+            scores = best.logs / decoding.penalty(best.lengths, alpha)
+            return Hypotheses(*(leaf[:, None] for leaf in (*best, scores)))
         return decoding.search(step, start.carry, END, END, len(texts), limit, beam, alpha)
 
     return jax.jit(search)

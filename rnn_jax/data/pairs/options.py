@@ -35,7 +35,7 @@ class PairsConfig(Section):
         "for tsv: the file, in UTF-8; two columns with a tab between them",
         fixed=False,  # what is in it counts, and a run knows that by its digest
     )
-    reverse: bool = option(False, "from the second text to the first (not with dates)")
+    reverse: bool = option(False, "from the second text to the first (for numbers and tsv)")
     language: str = option("en", "for numbers: the language of the words, as num2words names it")
     input_tokens: str = option(
         "auto",
@@ -88,4 +88,9 @@ class PairsConfig(Section):
             raise InputError(
                 "--config.data.reverse: a date can be written in many ways, so it has no one "
                 "answer; leave it out, or give another --config.data.source"
+            )
+        if self.source == "pronunciation" and self.reverse:
+            raise InputError(
+                "--config.data.reverse: words that sound alike are on two sides, so phonemes of "
+                "the test would be learned; leave it out, or give another --config.data.source"
             )

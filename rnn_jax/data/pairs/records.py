@@ -38,7 +38,8 @@ class Splits(NamedTuple):
 
 
 def read(config: PairsConfig) -> Splits:
-    """The pairs that a config names: turned round and taken as it says, texts made normal.
+    """The pairs that a config names: turned round and taken as it says, texts made normal; of
+    the right answers of a text the first `MOST_ANSWERS` are kept.
 
     Raises:
       InputError: they cannot be had or used.

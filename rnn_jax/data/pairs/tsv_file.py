@@ -6,6 +6,7 @@ import hashlib
 import pathlib
 
 from rnn_jax.config import InputError
+from rnn_jax.data.language.tokens import normal
 from rnn_jax.data.pairs.options import PairsConfig
 from rnn_jax.data.pairs.records import Pair, Splits
 
@@ -15,7 +16,7 @@ LARGEST = 2**28  # bytes of a file
 
 
 def read(config: PairsConfig) -> Splits:
-    """The file's pairs; those that share a text or an answer are on one side.
+    """The file's pairs; those that share a text or an answer, but for white space, are on one side.
 
     A text that stands in several lines has several right answers. Groups of pairs are ranked by a
     hash of their texts; the first are the test, the next validation. A group that is larger than
@@ -78,7 +79,9 @@ def listed(path: pathlib.Path, name: str) -> list[Pair]:
             )
         if not all(map(str.strip, columns)):
             raise InputError(f"{path} line {number} has an empty column; fill it, or leave it out")
-        found.setdefault(columns[0].strip(), []).append(columns[1].strip())
+        # As they will be read: what differs by white space alone is the same.
+        text, answer = map(normal, columns)
+        found.setdefault(text, []).append(answer)
     if not found:
         raise InputError(f"{path} has no pairs; give two columns with a tab between them")
     return [Pair(text, tuple(dict.fromkeys(answers))) for text, answers in found.items()]

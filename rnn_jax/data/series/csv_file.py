@@ -94,7 +94,10 @@ def _rows(path: pathlib.Path, config: SeriesConfig) -> Rows:
     source = labelled_folder.lines(path)
     first = next(source, "")
     mark = max(",;\t", key=first.count)
-    header = [name.strip() for name in next(csv.reader([first], delimiter=mark), [])]
+    try:
+        header = [name.strip() for name in next(csv.reader([first], delimiter=mark), [])]
+    except csv.Error as error:
+        raise InputError(f"{path}:1: {error}") from error
     if not header:
         raise InputError(f"{path} is empty; its first line must name the columns")
     if all(_number(name) is not None for name in header if name):
@@ -131,6 +134,11 @@ def _rows(path: pathlib.Path, config: SeriesConfig) -> Rows:
     time = config.time or (header[0] if _time(table[0][0]) is not None else "")
     if not time:
         return Rows(np.array(lines), None, False, cells)
+    if time == config.id:
+        raise InputError(
+            f"--config.data.id={config.id} is the column of the times, but must name the column "
+            "with the series' names (--config.data.time names that of the times)"
+        )
     stamps, utc = _stamps(path, time, lines, cells.pop(time))
     return Rows(np.array(lines), stamps, utc, cells)
 
@@ -150,7 +158,7 @@ def _stamps(
         if zoned not in (None, aware):
             raise InputError(f"{path}:{line}: {text[:40]!r}: some times name a time zone, some not")
         zoned = aware
-        time = time.astimezone(datetime.UTC).replace(tzinfo=None) if aware else time
+        time = time.replace(tzinfo=None)
         if time.microsecond:
             raise InputError(f"{path}:{line}: {text[:40]!r}: times must be whole seconds")
         found.append(time)
@@ -225,11 +233,8 @@ def _numbers(path: pathlib.Path, rows: Rows, name: str) -> np.ndarray:
                 "number; leave the cell empty if it is missing"
             )
         found[index] = number
-    seen = found[np.isfinite(found)]
-    if not len(seen):
+    if not np.isfinite(found).any():
         raise InputError(f"{path}: the column {name} has no number")
-    if seen.min() == seen.max():
-        raise InputError(f"{path}: the column {name} is constant ({seen[0]:g}); leave it out")
     return found
 
 
@@ -265,12 +270,14 @@ def _number(text: str) -> float | None:
 
 
 def _time(text: str) -> datetime.datetime | None:
+    """A time, in UTC if it names its time zone; None if it is none."""
     text = text.strip()
     if text.isdigit():  # 2016 could be a number as well as a year
         return None
     if len(text) == 7 and text[4:5] == "-":
         text += "-01"  # a month
     try:
-        return datetime.datetime.fromisoformat(text)
-    except ValueError:
+        time = datetime.datetime.fromisoformat(text)
+        return time.astimezone(datetime.UTC) if time.tzinfo is not None else time
+    except (ValueError, OverflowError):  # no time in UTC: before year 1 or after 9999
         return None

@@ -170,6 +170,13 @@ def prepare(config: SeriesConfig, known: Known | None = None) -> Prepared:
             f"{found.where} has the series {', '.join(found.names)}, the run was made with "
             f"{', '.join(known.names)}"
         )
+    if _extent(found.clock, len(found.values)) != _extent(known.clock, known.time):
+        # The parts would lie elsewhere, and the test hold what the run was trained on.
+        raise InputError(
+            f"{found.where} has {_extent(found.clock, len(found.values))}, the run was made with "
+            f"{_extent(known.clock, known.time)}; give the series as they were, or go on from new "
+            "ones with --mode=predict --file=FILE"
+        )
     scaled = known.scaled(found.values, 0, parts)
     time, ahead = len(found.values), config.horizon
     spans = (
@@ -229,6 +236,13 @@ def simple_errors(values: np.ndarray, horizon: int, season: int) -> np.ndarray:
             if np.isfinite(off).any():
                 found[lead - 1, column] = np.nanmean(np.abs(off))
     return found
+
+
+def _extent(clock: Clock | None, time: int) -> str:
+    """How many steps there are, and when."""
+    if clock is None:
+        return f"{time} steps without times"
+    return f"{time} steps of {clock.step} from {clock.text(clock.start)} on"
 
 
 def _known(config: SeriesConfig, found: Series, parts: Layout, training: int) -> Known:

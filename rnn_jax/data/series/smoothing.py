@@ -122,7 +122,8 @@ def forecasts(
     origins: np.ndarray,
     horizon: int,
 ) -> np.ndarray:
-    """float32[examples, horizon, n]: forecasts.
+    """float32[examples, horizon, n]: forecasts; NaN within the longest season from the start, where
+    none can be made.
 
     Args:
       smoothed: what `smooth` returned.
@@ -138,9 +139,9 @@ def forecasts(
     found = smoothed.levels[series, before][:, None] + error
     for season, table in zip(seasons, smoothed.seasonals, strict=True):
         places = origins[:, None] - season + leads % season
-        # Before the first season is over, the place's own start.
-        places = np.where(places < 0, places + season, places)
-        found = found + table[series[:, None], np.minimum(places, table.shape[1] - 1)]
+        found = found + table[series[:, None], np.maximum(places, 0)]
+    # Not every place of the longest season has been there yet.
+    found = np.where((origins >= seasons[-1])[:, None, None], found, np.nan)
     return found.astype(np.float32)
 
 

@@ -42,7 +42,8 @@ class Windows(NamedTuple):
     seen: bool[examples, reach + horizon], whether there was.
     known: float32[examples, history + horizon, features], what is known ahead.
     typical: float32[examples, horizon], how large errors of simple forecasts are.
-    smoothed: float32[examples, horizon, n], forecasts by exponential smoothing.
+    smoothed: float32[examples, horizon, n], forecasts by exponential smoothing; NaN where
+      none can be made.
     """
 
     values: AnyArray

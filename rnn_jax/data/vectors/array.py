@@ -1,8 +1,9 @@
 """Vectors as an array of NumPy, NAME.npy: [words, features]; its words are in NAME.txt, one a
-line, in the same order."""
+line, in the same order; a byte-order mark before the first one is no part of it."""
 
 from __future__ import annotations
 
+import codecs
 import math
 import pathlib
 import warnings
@@ -51,7 +52,8 @@ def _words(path: pathlib.Path, listed: Wanted) -> Iterator[bytes]:
             number += 1
             if len(line) > LONGEST:
                 raise listed.error(f"line {number}", f"longer than {LONGEST} bytes; a word a line?")
-            yield line.removesuffix(b"\n").removesuffix(b"\r")
+            word = line.removesuffix(b"\n").removesuffix(b"\r")
+            yield word.removeprefix(codecs.BOM_UTF8) if number == 1 else word
 
 
 def mapped(path: pathlib.Path, wanted: Wanted) -> np.ndarray:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rnn_jax import sweeps
 from rnn_jax.config import InputError
+from rnn_jax.data import sources
+from rnn_jax.data.options import DataConfig
 from rnn_jax.studies.base import Say
 from rnn_jax.studies.overfitting import options
 from rnn_jax.studies.overfitting.options import OverfittingConfig
@@ -40,6 +44,30 @@ Runs = list[Run]  # of a setting, a seed each
 def values(config: OverfittingConfig, name: str) -> Sequence[float]:
     """What a quantity is varied over."""
     return config.study.widths if name == WIDTH else RATES
+
+
+def check(config: OverfittingConfig) -> None:
+    """Asks whether there are as many training stories as the study wants.
+
+    Raises:
+      InputError: there are fewer, so that runs would not have the stories and updates that they are
+        shown with; or the data cannot be had.
+    """
+    there = _training_stories(dataclasses.replace(config.data, train_take=0))
+    for name, wanted in (
+        ("largest", max(config.study.sizes)),
+        ("stories", config.study.stories),
+    ):
+        if wanted > there:
+            raise InputError(
+                f"--config.study.{name}={wanted}, but the training split of {config.data.source} "
+                f"has {there} stories; give {there} at most"
+            )
+
+
+@functools.lru_cache(maxsize=1)  # the same for every sweep of a study
+def _training_stories(config: DataConfig) -> int:
+    return len(sources.load(config).train)
 
 
 def sized(
@@ -85,6 +113,7 @@ def _swept(
     say: Say,
     request: Request,
 ) -> list[tuple[dict[str, Any], Run]]:
+    check(config)
     seeds = list(range(config.study.seeds))
     found = sweeps.run(
         sweeps.Sweep(f"{axis}train.seed={seeds}"), options.classifier(config, stories), path,
