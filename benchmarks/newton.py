@@ -98,7 +98,7 @@ def figures() -> None:
         states = rnn_jax.unroll(cell, params, inputs)[1][0]
         found = newton.iterates(cell, params, inputs, rounds=16)[:, 0]
         error = np.log10(np.maximum(jnp.abs(found - states).max(axis=2), 1e-8))
-        series = {f"after {n} rounds": error[n].tolist() for n in (1, 2, 4, 8, 16)}
+        series = {f"round {n}": error[n].tolist() for n in (1, 2, 4, 8, 16)}
         chart = report.Chart(
             f"Error (log10) of Newton's iterates, {name} cell", "step", range(100), series
         )
