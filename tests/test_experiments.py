@@ -94,7 +94,14 @@ def prepared(name, folder):
     return plan, window.assemble(next(iter(window.runs(0, 1)))), resolved.environment["kernel"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Shrunken, they compute what another experiment does.
+ALIKE = [name for name in NAMES if name.startswith("course_")] + ["language_model_large"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in NAMES],
+)
 def test_a_shrunken_run(launch, tmp_path, name):
     code, out, err = launch(
         f"--experiment={name}", f"--workdir={tmp_path / 'run'}", *shrunken(name, tmp_path),
@@ -110,7 +117,7 @@ def test_a_shrunken_run(launch, tmp_path, name):
         assert records[0]["examples"] == 20
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("course_")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ALIKE])
 def test_its_step_can_be_compiled_for_gpus_and_tpus(monkeypatch, tmp_path, name):
     """All of it: no call that only a CPU has is on the way, and `auto` takes another kernel."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
