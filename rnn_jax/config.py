@@ -137,7 +137,7 @@ class TrainConfig(Section):
     dtype: str = option(
         "float32",
         "type of the training step's products: float32, or bfloat16 (parameters, states and sums "
-        "stay float32); for accelerators, on CPUs it is slower",
+        "stay float32); for accelerators",
         choices=("float32", "bfloat16"),
     )
     steps_per_call: int = option(

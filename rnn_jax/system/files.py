@@ -9,7 +9,7 @@ import os
 import pathlib
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import BinaryIO
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -129,3 +129,12 @@ def read_bounded(path: str | os.PathLike, limit: int) -> bytes:
     if len(content) > limit:
         raise ValueError(f"it is larger than {limit} bytes")
     return content
+
+
+def signature(path: str | os.PathLike) -> Hashable:
+    """What is another once a file was written again; None where there is none."""
+    try:
+        about = os.stat(os.path.expanduser(path))
+    except OSError:  # who reads it says what is wrong
+        return None
+    return about.st_ino, about.st_size, about.st_mtime_ns

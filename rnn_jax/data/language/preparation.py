@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from rnn_jax.data.language.options import LanguageDataConfig
 from rnn_jax.data.language.streams import Stream
 from rnn_jax.data.language.texts import Texts
 from rnn_jax.data.language.vocabulary import Vocabulary
-from rnn_jax.system import sharing
+from rnn_jax.system import files, sharing
 
 
 class Prepared(NamedTuple):
@@ -83,13 +82,7 @@ def digest(data: Prepared) -> str:
 
 def _fitted(config: LanguageDataConfig) -> tuple[Texts, Vocabulary]:
     """The text, and the vocabulary of its training part."""
-    signature = None
-    if config.source == "text":
-        try:
-            about = os.stat(os.path.expanduser(config.data_dir))
-            signature = (about.st_ino, about.st_size, about.st_mtime_ns)
-        except OSError:
-            pass  # the source says what is wrong
+    signature = files.signature(config.data_dir) if config.source == "text" else None
     return _fitted_once(config, signature)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from rnn_jax.data.pairs.options import PairsConfig
 from rnn_jax.data.pairs.records import Pair, Splits
 from rnn_jax.data.pairs.vocabulary import Vocabularies, Vocabulary
 from rnn_jax.data.text import Ragged
+from rnn_jax.system import files
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -145,13 +145,7 @@ def digest(data: Prepared) -> str:
 
 def _fitted(config: PairsConfig) -> tuple[Splits, Vocabularies]:
     """The pairs, and the vocabularies of those to learn from."""
-    signature = None
-    if config.data_dir:
-        try:
-            about = os.stat(os.path.expanduser(config.data_dir))
-            signature = (about.st_ino, about.st_size, about.st_mtime_ns)
-        except OSError:
-            pass  # the source says what is wrong
+    signature = files.signature(config.data_dir) if config.data_dir else None
     return _fitted_once(config, signature)
 
 

@@ -10,11 +10,11 @@ package's code runs, so that it need not be there with all that it depends on.
 from __future__ import annotations
 
 import ast
-import importlib.metadata
 
 import numpy as np
 
 from rnn_jax.config import InputError
+from rnn_jax.data.series import table
 from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.data.series.table import Clock, Series
 
@@ -29,14 +29,7 @@ def read(config: SeriesConfig) -> Series:
     Raises:
       InputError: the package is missing or damaged.
     """
-    del config
-    try:
-        found = importlib.metadata.distribution(PACKAGE).locate_file(FILE)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise InputError(
-            "--config.data.source=electricity reads a file of a package: pip install --no-deps "
-            "pmdarima"
-        ) from error
+    found = table.installed(PACKAGE, FILE, config.source)
     try:
         with open(str(found), encoding="utf-8") as file:
             nodes = ast.walk(ast.parse(file.read()))

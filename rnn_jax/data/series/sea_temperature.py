@@ -11,12 +11,12 @@ from __future__ import annotations
 import csv
 import datetime
 import gzip
-import importlib.metadata
 import zlib
 
 import numpy as np
 
 from rnn_jax.config import InputError
+from rnn_jax.data.series import table
 from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.data.series.table import Clock, Series
 
@@ -30,14 +30,7 @@ def read(config: SeriesConfig) -> Series:
     Raises:
       InputError: the package is missing or damaged.
     """
-    del config
-    try:
-        found = importlib.metadata.distribution(PACKAGE).locate_file(FILE)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise InputError(
-            "--config.data.source=sea_temperature reads a file of a package: pip install --no-deps "
-            "bokeh-sampledata"
-        ) from error
+    found = table.installed(PACKAGE, FILE, config.source)
     try:
         with gzip.open(str(found), "rt", encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))[1:]

