@@ -4,6 +4,7 @@ import ast
 import graphlib
 import pathlib
 import re
+import sys
 
 from rnn_jax import tasks
 
@@ -99,3 +100,16 @@ def test_files_stay_small_enough_to_read_in_one_sitting():
         for file in PACKAGE.rglob("*.py")
     }
     assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+def test_what_a_command_does_not_need_is_imported_late():
+    """Each of these takes most of a second: every command and notebook would wait for it."""
+    first = {"absl", "flax", "jax", "jaxlib", "num2words", "numpy", "optax", "rnn_jax", "tqdm"}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in getattr(node, "names", [])]
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                tops = {name.partition(".")[0] for name in names}
+                assert tops <= first | sys.stdlib_module_names, file

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 
 from rnn_jax.ngrams.kneser_ney import KneserNey
 
@@ -55,6 +54,8 @@ class Cached(NamedTuple):
 
 def fit(model: KneserNey, validation: Sequence[np.ndarray]) -> Cached:
     """The cache with which the validation stories have the least perplexity."""
+    from scipy import optimize  # late: most of a second
+
     known = np.exp(model.log_probabilities(validation))
     found: list[tuple[float, float, float, float]] = [(-float(np.log(known).mean()), 0.0, 1.0, 1e9)]
     for span in SPANS:
@@ -67,7 +68,7 @@ def fit(model: KneserNey, validation: Sequence[np.ndarray]) -> Cached:
             mixed = _mixed(known, remembered, places, float(share), float(patience))
             return -float(np.log(mixed).mean())
 
-        best = scipy.optimize.minimize(loss, np.array([-2.0, 4.0]), method="Nelder-Mead")
+        best = optimize.minimize(loss, np.array([-2.0, 4.0]), method="Nelder-Mead")
         share, patience = 1 / (1 + np.exp(-best.x[0])), np.exp(best.x[1])
         found.append((float(best.fun), float(share), float(patience), span))
     _, share, patience, span = min(found)

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 
 from rnn_jax.ngrams import counts as counts_lib
 from rnn_jax.ngrams.counts import Order, Places
@@ -133,6 +132,8 @@ def loss_and_gradient(
 
 
 def _tuned(model: KneserNey, validation: Sequence[np.ndarray]) -> np.ndarray:
+    from scipy import optimize  # late: most of a second
+
     places = counts_lib.look_up(model.orders, validation, model.vocab_size, model.end)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
@@ -141,6 +142,6 @@ def _tuned(model: KneserNey, validation: Sequence[np.ndarray]) -> np.ndarray:
 
     start = model.discounts.ravel()
     bounds = [(_LEAST, k) for k in (1.0, 2.0, 3.0)] * len(model.orders)
-    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     best = found.x if found.fun < loss(start)[0] else start
     return best.reshape(model.discounts.shape)

@@ -264,7 +264,7 @@ def restore(path: pathlib.Path, name: str, *likes: Any) -> Any:
             f"checkpoint {path} does not hold the arrays that this config and this version of "
             f"rnn_jax expect ({first_line(error)}); choose another --workdir"
         ) from error
-    arrays = jax.tree.map(jax.numpy.asarray, arrays)
+    arrays = jax.device_put(arrays, may_alias=False)  # asarray compiles a copy for each shape
     return like._replace(**arrays) if hasattr(like, "_asdict") else arrays
 
 

@@ -19,7 +19,7 @@ from rnn_jax.models.language_model import Read, Readout
 from rnn_jax.nn import cross_entropy
 from rnn_jax.sampling import Sampling
 from rnn_jax.system import programs
-from rnn_jax.types import Array, Carry, Params, PRNGKey
+from rnn_jax.types import Array, Carry, Params
 
 CHUNK = 32  # tokens of a call; what is written can be shown after each
 LONGEST = 2**10  # tokens of a text that are read in one call, a power of two: a full call whose
@@ -221,9 +221,6 @@ class Writer:
         for token in prompt:
             for text in texts:
                 text.joiner.add(self.vocabulary.shown(token))
-        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(
-            np.arange(samples, dtype=np.uint32)
-        )
         carry: Carry = empty_carry(self.network, self.params, samples)
         last: Any = np.full(samples, END, np.int32)
         write = _writer(self.network)
@@ -232,7 +229,7 @@ class Writer:
             given = prompt[position : position + CHUNK]
             forced = np.pad(given, (0, CHUNK - len(given))).astype(np.int32)
             carry, last, drawn = write(
-                self.params, carry, last, keys, np.int32(position), forced,
+                self.params, carry, last, np.uint32(seed), np.int32(position), forced,
                 np.int32(len(given)), how,
             )  # fmt: skip
             new = np.asarray(drawn)[:, len(given) : end - position]
@@ -280,25 +277,28 @@ def _overlap(text: str, stop: str) -> int:
 
 
 def empty_carry(network: Network, params: Params, rows: int) -> Carry:
-    """The carry before any token, zeros; of `params` only the shapes count."""
+    """The carry before any token, zeros of NumPy, for which nothing is compiled; of `params` only
+    the shapes count."""
     tokens = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
     shapes = jax.eval_shape(
         lambda params, tokens: network.read(params, None, tokens).carry, params, tokens
     )
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 @programs.shared
 def _writer(network: Network) -> Callable[..., tuple[Carry, Array, Array]]:
-    """Returns `(params, carry, last, keys, position, forced, count, how) -> (carry, last, tokens)`:
+    """Returns `(params, carry, last, seed, position, forced, count, how) -> (carry, last, tokens)`:
     the next CHUNK tokens of each row, the first `count` of which are `forced`."""
 
     def write(
-        params: Params, carry: Carry, last: Array, keys: PRNGKey, position: Array, forced: Array,
+        params: Params, carry: Carry, last: Array, seed: Array, position: Array, forced: Array,
         count: Array, how: Sampling,
     ) -> tuple[Carry, Array, Array]:  # fmt: skip
         table, bias = network.head(params)
         bias = bias.at[np.array([PADDING, UNKNOWN])].set(-jnp.inf)  # they are not written
+        samples = jnp.arange(len(last), dtype=jnp.uint32)
+        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(samples)
 
         def step(state: tuple[Carry, Array], at: tuple[Array, Array]) -> Any:
             (carry, last), (index, given) = state, at
