@@ -14,7 +14,7 @@ def _run(command: Command) -> int:
     resolved = tasks.resolve(command.config, extras, strict=False)
     facts = tasks.kind_of(command.config, extras).facts(command.config)
     task = tasks.make(resolved.config, facts, extras)
-    print(summary.table(jax.eval_shape(task.init, jax.random.key(0)), task.flow))
+    print(summary.table(jax.eval_shape(lambda: task.init(jax.random.key(0))), task.flow))
     return 0
 
 

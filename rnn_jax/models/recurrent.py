@@ -191,7 +191,7 @@ def choose_kernel(
 
 def _params(cell: Cell, dtype: str) -> Any:
     """A cell's parameters, as shapes and types, those in float32 taken to be in this type."""
-    shapes = jax.eval_shape(lambda key: cell.init(key, 1), jax.random.key(0))
+    shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), 1))
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(
             leaf.shape, dtype if leaf.dtype == np.float32 else leaf.dtype

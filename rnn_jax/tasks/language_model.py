@@ -140,7 +140,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         return found.carry, _sums(jnp.sum(losses), batch), outputs
 
     def initial_carry() -> Carry:
-        return empty_carry(network, jax.eval_shape(init, jax.random.key(0)), rows)
+        return empty_carry(network, jax.eval_shape(lambda: init(jax.random.key(0))), rows)
 
     def prepare(say: Say, remembered: Mapping[str, str] | None) -> Data:
         vocabulary = _vocabulary(remembered) if remembered else None

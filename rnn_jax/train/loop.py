@@ -168,7 +168,7 @@ def _finished(config: Config, task: Task, claimed: Claim, display: Display, extr
     found = claimed.found
     assert found is not None
     display.line(f"the run in {claimed.folder} is finished; this is its result")
-    shapes = jax.eval_shape(task.init, jax.random.key(config.train.seed))
+    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     best = checkpoints.restore(found.path, "best", shapes)
     with writing(claimed.folder):
         outcome.complete(config, claimed, task, best, display)

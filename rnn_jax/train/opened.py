@@ -51,7 +51,7 @@ def _open(path: pathlib.Path, extras: Extras) -> Trained:
     resolved = tasks.resolve(said.config, extras, said.last_environment, strict=False)
     task = tasks.make(resolved.config, said.facts, extras)
     params = checkpoints.restore(
-        found.path, "best", jax.eval_shape(task.init, jax.random.key(said.config.train.seed))
+        found.path, "best", jax.eval_shape(lambda: task.init(jax.random.key(0)))
     )
     step, epoch = found.progress.history[-1]["step"], found.progress.best_epoch
     environment = said.last_environment

@@ -43,7 +43,7 @@ def write_report(
       tested: what it found.
       progress: where it ended.
     """
-    params = jax.eval_shape(task.init, jax.random.key(0))
+    params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     report.write(
         folder / REPORT,
         experiment=config.experiment,

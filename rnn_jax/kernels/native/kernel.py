@@ -139,7 +139,7 @@ def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> s
     """`Kernel.problem`: of the cell's options, its type (that of the parameters, or of those that
     the cell would make), the kind of tracing, and the machine."""
     if cell.linear is not None:
-        known = params or jax.eval_shape(lambda key: cell.init(key, 1), jax.random.key(0))
+        known = params or jax.eval_shape(lambda: cell.init(jax.random.key(0), 1))
         carry = jax.eval_shape(lambda known: cell.initial_carry(known, 1), known)
         dtype = jax.tree.leaves(carry)[0].dtype
         if dtype != jnp.float32:
