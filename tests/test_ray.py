@@ -12,17 +12,21 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 from conftest import ROOT
 
 from rnn_jax.config import InputError, replace
-from rnn_jax.runs.folder import CHECKPOINTS
+from rnn_jax.runs.folder import CHECKPOINTS, InUseError
 from rnn_jax.sweeps import Sweep
 from rnn_jax.sweeps import run as sweep
-from rnn_jax.sweeps.engines import ENGINES, Options, local
+from rnn_jax.sweeps.engines import ENGINES, Options, Work, local, ray_engine
+from rnn_jax.sweeps.outcomes import FAILED, FINISHED, Outcome
+from rnn_jax.sweeps.trials import Trial
 from rnn_jax.sweeps.watch import Watch
 from rnn_jax.system.interrupts import Interrupted, Request
+from rnn_jax.tasks import NO_EXTRAS
 
 # Before Ray is imported, as the engine does it: nodes listen on 127.0.0.1 only.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -240,3 +244,58 @@ def test_what_ray_cannot_do_is_refused():
         on_ray(population=4)
     with pytest.raises(InputError, match="--trial_gpus must be below 1 or a whole number"):
         on_ray(trial_gpus=1.5)
+
+
+class Answers:
+    """What the driver asks of Ray; tasks return, or raise, what `found` says, one by one."""
+
+    def __init__(self, found):
+        self.found, self.sent = iter(found), 0
+        self.cloudpickle, self.exceptions = ray.cloudpickle, ray.exceptions
+
+    def put(self, value):
+        return value
+
+    def remote(self, **options):
+        def send(*arguments):
+            self.sent += 1
+            return f"task {self.sent}"
+
+        return lambda function: types.SimpleNamespace(remote=send)
+
+    def cluster_resources(self):
+        return {"CPU": 1}
+
+    def wait(self, tasks, timeout):
+        return tasks[:1], tasks[1:]
+
+    def get(self, asked):
+        if asked is None:  # letters: there are none
+            return []
+        answer = next(self.found)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize("times", [1, ray_engine.ATTEMPTS])
+def test_a_trial_whose_folder_another_process_holds_is_sent_again_and_ends_alone(
+    config, tmp_path, times
+):
+    """The process of an attempt on a node that was lost may live on for long."""
+    busy = ray.exceptions.RayTaskError("_train", "", InUseError("another process trains in it"))
+    done = Outcome(FINISHED, ())
+    answers = Answers([*[busy] * times, done])
+    letters = types.SimpleNamespace(collect=types.SimpleNamespace(remote=lambda: None))
+    trials, ended = [Trial("one", {}, config)], []
+    ray_engine._Driver(
+        answers, Options(), letters, lambda: trials.pop() if trials else None,
+        lambda trial, outcome: ended.append(outcome),
+        Work(NO_EXTRAS, Request(), lambda trial: tmp_path, lambda trial, history: True),
+    ).run()  # fmt: skip
+    if times < ray_engine.ATTEMPTS:
+        assert (answers.sent, ended) == (times + 1, [done])
+    else:
+        assert answers.sent == times
+        assert [each.status for each in ended] == [FAILED]
+        assert "another process trains" in ended[0].reason

@@ -26,8 +26,8 @@ class Network(nn.Module):
 
 
 class Model:
-    def __init__(self, job, shape):
-        _, batch, time = shape
+    def __init__(self, job, inputs):
+        _, batch, time = inputs.shape
         network = Network(job["vocab_size"], job["width"], job["layers"])
         zeros = jnp.zeros((batch, job["width"]))
         self.start = [(zeros, zeros) for _ in range(job["layers"])]

@@ -16,10 +16,10 @@ import windows
 
 
 class Model:
-    def __init__(self, job, shape):
+    def __init__(self, job, inputs):
         keras.utils.set_random_seed(0)
         tf.config.threading.set_intra_op_parallelism_threads(job["threads"])
-        _, batch, time = shape
+        _, batch, time = inputs.shape
         tokens = keras.Input(batch_shape=(batch, time), dtype="int32")
         values = keras.layers.Embedding(job["vocab_size"], job["width"])(tokens)
         for _ in range(job["layers"]):

@@ -17,8 +17,8 @@ CALL = 8  # steps of a call
 
 
 class Model:
-    def __init__(self, job, shape):
-        count, batch, time = shape
+    def __init__(self, job, inputs):
+        count, batch, time = inputs.shape
         config = replace(
             LanguageConfig("benchmark"),
             {
@@ -33,7 +33,7 @@ class Model:
         self.task = tasks.make(config, {"vocab_size": job["vocab_size"]})
         update = updates.make(config.optimizer)
         self.numbers = updates.hyperparameters(config.optimizer, count, self.task.rates)
-        self.steps, _ = steps.compiled(self.task, update, True)
+        self.steps = steps.compiled(self.task, update, True).train_steps
         self.state = steps.init_state(self.task, update, self.numbers, 0)
         self.key = steps.run_key(0)
 

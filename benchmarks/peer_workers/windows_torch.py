@@ -24,13 +24,13 @@ class RNNModel(nn.Module):
 
 
 class Model:
-    def __init__(self, job, shape):
+    def __init__(self, job, inputs):
         torch.manual_seed(0)
         torch.set_num_threads(job["threads"])
         self.model = RNNModel(job["vocab_size"], job["width"], job["layers"])
         self.rate, self.clip = 20.0, job["clip_norm"]
         self.best = None
-        self.layers, self.width, self.batch = job["layers"], job["width"], shape[1]
+        self.layers, self.width, self.batch = job["layers"], job["width"], inputs.shape[1]
         self.criterion = nn.NLLLoss()
 
     def start(self):

@@ -34,7 +34,7 @@ from rnn_jax.system import machine
 from rnn_jax.system.interrupts import Request
 from rnn_jax.system.messages import first_line
 
-ATTEMPTS = 5  # a trial is sent out so often if its processes die
+ATTEMPTS = 5  # a trial is sent out so often if its processes die, or find its folder in use
 INTERVAL = 0.2  # seconds between two looks of the driver
 LOOKING = 0.5  # seconds between two looks of a trial
 FREED = 60.0  # seconds in which a dead process' lock has to be given back
@@ -273,16 +273,19 @@ class _Driver:
         trial = self._trials.pop(self._tasks.pop(task))
         try:
             outcome = self._ray.get(task)
-        except self._ray.exceptions.RayTaskError as error:
-            raise _cause(error) from error
-        except self._ray.exceptions.RayError as error:  # its process, or its node
+        except self._ray.exceptions.RayError as error:
+            if isinstance(error, self._ray.exceptions.RayTaskError):
+                if not isinstance(error.cause, InUseError):
+                    raise _cause(error) from error
+                said = first_line(error.cause)
+            else:  # its process, or its node
+                said = f"its process died {ATTEMPTS} times ({first_line(error)[:80]})"
             if self._attempts[trial.name] < ATTEMPTS and self._work.request.signal is None:
                 self._send(trial)
                 return
             outcome = outcomes.read(self._work.folder(trial))
             if self._attempts[trial.name] >= ATTEMPTS:
-                reason = f"its process died {ATTEMPTS} times ({first_line(error)[:80]})"
-                outcome = outcome._replace(status=FAILED, reason=reason)
+                outcome = outcome._replace(status=FAILED, reason=said)
         self._ended(trial, outcome)
 
 
