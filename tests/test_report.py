@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rnn_jax import Config, report
 from rnn_jax.config import options, replace, to_dict
-from rnn_jax.report import charts, history
+from rnn_jax.report import charts, history, limits, pieces
 from rnn_jax.report.page import cell
 
 CLASSES = ["business", "sport", "tech"]
@@ -166,9 +166,14 @@ def test_confusion_and_scores_by_hand():
     first, _ = report.classification_sections(
         np.array(labels), np.eye(4)[predicted], [""] * 6, [*CLASSES, "arts"]
     )
-    prose, confusion, scores = first.pieces
+    prose, overall, confusion, scores = first.pieces
     assert prose.text.startswith("4 of 6 test examples were classified correctly.")
-    assert "business taken for sport, 1 of 3" in prose.text
+    assert "business predicted as sport, 1 of 3" in prose.text
+    assert [row[0] for row in overall.rows][-1] == "accuracy if business were always predicted"
+    shares = [row[1] for row in overall.rows]
+    np.testing.assert_allclose(
+        shares, [4 / 6, 5 / 9, 4 / 9, (2 / 3 + 4 / 5) / 3, 1 / 2], rtol=1e-12
+    )
     assert confusion.counts == [[2, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     expected = [
         ["business", 2 / 3, 2 / 3, 2 / 3, 3],
@@ -195,7 +200,7 @@ def test_hardest_mistakes_come_first_and_none_that_is_right():
     assert shown == sorted(wrong, key=lambda i: probabilities[i, labels[i]])[:12]
     case = hardest.pieces[1]
     true, predicted = labels[shown[0]], probabilities[shown[0]].argmax()
-    assert case.title == f"class {true}, taken for class {predicted}"
+    assert case.title == f"class {true}, predicted as class {predicted}"
     values = [value for _, value, _ in case.bars]
     assert len(values) == 6
     assert values == sorted(values, reverse=True)
@@ -304,7 +309,7 @@ def test_headline_of_a_finished_and_of_an_interrupted_run():
     cut = history.summarize(run_of([1.0, 0.5], [0.6, 1.1]))
     tiles = {tile.name: (tile.value, tile.remark) for tile in history.tiles(cut, parameters)}
     assert tiles["validation loss"] == (0.6, "at epoch 1")
-    assert tiles["loss gap at epoch 1"] == ("-0.4000", "+0.6000 at epoch 2")
+    assert tiles["loss gap at epoch 1"] == ("\N{MINUS SIGN}0.4000", "+0.6000 at epoch 2")
 
 
 def test_another_task_brings_its_own_measures_and_sections():
@@ -398,7 +403,9 @@ def test_values_of_very_different_size_get_a_logarithmic_axis():
         (0.0, "0.0000"),
         (2.1e-5, "2.1e-05"),
         (math.nan, "NaN"),
-        (-math.inf, "-∞"),
+        (-math.inf, "\N{MINUS SIGN}∞"),
+        (-0.5, "\N{MINUS SIGN}0.5000"),
+        ("-", "-"),
         (report.Share(0.947), "94.7%"),
         (report.Share("nan"), "—"),
         (report.Seconds(12.345), "12.3"),
@@ -427,3 +434,59 @@ def test_write_replaces_the_page_only_by_a_whole_one(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(OSError, match="missing"):
         report.write(tmp_path / "missing" / "report.html", **arguments())
+
+
+def test_a_page_stays_below_5_megabytes_whatever_comes_in():
+    """1,000 classes with long names, and 20,000 epochs; what matters most stays."""
+    rng = np.random.default_rng(0)
+    classes = [f"{n:04d} " + "name " * 15 for n in range(1000)]
+    labels = rng.integers(0, 1000, 5000)
+    predicted = np.where(rng.random(5000) < 0.5, labels, rng.integers(0, 1000, 5000))
+    predicted[labels == 7] = 8
+    probabilities = np.eye(1000)[predicted]
+    sections = report.classification_sections(labels, probabilities, ["text"] * 5000, classes)
+    _, overall, confusions, scores = sections[0].pieces
+    assert len(overall.rows) == 5
+    assert confusions.rows[0][0].startswith("0007 name")
+    assert confusions.rows[0][1].startswith("0008 name")
+    assert confusions.rows[0][2:] == [int((labels == 7).sum()), 1.0]
+    assert scores.rows[0][1:4] == [0.0, 0.0, 0.0]
+    losses = rng.random(20_000)
+    losses[12_345] = 0.0
+    page = report.render(**arguments(sections=sections, history=run_of(losses, losses)))
+    assert len(page.encode()) < 5e6
+    text = Page(page).text
+    assert "12,346" in text  # the best epoch's number
+    assert "… 19,600 more" in text
+    assert "… 600 more" in text
+
+
+def test_what_a_page_leaves_out_is_said_and_what_stands_out_stays():
+    axis = lambda: pieces.Axis("rate", list(range(5000)))
+    scatter = limits.within(pieces.Scatter("t", axis(), axis(), list(map(str, range(5000))), 1234))
+    assert len(scatter.tips) == len(scatter.x.values) == len(scatter.y.values) <= 1001
+    assert scatter.tips[scatter.best] == "1234"
+    assert {"0", "4999"} <= set(scatter.tips)
+    wide = pieces.Parallel("t", [axis(), axis()], list(map(str, range(5000))), 1234)
+    parallel = limits.within(wide)
+    assert parallel.tips[parallel.best] == "1234"
+    assert {len(each.values) for each in parallel.axes} == {len(parallel.tips)}
+    line = [0.0] * 5000
+    line[77] = math.inf
+    chart = report.Chart("t", "step", range(5000), {"a": line}, mark=(4321, "best"))
+    chart = limits.within(chart)
+    assert math.inf in chart.series["a"]
+    assert 4321 in chart.x
+    assert len(chart.x) < 510
+    assert limits.within(pieces.Lines(["x"] * 1000)).texts[-1] == "… 700 more"
+    table = limits.within(report.Table("", ["a", "b"], [[str(n), n] for n in range(1000)]))
+    assert [row[0] for row in table.rows[199:202]] == ["199", "… 600 more", "800"]
+    long = limits.within(report.Table("", ["a"], [["x" * 10_000]]))
+    assert len(long.rows[0][0]) == limits.CHARACTERS
+
+
+def test_the_command_and_the_date_are_on_the_page():
+    command = "python launch.py --experiment=bilstm"
+    text = Page(report.render(**arguments(command=command, date="2026-01-02"))).text
+    assert command in text
+    assert "2026-01-02" in text

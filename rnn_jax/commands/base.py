@@ -80,6 +80,7 @@ class Command(NamedTuple):
     experiment: the module of the experiment, if one is named.
     config: its config, with the command line's options.
     given: names of the config's options that the command line set.
+    line: the command itself.
     """
 
     values: flags.FlagValues
@@ -88,6 +89,7 @@ class Command(NamedTuple):
     experiment: types.ModuleType | None
     config: Config
     given: tuple[str, ...]
+    line: str = ""
 
     @property
     def extras(self) -> Extras:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 
 from absl import flags
 
@@ -54,7 +55,8 @@ def parse(argv: list[str], root: pathlib.Path) -> Command:
         if values[f"config.{name}"].present
     }
     config = config_lib.replace(config, given)
-    return Command(values, mode, root, experiment, config, tuple(given))
+    line = shlex.join(["python", "launch.py", *argv[1:]])
+    return Command(values, mode, root, experiment, config, tuple(given), line)
 
 
 def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:

@@ -28,6 +28,7 @@ def _train(command: Command, place: team.Place) -> int:
             display=team.display(command, place.leads),
             deferred=interrupts.deferred_or_exit,
             company=place.company,
+            command=command.line,
             **command.extras._asdict(),
         )
     except interrupts.Interrupted as interrupted:

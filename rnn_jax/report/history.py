@@ -177,7 +177,8 @@ def table(run: Run) -> Table:
     names = [(split, name) for name in run.measures for split in splits]
     columns = [run.axis, *(f"{short[split]} {name.replace('_', ' ')}" for split, name in names)]
     columns += ["gap", "gradient norm", "train s", "valid. s"]
-    columns += [f"{name}/s" for name in counted(run)]
+    counts = counted(run)
+    columns += [f"{name}/s" for name in counts]
     skipped = any(run.values("train", "skipped"))
     rows = []
     for x, row in run.rows.items():
@@ -185,7 +186,7 @@ def table(run: Run) -> Table:
         cells = [figure(row.get(split, {}), name) for split, name in names]
         cells += [run.gap(x), figure(train, "gradient_norm")]
         cells += [_seconds(train), _seconds(validation)]
-        cells += [_rate([train], name) for name in counted(run)]
+        cells += [_rate([train], name) for name in counts]
         skips = [train.get("skipped")] if skipped else []
         rows.append([f"{x:,}" + (" (best)" if x == run.best else ""), *cells, *skips])
     return Table("", columns + ["skipped steps"] * skipped, rows)
@@ -301,7 +302,9 @@ def duration(seconds: float) -> str:
 def _signed(gap: float | None) -> str:
     if gap is None:
         return "—"
-    return f"{gap:+.4f}" if math.isfinite(gap) else "not finite"
+    if not math.isfinite(gap):
+        return "not finite"
+    return f"{gap:+.4f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _seconds(record: Record) -> Seconds | None:

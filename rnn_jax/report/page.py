@@ -13,8 +13,9 @@ from typing import Any
 
 from rnn_jax.report import history as records
 from rnn_jax.report.charts import HEIGHT, LEFT, layout
+from rnn_jax.report.limits import within
 from rnn_jax.report.maps import heat
-from rnn_jax.report.pieces import Chart, Prose, Seconds, Section, Share, Table
+from rnn_jax.report.pieces import Chart, Command, Prose, Seconds, Section, Share, Table
 from rnn_jax.report.planes import parallel, scatter
 from rnn_jax.system.files import write_atomically
 
@@ -45,6 +46,7 @@ def render(
     history: Sequence[Mapping[str, Any]],
     parameters: Sequence[tuple[str, Sequence[int], str, int]],
     sections: Sequence[Section] = (),
+    command: str = "",
     best_epoch: int | None = None,
     stopped_early: bool = False,
     date: str = "",
@@ -60,6 +62,7 @@ def render(
         validation records that is no book-keeping (steps, seconds, ...) gets a chart.
       parameters: a row (layer, shape, dtype, count) for each parameter.
       sections: what the task has to show, in order.
+      command: how the run was started; "" where there is no such.
       best_epoch: the epoch whose parameters were kept; None: that of the lowest validation loss.
       stopped_early: whether the validation loss ended the run before its last epoch.
       date: shown as it is; the page has no date of its own.
@@ -74,6 +77,7 @@ def render(
         *sections,
         Section("Epochs", [records.table(run)]),
         Section("Parameters", [_parameter_table(parameters)]),
+        Section("Command", [Command(command)] if command else []),
         Section("Configuration", [Prose(ON_DEFAULTS), _config_table(config, options or {})]),
         Section("Environment", [_environment_table(environment)]),
     ]
@@ -119,7 +123,11 @@ def draw(
         tiles=tiles,
         story=story,
         warnings=warnings,
-        sections=[section for section in sections if section.pieces],
+        sections=[
+            Section(section.title, [within(piece) for piece in section.pieces])
+            for section in sections
+            if section.pieces
+        ],
     )
     return page.lstrip() + "\n"
 
@@ -187,7 +195,14 @@ def write(path: str | os.PathLike[str], **arguments: Any) -> None:
 
 
 def cell(value: Any, digits: int = 4) -> str:
-    """A figure or word as the page shows it: `1,024`, `0.2011`, `2.1e-05`, `NaN`, `—` for None."""
+    """A figure or word as the page shows it: `1,024`, `0.2011`, `2.1e-05`, `NaN`, `—` for None;
+    below zero with a minus sign, not a hyphen."""
+    text = _plain_cell(value, digits)
+    below = not isinstance(value, str) and text.startswith("-")
+    return "\N{MINUS SIGN}" + text[1:] if below else text
+
+
+def _plain_cell(value: Any, digits: int) -> str:
     if value is None:
         return "—"
     if isinstance(value, Share):

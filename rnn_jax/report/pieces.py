@@ -143,7 +143,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Confusion:
-    """How often each true class was taken for each class.
+    """How often each true class was predicted as each class.
 
     title: the caption.
     classes: the classes' names.

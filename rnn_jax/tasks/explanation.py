@@ -143,7 +143,7 @@ def tested_texts(
         losses = lost(tested, test, member)
         predicted = int(outputs[member].argmax())
         true, said = classes[labels[member]], classes[predicted]
-        title = f"{true}, taken for {said}" if true != said else said
+        title = f"{true}, predicted as {said}" if true != said else said
         largest = max(float(np.abs(losses).max()), 1e-30)
         known = test.stories.tokens[member] != UNKNOWN
         coloured = [

@@ -58,6 +58,7 @@ def run(
     deferred: Callable[[], AbstractContextManager[Request]] = interrupts.deferred,
     company: Company = ALONE,
     mirror: str | None = None,
+    command: str = "",
 ) -> Run:
     """Trains, validates after each epoch, tests once with the best parameters, and reports.
 
@@ -76,6 +77,7 @@ def run(
       company: what the run has from others beside it.
       mirror: where the folder is mirrored to, such as "gs://bucket/folder" or "s3://bucket/folder";
         what is there and not in the folder is put there first.
+      command: how the run was started, for its report.
 
     Raises:
       InputError: the config, the data or the folder cannot be used.
@@ -101,7 +103,7 @@ def run(
             records.write_history(claimed.folder, found.progress.history if found else ())
         if found and found.progress.finished:
             with mirrored.following(Request()):
-                return _finished(config, task, claimed, display, extras)
+                return _finished(config, task, claimed, display, extras, command)
         data = task.prepare(display.line, None)
         _check_examples(data)
         now = environment(resolved.environment)
@@ -138,7 +140,7 @@ def run(
             standing, outputs = _until_tested(plan, session, standing)
             progress = standing.progress
             tested = outcome.tested_of(outputs, data, task, standing.best, progress)
-            outcome.write_report(config, claimed.folder, now, task, tested, progress)
+            outcome.write_report(config, claimed.folder, now, task, tested, progress, command)
             standing = standing.with_progress(finished=True)
             epoch_lib.save(plan, session, standing)
             saved.wait()
@@ -163,7 +165,9 @@ def _check_examples(data: Data) -> None:
             raise InputError(f"the {name} split has no example")
 
 
-def _finished(config: Config, task: Task, claimed: Claim, display: Display, extras: Extras) -> Run:
+def _finished(
+    config: Config, task: Task, claimed: Claim, display: Display, extras: Extras, command: str
+) -> Run:
     """The result of a run that has nothing left to do."""
     found = claimed.found
     assert found is not None
@@ -171,7 +175,7 @@ def _finished(config: Config, task: Task, claimed: Claim, display: Display, extr
     shapes = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     best = checkpoints.restore(found.path, "best", shapes)
     with writing(claimed.folder):
-        outcome.complete(config, claimed, task, best, display)
+        outcome.complete(config, claimed, task, best, display, command)
     return _result(task, best, found.progress, claimed.folder, extras)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import pathlib
 from typing import Any
@@ -32,6 +33,7 @@ def write_report(
     task: Task,
     tested: Tested,
     progress: Progress,
+    command: str = "",
 ) -> None:
     """Writes report.html.
 
@@ -42,6 +44,7 @@ def write_report(
       task: what it learned.
       tested: what it found.
       progress: where it ended.
+      command: how it was started; "" where there is no such.
     """
     params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     report.write(
@@ -53,6 +56,8 @@ def write_report(
         history=progress.history,
         parameters=summary.rows(params, task.flow),
         sections=task.sections(tested),
+        command=command,
+        date=datetime.date.today().isoformat(),
         best_epoch=progress.best_epoch or None,
         stopped_early=progress.epoch < config.train.epochs,
     )
@@ -66,7 +71,9 @@ def tested_of(
     return Tested(outputs, data, best, progress.history, say)
 
 
-def complete(config: Config, claimed: Claim, task: Task, best: Params, display: Display) -> None:
+def complete(
+    config: Config, claimed: Claim, task: Task, best: Params, display: Display, command: str
+) -> None:
     """Makes anew what is missing of a finished run's files."""
     folder, identity, found = claimed.folder, claimed.identity, claimed.found
     assert found is not None
@@ -86,7 +93,8 @@ def complete(config: Config, claimed: Claim, task: Task, best: Params, display: 
         return
     _, outputs = evaluate_split(task, best, data.test, title="test", display=display)
     tested = tested_of(outputs, data, task, best, found.progress)
-    write_report(config, folder, identity.last_environment, task, tested, found.progress)
+    now = identity.last_environment
+    write_report(config, folder, now, task, tested, found.progress, command)
 
 
 def epoch_line(
