@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
-from rnn_jax.report.pieces import Chart
+from rnn_jax.report.pieces import Chart, signed
 
 WIDTH, HEIGHT = 430, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 350, 24, 212  # the plane's edges within the drawing
@@ -66,7 +66,7 @@ def layout(chart: Chart) -> dict[str, Any]:
         "right": RIGHT,
         "top": TOP,
         "bottom": BOTTOM,
-        "x_ticks": [(place_x(tick), f"{tick:,.0f}") for tick in x_ticks],
+        "x_ticks": [(place_x(tick), signed(f"{tick:,.0f}")) for tick in x_ticks],
         "y_ticks": y_ticks,
         "logarithmic": logarithmic,
         "lines": drawn,
@@ -160,9 +160,9 @@ def _summary(chart: Chart) -> str:
 def short(tick: float) -> str:
     """A tick in the six characters that fit beside the plane: `0.25`, `60,000`, `1.5e5`."""
     if tick == 0 or 1e-3 <= abs(tick) < 1e5:
-        return f"{tick:,.4g}" if abs(tick) < 1e3 else f"{tick:,.0f}"
+        return signed(f"{tick:,.4g}" if abs(tick) < 1e3 else f"{tick:,.0f}")
     mantissa, exponent = f"{tick:.2e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
+    return signed(f"{float(mantissa):g}e{int(exponent)}")
 
 
 def drawable(value: float | None) -> TypeGuard[float]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rnn_jax.report.pieces import Chart, Prose, Seconds, Table
+from rnn_jax.report.pieces import Chart, Prose, Seconds, Table, signed
 
 Record = Mapping[str, Any]
 
@@ -302,9 +302,7 @@ def duration(seconds: float) -> str:
 def _signed(gap: float | None) -> str:
     if gap is None:
         return "—"
-    if not math.isfinite(gap):
-        return "not finite"
-    return f"{gap:+.4f}".replace("-", "\N{MINUS SIGN}")
+    return signed(f"{gap:+.4f}") if math.isfinite(gap) else "not finite"
 
 
 def _seconds(record: Record) -> Seconds | None:

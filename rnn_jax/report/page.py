@@ -15,7 +15,7 @@ from rnn_jax.report import history as records
 from rnn_jax.report.charts import HEIGHT, LEFT, layout
 from rnn_jax.report.limits import within
 from rnn_jax.report.maps import heat
-from rnn_jax.report.pieces import Chart, Command, Prose, Seconds, Section, Share, Table
+from rnn_jax.report.pieces import Chart, Command, Prose, Seconds, Section, Share, Table, signed
 from rnn_jax.report.planes import parallel, scatter
 from rnn_jax.system.files import write_atomically
 
@@ -197,19 +197,17 @@ def write(path: str | os.PathLike[str], **arguments: Any) -> None:
 def cell(value: Any, digits: int = 4) -> str:
     """A figure or word as the page shows it: `1,024`, `0.2011`, `2.1e-05`, `NaN`, `—` for None;
     below zero with a minus sign, not a hyphen."""
-    text = _plain_cell(value, digits)
-    below = not isinstance(value, str) and text.startswith("-")
-    return "\N{MINUS SIGN}" + text[1:] if below else text
+    return value if isinstance(value, str) else signed(_figure(value, digits))
 
 
-def _plain_cell(value: Any, digits: int) -> str:
+def _figure(value: Any, digits: int) -> str:
     if value is None:
         return "—"
     if isinstance(value, Share):
         return "—" if math.isnan(value) else f"{value:.1%}"
     if isinstance(value, Seconds):
         return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
-    if isinstance(value, (str, bool)):
+    if isinstance(value, bool):
         return str(value)
     if isinstance(value, numbers.Integral):
         return f"{value:,}"

@@ -7,6 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
+def signed(figure: str) -> str:
+    """A printed number with a minus sign, not a hyphen, where it is below zero.
+
+    >>> signed("-0.5") == "\\N{MINUS SIGN}0.5", signed("2e-05")
+    (True, '2e-05')
+    """
+    return "\N{MINUS SIGN}" + figure[1:] if figure.startswith("-") else figure
+
+
 class Share(float):
     """A part of a whole, 0 to 1, NaN where there is no whole; shown as a bar with its per cent."""
 

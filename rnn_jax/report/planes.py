@@ -8,7 +8,7 @@ from typing import Any
 
 from rnn_jax.report import charts
 from rnn_jax.report.charts import BOTTOM, HEIGHT, LEFT, MARGIN, RIGHT, WIDTH, drawable
-from rnn_jax.report.pieces import Axis, Parallel, Scatter
+from rnn_jax.report.pieces import Axis, Parallel, Scatter, signed
 
 BROAD = 900  # width of a drawing across the page
 _SIDE = 90  # from the drawing's sides to the first and last upright axis
@@ -105,7 +105,7 @@ def _placed(axis: Axis, start: float, end: float) -> tuple[Place, Ticks]:
         marks = _logarithmic_ticks(low, high)
         return (
             lambda value: place(math.log10(value)),
-            [(place(math.log10(mark)), f"{mark:g}") for mark in marks],
+            [(place(math.log10(mark)), signed(f"{mark:g}")) for mark in marks],
         )
     place = charts.scale(low, high, start, end)
     marks = [mark for mark in charts.ticks(low, high, 5) if low <= mark <= high]
@@ -127,7 +127,7 @@ def _words(distinct: Sequence[Any], start: float, end: float) -> tuple[Place, Ti
 
 
 def _name(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return signed(f"{value:g}") if isinstance(value, float) else str(value)
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:
