@@ -1,11 +1,16 @@
 """What a program sets before it compiles."""
 
 import ctypes
+import json
 
 import jax
+import numpy as np
 import pytest
+from test_population import after, plan_of
 
+from rnn_jax import train
 from rnn_jax.system import compilation
+from rnn_jax.system.interrupts import Interrupted
 
 
 @pytest.fixture
@@ -76,3 +81,47 @@ def test_the_cache_is_in_the_user_s_folder_unless_jax_was_told_otherwise(monkeyp
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
+
+
+def test_short_trainings_are_compiled_quickly_and_long_ones_for_speed(monkeypatch):
+    assert compilation.manner(100) == compilation.QUICK
+    assert compilation.manner(10**6) == compilation.THOROUGH
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert compilation.manner(100) == compilation.THOROUGH
+    assert compilation.options(compilation.QUICK) is None
+
+
+def test_options_that_the_user_sets_or_xla_lacks_are_left_alone(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
+    monkeypatch.setattr(compilation, "_EMITTER", {"xla_no_such_option": False})
+    assert compilation.options(compilation.QUICK) is None
+    monkeypatch.setenv("XLA_FLAGS", "")
+    quick, thorough = map(compilation.options, (compilation.QUICK, compilation.THOROUGH))
+    assert quick == thorough == compilation._LEVEL
+
+
+def test_the_two_manners_differ_by_rounding_alone(config, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")  # the tests' own
+    found = []
+    for manner in (compilation.QUICK, compilation.THOROUGH):
+        plan = plan_of(config, manner=manner)
+        found.append(after(plan, 1).params)
+    quick, thorough = map(jax.tree.leaves, found)
+    for one, other in zip(quick, thorough, strict=True):
+        size = float(abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * size)
+
+
+def test_a_run_keeps_the_manner_that_it_began_with(config, tmp_path, signal_at, monkeypatch):
+    """Extended beyond the number of steps, too: it must not round in other places then."""
+    signal_at(3)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path)
+    signal_at(10**6)
+    asked = []
+    monkeypatch.setattr(compilation, "manner", lambda steps: asked.append(steps) or "thorough")
+    train.run(config, tmp_path)
+    assert asked == []
+    said = json.loads((tmp_path / "config.json").read_text())
+    assert said["environment"]["compilation"] == compilation.QUICK
+    assert said["continued"] == []

@@ -21,6 +21,7 @@ from rnn_jax.sweeps import Sweep
 from rnn_jax.sweeps import run as sweep
 from rnn_jax.sweeps.engines import Options, local
 from rnn_jax.sweeps.watch import Watch
+from rnn_jax.system.compilation import THOROUGH
 from rnn_jax.system.interrupts import Interrupted
 from rnn_jax.train import plan as plan_lib
 from rnn_jax.train import population as population_lib
@@ -47,10 +48,10 @@ MEMBERS = [
 ]
 
 
-def plan_of(config, company=ALONE):
+def plan_of(config, company=ALONE, manner=THOROUGH):
     resolved = tasks.resolve(config)
     task = tasks.make(resolved.config, tasks.kind_of(config).facts(config))
-    return plan_lib.make(resolved.config, task, task.prepare(print, None), company)
+    return plan_lib.make(resolved.config, task, task.prepare(print, None), company, manner)
 
 
 def after(plan, calls, steps=None):

@@ -194,7 +194,7 @@ def identify(
     """
     identity, found = claimed.identity, claimed.found
     if not found:
-        return identity._replace(data=digest)
+        return identity._replace(data=digest, environment=now)
     if identity.data != digest:
         raise InputError(
             f"the data is no longer what the run in {claimed.folder} was trained on (other texts, "

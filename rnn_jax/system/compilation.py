@@ -9,6 +9,7 @@ import ctypes
 import functools
 import os
 import warnings
+from typing import Any
 
 import jax
 
@@ -17,6 +18,41 @@ from rnn_jax.system import files
 # JAX's own name for "compiled, or loaded from the cache"; the tests hold us to it.
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _SECONDS = 0.1  # the shortest one after which there is memory worth returning
+
+QUICK, THOROUGH = "quick", "thorough"
+# Fewer steps than these take longer to be compiled than quick code loses on them: it is compiled in
+# a third to two thirds of the time, and takes up to half more of the time of a step.
+_STEPS = 10_000
+# Code of level 1 has the same bits, and is as fast, as that of the highest; the older emitter joins
+# operations in other ways, and so rounds in other places.
+_LEVEL = {"xla_backend_optimization_level": 1}
+_EMITTER = {"xla_cpu_use_fusion_emitters": False}
+
+
+def manner(steps: int) -> str:
+    """How training of so many steps is compiled best: quickly, or for speed."""
+    return QUICK if steps < _STEPS and jax.default_backend() == "cpu" else THOROUGH
+
+
+def options(manner: str) -> dict[str, Any] | None:
+    """XLA's options for `jax.jit(..., compiler_options=...)`; what XLA_FLAGS sets is left alone."""
+    if jax.default_backend() != "cpu":
+        return None
+    flags = os.environ.get("XLA_FLAGS", "")
+    wanted = _LEVEL | (_EMITTER if manner == QUICK else {})
+    return {
+        name: value for name, value in wanted.items() if name not in flags and _has(name, value)
+    } or None
+
+
+@functools.cache
+def _has(name: str, value: bool | int) -> bool:
+    """Whether this version of XLA has an option: they come and go."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def use_cache() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from rnn_jax.config import Config
 from rnn_jax.optim.tables import Tables
-from rnn_jax.system import programs
+from rnn_jax.system import compilation, programs
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.types import AnyArray, Array, Carry, Cell, Params, PRNGKey
 
@@ -315,7 +315,7 @@ Evaluate = Callable[[Params, Carry, TaskBatch], tuple[Carry, Sums, Array]]
 @programs.shared
 def compiled(task: Task) -> Evaluate:
     """The task's `evaluate`, compiled: the same for all tasks of one key."""
-    return jax.jit(task.evaluate)
+    return jax.jit(task.evaluate, compiler_options=compilation.options(compilation.THOROUGH))
 
 
 def outputs_in_order(

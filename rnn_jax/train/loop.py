@@ -29,7 +29,7 @@ from rnn_jax.runs.failure import writing
 from rnn_jax.runs.folder import Claim
 from rnn_jax.runs.identity import CONFIG, environment
 from rnn_jax.runs.progress import Progress
-from rnn_jax.system import files, interrupts
+from rnn_jax.system import compilation, files, interrupts
 from rnn_jax.system.display import Display, of_the_caller
 from rnn_jax.system.interrupts import Request
 from rnn_jax.tasks import Extras, Kind, metrics
@@ -43,6 +43,7 @@ from rnn_jax.train.finished import Run
 from rnn_jax.train.plan import Plan, Session, Standing
 from rnn_jax.types import Params
 
+COMPILED = "compilation"  # of an environment: how the run's steps are compiled
 # A checkpoint that nobody asked for is written if it takes no more than this share of the time.
 SHARE = 0.01
 
@@ -106,7 +107,9 @@ def run(
                 return _finished(config, task, claimed, display, extras, command)
         data = task.prepare(display.line, None)
         _check_examples(data)
-        now = environment(resolved.environment)
+        manner = _manner(config, data, claimed)
+        unusual = {} if manner == compilation.THOROUGH else {COMPILED: manner}
+        now = environment({**resolved.environment, **unusual})
         identity = folder_lib.identify(claimed, data.digest, now, display.line)
         company.alike(_common(resolved.config, data.digest))
         texts = {CONFIG: identity.to_json(), **data.remembered}
@@ -117,7 +120,7 @@ def run(
             display.line(line)
         for line in resolved.reasons:
             display.detail(line)
-        plan = plan_lib.make(resolved.config, task, data, company)
+        plan = plan_lib.make(resolved.config, task, data, company, manner)
         standing = Standing(plan.init_state(), None, Progress())
         if found:
             standing = _restored(plan, found)
@@ -145,6 +148,14 @@ def run(
             epoch_lib.save(plan, session, standing)
             saved.wait()
         return _result(task, standing.best, standing.progress, claimed.folder, extras)
+
+
+def _manner(config: Config, data: Data, claimed: folder_lib.Claim) -> str:
+    """How the run's steps are compiled: a run keeps what it began with, for it rounds in its own
+    places. Those of version 0.1 said nothing of it."""
+    if claimed.found:
+        return str(claimed.identity.last_environment.get(COMPILED, compilation.THOROUGH))
+    return compilation.manner(config.train.epochs * data.epochs.batches)
 
 
 def _common(config: Config, digest: str) -> dict[str, str]:

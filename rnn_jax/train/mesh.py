@@ -27,7 +27,7 @@ from rnn_jax.config import InputError
 from rnn_jax.kernels import rows
 from rnn_jax.optim.optimizer import Hyperparameters
 from rnn_jax.optim.tables import TableUpdate
-from rnn_jax.system import programs
+from rnn_jax.system import compilation, programs
 from rnn_jax.system.interrupts import Request
 from rnn_jax.tasks.base import Evaluate, Task, TaskBatch
 from rnn_jax.train import steps
@@ -78,10 +78,12 @@ class Mesh:
                 f"multiple of {count}, or --devices={' or '.join(fitting[-3:])}"
             )
 
-    def _compiled(self, task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Compiled:
+    def _compiled(
+        self, task: Task, update: TableUpdate, stop_at_non_finite: bool, manner: str
+    ) -> Compiled:
         """`Company.compiled`."""
-        alone = steps.compiled(task, update, stop_at_non_finite)
-        program = _steps_on(task, update, stop_at_non_finite, self._mesh)
+        alone = steps.compiled(task, update, stop_at_non_finite, manner)
+        program = _steps_on(task, update, stop_at_non_finite, manner, self._mesh)
         fixed: list[Any] = []  # key and numbers, the same in all calls
 
         def train_steps(
@@ -174,7 +176,11 @@ class Mesh:
 
 @programs.shared
 def _steps_on(
-    task: Task, update: TableUpdate, stop_at_non_finite: bool, mesh: jax.sharding.Mesh
+    task: Task,
+    update: TableUpdate,
+    stop_at_non_finite: bool,
+    manner: str,
+    mesh: jax.sharding.Mesh,
 ) -> Callable[..., tuple[TrainState, Array, Array]]:
     """`(state, batches, count, key data, numbers, asked) -> (state, step, whether to stop)`."""
     several = steps.make_train_steps(
@@ -189,7 +195,12 @@ def _steps_on(
         return state, state.step, jnp.max(asked)
 
     everywhere = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(train_steps, donate_argnums=0, out_shardings=everywhere)
+    return jax.jit(
+        train_steps,
+        donate_argnums=0,
+        out_shardings=everywhere,
+        compiler_options=compilation.options(manner),
+    )
 
 
 @programs.shared

@@ -12,6 +12,7 @@ from rnn_jax.optim.optimizer import Hyperparameters
 from rnn_jax.runs.checkpoints import Checkpoints
 from rnn_jax.runs.progress import Progress
 from rnn_jax.runs.records import Scalars
+from rnn_jax.system import compilation
 from rnn_jax.system.display import Display
 from rnn_jax.system.interrupts import Request
 from rnn_jax.tasks.base import Data, Evaluate, Task, TaskBatch
@@ -87,7 +88,13 @@ class Standing(NamedTuple):
         return self._replace(progress=self.progress._replace(**changes))
 
 
-def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Plan:
+def make(
+    config: Config,
+    task: Task,
+    data: Data,
+    company: Company = ALONE,
+    manner: str = compilation.THOROUGH,
+) -> Plan:
     """Puts the parts of a run together.
 
     Args:
@@ -95,6 +102,7 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
       task: made from it.
       data: what the task has prepared.
       company: who takes the run's steps.
+      manner: how they are compiled, see `rnn_jax.system.compilation`.
     """
     train = config.train
     update = updates.make(config.optimizer)
@@ -104,7 +112,7 @@ def make(config: Config, task: Task, data: Data, company: Company = ALONE) -> Pl
     numbers = updates.hyperparameters(config.optimizer, total, task.rates, held_steps)
     # To lay a step open, the task itself is looked at.
     split = accumulation.in_parts(precision.in_type(task, train.dtype), train.accumulate)
-    computed = company.compiled(split, update, train.non_finite == "stop")
+    computed = company.compiled(split, update, train.non_finite == "stop", manner)
     examine = numerics.examiner(task)
     return Plan(
         config=train,

@@ -28,7 +28,7 @@ import numpy as np
 
 from rnn_jax.optim.optimizer import Hyperparameters
 from rnn_jax.optim.tables import TableUpdate
-from rnn_jax.system import machine, programs
+from rnn_jax.system import compilation, machine, programs
 from rnn_jax.tasks.base import Task, TaskBatch
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.train import steps
@@ -119,13 +119,15 @@ class _Member:
         self._population = population
         self._row: Row | None = None
 
-    def compiled(self, task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Compiled:
+    def compiled(
+        self, task: Task, update: TableUpdate, stop_at_non_finite: bool, manner: str
+    ) -> Compiled:
         """`Company.compiled`; a task that equals no other takes its steps alone."""
-        alone = steps.compiled(task, update, stop_at_non_finite)
+        alone = steps.compiled(task, update, stop_at_non_finite, manner)
         if task.key is None:
             return alone
-        together = functools.partial(_together, task, update, stop_at_non_finite)
-        program = (task.key, update, stop_at_non_finite)
+        together = functools.partial(_together, task, update, stop_at_non_finite, manner)
+        program = (task.key, update, stop_at_non_finite, manner)
 
         def train_steps(
             state: Any, batches: TaskBatch, count: Any, key: PRNGKey, numbers: Hyperparameters
@@ -245,7 +247,9 @@ class _Group:
 
 
 @programs.shared
-def _together(task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Callable[..., Any]:
+def _together(
+    task: Task, update: TableUpdate, stop_at_non_finite: bool, manner: str
+) -> Callable[..., Any]:
     """`(states, fixed, rows, batches, counts) -> (states, steps)`: several steps of some rows of a
     stack, compiled."""
     train_step = steps.make_train_step(task, update, stop_at_non_finite=stop_at_non_finite)
@@ -264,7 +268,7 @@ def _together(task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Call
         states = jax.tree.map(lambda every, some: every.at[rows].set(some), states, taken)
         return states, taken.step
 
-    return jax.jit(several, donate_argnums=0)
+    return jax.jit(several, donate_argnums=0, compiler_options=compilation.options(manner))
 
 
 def _whole(state: Any) -> TrainState:

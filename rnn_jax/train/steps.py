@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -14,7 +15,7 @@ from rnn_jax.optim import optimizer
 from rnn_jax.optim import tables as tables_lib
 from rnn_jax.optim.optimizer import Hyperparameters
 from rnn_jax.optim.tables import NO_TABLES, Learned, Marks, Tables, TableUpdate, Values
-from rnn_jax.system import programs
+from rnn_jax.system import compilation, programs
 from rnn_jax.tasks import metrics
 from rnn_jax.tasks.base import Held, Task, TaskBatch
 from rnn_jax.tasks.metrics import Sums
@@ -65,12 +66,24 @@ def init_state(
       seed: of the parameters.
       start: what else is known of them, see `rnn_jax.tasks.base.Data`.
     """
-    params = start(task.init(jax.random.key(seed)))
-    opt_state = optimizer.make(numbers).init(params)
+    params = start(_drawn(task)(np.uint32(seed)))
+    opt_state = _started(numbers, params)
     settled = None if task.tables is None else update.init(task.tables)
     return TrainState(
         jnp.int32(0), params, opt_state, settled, zero_sums(task), task.initial_carry()
     )
+
+
+@programs.shared
+def _drawn(task: Task) -> Callable[[np.uint32], Params]:
+    """`(seed) -> params`: one program with the bits of its many parts, compiled far sooner."""
+    options = compilation.options(compilation.QUICK)
+    return jax.jit(lambda seed: task.init(jax.random.key(seed)), compiler_options=options)
+
+
+@jax.jit
+def _started(numbers: Hyperparameters, params: Params) -> Any:
+    return optimizer.make(numbers).init(params)
 
 
 def begin_epoch(task: Task, state: TrainState) -> TrainState:
@@ -236,12 +249,16 @@ class Compiled(NamedTuple):
 
 
 @programs.shared
-def compiled(task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Compiled:
+def compiled(
+    task: Task, update: TableUpdate, stop_at_non_finite: bool, manner: str = compilation.THOROUGH
+) -> Compiled:
     """What a run calls: the same for all tasks of one key, so that it is compiled once.
 
     Args:
       task, update, stop_at_non_finite: as for `make_train_step`.
+      manner: how it is compiled, see `rnn_jax.system.compilation`.
     """
+    options = compilation.options(manner)
     several = make_train_steps(make_train_step(task, update, stop_at_non_finite=stop_at_non_finite))
 
     def train_steps(state: TrainState, *arguments: Any) -> tuple[TrainState, Array]:
@@ -249,8 +266,8 @@ def compiled(task: Task, update: TableUpdate, stop_at_non_finite: bool) -> Compi
         return state, state.step
 
     return Compiled(
-        train_steps=jax.jit(train_steps, donate_argnums=0),
-        settle=jax.jit(make_settle(task, update)),
+        train_steps=jax.jit(train_steps, donate_argnums=0, compiler_options=options),
+        settle=jax.jit(make_settle(task, update), compiler_options=options),
     )
 
 
