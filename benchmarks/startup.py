@@ -41,7 +41,7 @@ COLUMNS = (
 EXPERIMENTS = ("simple_rnn", "masked_rnn", "lstm", "bilstm")
 
 FIRST_STEPS = re.compile(rb"loss [0-9]")
-FIRST_EPOCH = re.compile(rb"epoch 1/[0-9]+ +train loss")
+FIRST_EPOCH = re.compile(rb"epoch 1/[0-9]+ +loss")
 
 
 class Run(NamedTuple):
