@@ -225,7 +225,7 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
         better = validated["loss"] < (math.inf if before is None else before)
         if better:
             # A copy: the next step takes the state's buffers.
-            standing = standing._replace(best=jax.tree.map(jnp.copy, standing.state.params))
+            standing = standing._replace(best=_copied(standing.state.params))
             standing = standing.with_progress(
                 best_epoch=standing.progress.epoch + 1, best_loss=validated["loss"]
             )
@@ -248,6 +248,11 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
         standing = standing._replace(best=standing.state.params)
     tested, outputs = epoch_lib.measure(plan, session, standing, "test")
     return _recorded(session, standing, tested), outputs
+
+
+@jax.jit
+def _copied(params: Params) -> Params:
+    return jax.tree.map(jnp.copy, params)
 
 
 def _recorded(session: Session, standing: Standing, record: dict[str, Any]) -> Standing:
