@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = checkpoints.FOLDER
 REPORT = "report.html"
 OVERWRITTEN = ".overwritten"  # the checkpoints that --overwrite is about to remove
+SWEEP = "sweep.json"  # beside the folder of trials, in a sweep's
+TRIALS = "trials"
 
 
 class InUseError(InputError):
@@ -54,12 +56,15 @@ class Claim(NamedTuple):
     identity: what runs there.
     found: the checkpoint to continue from, if there is one.
     remembered: names of the files in which tasks keep what they need to know of the data.
+    extended: the epochs that the run was to have before, where it is to have more now; else 0. It
+      is found as it stood before its test then.
     """
 
     folder: pathlib.Path
     identity: Identity
     found: Found | None
     remembered: tuple[str, ...] = ()
+    extended: int = 0
 
 
 def place(path: str | os.PathLike) -> pathlib.Path:
@@ -145,9 +150,13 @@ def claim(
                 mirror.clear(layout(reader))
                 _clear(path, reader.remembered)
             _restore(path, config, reader, mirror)
-            before = _find(path, config, reader)
+            before, extended = _find(path, config, reader), 0
             if before:  # options that change no number may be others now
                 identity, found = before.identity._replace(config=config), before.found
+                epochs = before.identity.config.train.epochs
+                if epochs < config.train.epochs:
+                    extended = epochs
+                    found = found._replace(progress=found.progress.before_test())
             else:
                 identity, found = Identity(config, facts, environment(chosen)), None
             files.write_atomically(path / CONFIG, identity.to_json())
@@ -158,7 +167,7 @@ def claim(
                 shutil.rmtree(path, ignore_errors=True)
             raise
         try:
-            yield Claim(path, identity, found, reader.remembered)
+            yield Claim(path, identity, found, reader.remembered, extended)
         except InputError:
             if fresh and not (path / CHECKPOINTS).exists():  # nothing was learned
                 shutil.rmtree(path, ignore_errors=True)
@@ -229,7 +238,9 @@ def _find(path: pathlib.Path, config: Config, reader: Reader) -> _Before | None:
         except InputError as error:
             problem = error
         else:
-            _compare(path, identity.config, config)
+            # How many epochs it was to have last is the checkpoint's to say: an extension may have
+            # ended before its first one.
+            _compare(path, identity.config, config, any_epochs=True)
     found = checkpoints.newest(path / CHECKPOINTS, set_aside=True)
     if found:  # the checkpoint's word counts, since it is protected by digests
         identity = read_identity(found.path, reader)
@@ -269,7 +280,7 @@ def _restore(path: pathlib.Path, config: Config, reader: Reader, mirror: Mirror)
         except InputError:
             pass  # half of one: `_find` says what becomes of it
         else:
-            _compare(path, here.config, config)
+            _compare(path, here.config, config, any_epochs=True)
 
     def check(url: str, text: bytes) -> None:
         try:
@@ -285,18 +296,59 @@ def _restore(path: pathlib.Path, config: Config, reader: Reader, mirror: Mirror)
 
 
 def _compare(
-    path: str | os.PathLike, other: Config, config: Config, flag: str = "--workdir"
+    path: str | os.PathLike,
+    other: Config,
+    config: Config,
+    flag: str = "--workdir",
+    any_epochs: bool = False,
 ) -> None:
+    """Raises InputError where the run that is there is not the one that is asked for, which may be
+    the same with more epochs.
+
+    Args:
+      path: where it is.
+      other: its config.
+      config: what is asked for.
+      flag: the option that said where.
+      any_epochs: it may be the same with fewer epochs, too.
+    """
     if other.experiment != config.experiment:
         raise InputError(
             f"{path} holds a run of experiment {other.experiment!r}, not {config.experiment!r}; "
             f"choose another {flag}, or --overwrite"
         )
-    if different := config_lib.differences(other, config, fixed_only=True):
+    before, now = other.train.epochs, config.train.epochs
+    different = config_lib.differences(other, config, fixed_only=True)
+    if len(different) == 1 and before != now:
+        if any_epochs:
+            return
+        if before < now:
+            _refuse_to_extend(path, config, before, flag)
+            return
+    if different:
         raise InputError(
             f"{path} holds a run with another config ({'; '.join(different)}); "
             f"choose another {flag}, or --overwrite"
         )
+
+
+def _refuse_to_extend(path: str | os.PathLike, config: Config, epochs: int, flag: str) -> None:
+    """Raises InputError where a run of `epochs` epochs cannot go on as one of the config's."""
+    if tied := config.optimizer.tied_to_length():
+        why = f"--config.optimizer.{tied} depends on how many there are"
+    elif _is_trial(path):
+        why = "it is a sweep's trial, named by its config"
+    else:
+        return
+    raise InputError(
+        f"{path} holds a run of {epochs} epochs that cannot be extended to {config.train.epochs}: "
+        f"{why}; choose another {flag}, or --overwrite"
+    )
+
+
+def _is_trial(path: str | os.PathLike) -> bool:
+    trials = pathlib.Path(path).absolute().parent
+    return trials.name == TRIALS and (trials.parent / SWEEP).exists()
 
 
 def _refuse_to_clear(path: pathlib.Path) -> None:

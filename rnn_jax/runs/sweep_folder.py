@@ -14,9 +14,9 @@ from rnn_jax.runs.identity import CONFIG, Reader
 from rnn_jax.runs.mirror import Mirror
 from rnn_jax.system import files
 
-SWEEP = "sweep.json"
+SWEEP = folder.SWEEP
 TABLE = "sweep.csv"
-TRIALS = "trials"
+TRIALS = folder.TRIALS
 FORMAT = 1  # of sweep.json
 MAX_SWEEP = 2**28  # bytes of it
 
