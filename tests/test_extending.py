@@ -102,7 +102,7 @@ def test_an_extension_that_is_stopped_goes_on(
     found = checkpoints.newest(run / checkpoints.FOLDER).progress
     assert (found.finished, found.epoch, found.batch > 0) == (False, EPOCHS, True)
     assert state_of(run)[1] == best  # what the shorter run had found is still there
-    with pytest.raises(InputError, match="train.epochs: 3 -> 2"):
+    with pytest.raises(InputError, match=r"train\.epochs: 3 -> 2"):
         train.run(config, run)
     monkeypatch.undo()
     train.run(longer, run)

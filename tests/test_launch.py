@@ -115,7 +115,7 @@ def test_bad_data_names_file_and_line(launch, small, csv_folder, tmp_path):
     (folder / "test.csv").write_text((csv_folder / "test.csv").read_text())
     (folder / "train.csv").write_text('"1","a","b"\n"1","only a title"\n')
     assert_refused(launch(*flags), folder / "train.csv", "2")
-    (folder / "train.csv").write_text('"1","a","b"\n"0","a","b"\n')
+    (folder / "train.csv").write_text('"1","a","b"\n"-1","a","b"\n')
     assert_refused(launch(*flags), folder / "train.csv", "2", "label")
     (folder / "train.csv").write_text("")
     assert_refused(launch(*flags), folder / "train.csv")

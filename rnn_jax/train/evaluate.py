@@ -71,4 +71,5 @@ def evaluate_test(run: Trained) -> tuple[dict[str, Any], Sequence[str]]:
     split = run.task.test(run.remembered)
     figures, outputs = evaluate_split(run.task, run.params, split, title="test")
     record = {"step": run.step, "epoch": run.epoch, "split": "test"} | figures
-    return record, run.task.details(outputs, split)
+    warnings = [f"warning: {line}" for line in run.task.warnings(outputs, split)]
+    return record, [*run.task.details(outputs, split), *warnings]

@@ -142,6 +142,8 @@ def run(
             asked = company.agreed(request)
             session = Session(claimed.folder, saved, scalars, display, asked)
             standing, outputs = _until_tested(plan, session, standing)
+            for line in task.warnings(outputs, data.test):
+                display.line(f"warning: {line}")
             progress = standing.progress
             tested = outcome.tested_of(outputs, data, task, standing.best, progress)
             outcome.write_report(config, claimed.folder, now, task, tested, progress, command)
@@ -254,9 +256,8 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
         standing = standing._replace(state=steps.begin_epoch(plan.task, standing.state))
         if session.checkpoints.affordable(SHARE):
             epoch_lib.save(plan, session, standing)
-        session.display.line(
-            outcome.epoch_line(plan.task, config.epochs, trained, validated, better)
-        )
+        line, columns = session.display.line, session.display.columns
+        line(outcome.epoch_line(plan.task, config.epochs, trained, validated, better, columns))
         if not plan.company.promising(standing.progress.history):
             epoch_lib.save(plan, session, standing)
             session.checkpoints.wait()
