@@ -66,7 +66,7 @@ def unrecognised(outputs: np.ndarray, labels: np.ndarray, classes: Sequence[str]
     said = outputs.argmax(axis=1)
     right = np.bincount(labels[said == labels], minlength=len(classes))
     missed = (right == 0) & (np.bincount(labels, minlength=len(classes)) > 0)
-    names = [repr(classes[index]) for index in np.flatnonzero(missed)]
+    names = [repr(name) for name, gone in zip(classes, missed, strict=True) if gone]
     return [f"recall 0: no test story was recognised of class {_named(names)}"] if names else []
 
 

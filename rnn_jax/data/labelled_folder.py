@@ -223,9 +223,9 @@ def _used(paths: list[pathlib.Path], form: Format) -> tuple[str, ...]:
     numbers = [label for label in seen if isinstance(label, int)]
     names = [label for label in seen if isinstance(label, str)]
     if numbers and names:
-        odd, usual = sorted((numbers[0], names[0]), key=lambda label: label in names)
-        if len(names) < len(numbers):
-            odd, usual = usual, odd
+        # The kind that fewer labels are of is likelier to be the mistake.
+        pair: tuple[Label, Label] = (names[0], numbers[0])
+        odd, usual = pair if len(names) <= len(numbers) else pair[::-1]
         raise InputError(
             f"{seen[odd]}: label {odd!r}, but {usual!r} at {seen[usual]}: labels are all numbers "
             f"or all names ({_HEADER})"

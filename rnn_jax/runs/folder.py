@@ -18,10 +18,10 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rnn_jax import config as config_lib
 from rnn_jax.config import Config, InputError
 from rnn_jax.runs import checkpoints
 from rnn_jax.runs.checkpoints import Found
+from rnn_jax.runs.comparison import compare
 from rnn_jax.runs.copies import STAGED, Layout
 from rnn_jax.runs.failure import FAILURE
 from rnn_jax.runs.identity import (
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = checkpoints.FOLDER
 REPORT = "report.html"
 OVERWRITTEN = ".overwritten"  # the checkpoints that --overwrite is about to remove
-SWEEP = "sweep.json"  # beside the folder of trials, in a sweep's
-TRIALS = "trials"
 
 
 class InUseError(InputError):
@@ -74,6 +72,8 @@ def place(path: str | os.PathLike) -> pathlib.Path:
       InputError: there can be none: the path is too long, leads over a file, or over a link to
         nothing, or is no UTF-8, and those that write checkpoints know no other.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"the run folder must be a path, got {path!r:.60}")
     path = pathlib.Path(os.path.expanduser(path))
     try:
         if "\0" in os.fsencode(path.absolute()).decode():
@@ -118,20 +118,20 @@ def claim(
 
     Yields:
       The folder, with `config.json` in it, and what was found there. If an InputError is raised
-      before anything is saved in a folder that was made for this run, the folder goes again.
+      before anything is saved in a folder that was made for this run, the folder goes again, with
+      those above it that were made.
 
     Raises:
       InputError: the folder cannot be made or written, is in use, holds a run with another config,
         files that no run wrote, or nothing undamaged to continue from.
     """
     path = place(path)
-    try:
-        fresh = not path.exists()
-        path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / ".lock", "a")  # noqa: SIM115 (closed below; the lock ends with it)
-    except OSError as error:
-        raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
-    with lock:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.made(path, lambda: _holds_work(path)))
+            lock = held.enter_context(open(path / ".lock", "a"))
+        except OSError as error:
+            raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -162,16 +162,13 @@ def claim(
             files.write_atomically(path / CONFIG, identity.to_json())
         except OSError as error:
             raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
-        except InputError:
-            if fresh and not (path / CHECKPOINTS).exists():  # the mirror cannot be used
-                shutil.rmtree(path, ignore_errors=True)
-            raise
-        try:
-            yield Claim(path, identity, found, reader.remembered, extended)
-        except InputError:
-            if fresh and not (path / CHECKPOINTS).exists():  # nothing was learned
-                shutil.rmtree(path, ignore_errors=True)
-            raise
+        yield Claim(path, identity, found, reader.remembered, extended)
+
+
+def _holds_work(path: pathlib.Path) -> bool:
+    """Whether there is anything that a run has learned."""
+    metrics = path / METRICS
+    return (path / CHECKPOINTS).exists() or (metrics.exists() and metrics.stat().st_size > 0)
 
 
 def layout(reader: Reader) -> Layout:
@@ -240,11 +237,11 @@ def _find(path: pathlib.Path, config: Config, reader: Reader) -> _Before | None:
         else:
             # How many epochs it was to have last is the checkpoint's to say: an extension may have
             # ended before its first one.
-            _compare(path, identity.config, config, any_epochs=True)
+            compare(path, identity.config, config, any_epochs=True)
     found = checkpoints.newest(path / CHECKPOINTS, set_aside=True)
     if found:  # the checkpoint's word counts, since it is protected by digests
         identity = read_identity(found.path, reader)
-        _compare(path, identity.config, config)
+        compare(path, identity.config, config)
         if problem:
             log.warning("%s; it is written anew from checkpoint %s", problem, found.path.name)
         return _Before(identity, found)
@@ -280,7 +277,7 @@ def _restore(path: pathlib.Path, config: Config, reader: Reader, mirror: Mirror)
         except InputError:
             pass  # half of one: `_find` says what becomes of it
         else:
-            _compare(path, here.config, config, any_epochs=True)
+            compare(path, here.config, config, any_epochs=True)
 
     def check(url: str, text: bytes) -> None:
         try:
@@ -290,65 +287,9 @@ def _restore(path: pathlib.Path, config: Config, reader: Reader, mirror: Mirror)
                 f"{url}/{CONFIG} does not fit this version of rnn_jax ({error}); choose another "
                 "--mirror, or --overwrite"
             ) from error
-        _compare(url, there.config, config, "--mirror")
+        compare(url, there.config, config, "--mirror")
 
     mirror.restore(path, layout(reader), check)
-
-
-def _compare(
-    path: str | os.PathLike,
-    other: Config,
-    config: Config,
-    flag: str = "--workdir",
-    any_epochs: bool = False,
-) -> None:
-    """Raises InputError where the run that is there is not the one that is asked for, which may be
-    the same with more epochs.
-
-    Args:
-      path: where it is.
-      other: its config.
-      config: what is asked for.
-      flag: the option that said where.
-      any_epochs: it may be the same with fewer epochs, too.
-    """
-    if other.experiment != config.experiment:
-        raise InputError(
-            f"{path} holds a run of experiment {other.experiment!r}, not {config.experiment!r}; "
-            f"choose another {flag}, or --overwrite"
-        )
-    before, now = other.train.epochs, config.train.epochs
-    different = config_lib.differences(other, config, fixed_only=True)
-    if len(different) == 1 and before != now:
-        if any_epochs:
-            return
-        if before < now:
-            _refuse_to_extend(path, config, before, flag)
-            return
-    if different:
-        raise InputError(
-            f"{path} holds a run with another config ({'; '.join(different)}); "
-            f"choose another {flag}, or --overwrite"
-        )
-
-
-def _refuse_to_extend(path: str | os.PathLike, config: Config, epochs: int, flag: str) -> None:
-    """Raises InputError where a run of `epochs` epochs cannot go on as one of the config's."""
-    if tied := config.optimizer.tied_to_length():
-        why = f"--config.optimizer.{tied} depends on how many there are"
-    elif _is_trial(path):
-        why = "it is a sweep's trial, named by its config"
-    else:
-        return
-    raise InputError(
-        f"{path} holds a run of {epochs} epochs that cannot be extended to {config.train.epochs}: "
-        f"{why}; choose another {flag}, or --overwrite"
-    )
-
-
-def _is_trial(path: str | os.PathLike) -> bool:
-    trials = pathlib.Path(path).absolute().parent
-    return trials.name == TRIALS and (trials.parent / SWEEP).exists()
 
 
 def _refuse_to_clear(path: pathlib.Path) -> None:
