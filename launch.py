@@ -33,7 +33,11 @@ def main(argv: list[str]) -> int:
 
             command = commands.parse(argv, ROOT)
             mode = command.mode
-            return commands.run(command, usage=__doc__)
+            if isinstance(sys.stdout, _Nowhere) and not mode.saves:
+                return _fail("standard output is closed, and the answer goes nowhere else", 1)
+            code = commands.run(command, usage=__doc__)
+            sys.stdout.flush()  # what cannot be written is to be known here
+            return code
     except KeyboardInterrupt as stop:  # while a run goes on, it answers signals itself
         number = stop.args[0] if stop.args else signal.SIGINT
         kept = "; whatever was saved before stays" if mode and mode.saves else ""
@@ -75,14 +79,37 @@ def _without_closed_loops(hook: Callable[[Any], None]) -> Callable[[Any], None]:
     return call
 
 
+class _Nowhere(io.TextIOWrapper):
+    """Takes the place of a stream that is closed."""
+
+
+class _Output(io.FileIO):
+    """Standard output, of which an error is known to be its own and not that of a run's files."""
+
+    def write(self, data: Any) -> Any:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, "standard output") from error
+
+
 def _prepare_streams() -> None:
     """Standard streams that any text can be written to, be they closed or of a narrow encoding."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    for name, mode in (("stdin", "rb"), ("stdout", "wb"), ("stderr", "wb")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for the process' life)
-        elif isinstance(stream, io.TextIOWrapper) and mode == "w":
+            setattr(sys, name, _Nowhere(open(os.devnull, mode)))  # noqa: SIM115 (for good)
+        elif isinstance(stream, io.TextIOWrapper) and mode == "wb":
             stream.reconfigure(errors="backslashreplace")
+    out = sys.stdout
+    if type(out) is io.TextIOWrapper:
+        raw: Any = _Output(out.fileno(), "w", closefd=False)
+        through = isinstance(out.buffer, io.RawIOBase)  # python -u
+        sys.stdout = io.TextIOWrapper(
+            raw if through else io.BufferedWriter(raw),
+            encoding=out.encoding, errors=out.errors, line_buffering=out.line_buffering,
+            write_through=out.write_through,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+Record = tuple[int, int | str, str | None, str]  # line, label, title, text
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -98,23 +100,35 @@ def csv_records(folder: pathlib.Path):
     valid = [
         b'"1","A title","A story, with a comma"\r\n"2","Two","lines\nof ""text"""\r\n',
         "\ufefflabel,title,description\n1,é,ü\n\n3,a,b\n".encode(),
+        b"text,label\nthe cat sleeps,animals\nrain,weather\n",
     ]
 
-    def read(raw: bytes) -> list[tuple[int, int, str, str]]:
+    def read(raw: bytes) -> list[Record]:
         path.write_bytes(raw)
         return list(csv_folder.records(path))
 
-    def check(raw: bytes, rows: list[tuple[int, int, str, str]]) -> None:
-        assert all(1 <= label <= 1000 for _, label, _, _ in rows)
+    def check(raw: bytes, rows: list[Record]) -> None:
+        assert all(_is_label(label) for _, label, _, _ in rows)
         lines = [line for line, *_ in rows]
         assert lines == sorted(lines)
-        assert sum(len(title) + len(text) for _, _, title, text in rows) <= len(raw)
+        assert sum(len(title or "") + len(text) for _, _, title, text in rows) <= len(raw)
+        titled = any(title is not None for _, _, title, _ in rows)
         written = io.StringIO()
-        csv.writer(written).writerows(row[1:] for row in rows)
+        out = csv.writer(written)
+        out.writerow(("label", "title", "description") if titled else ("label", "text"))
+        out.writerows([part for part in row[1:] if part is not None] for row in rows)
         again = read(written.getvalue().encode())
         assert [row[1:] for row in again] == [row[1:] for row in rows]
 
     return valid, read, check
+
+
+def _is_label(label: int | str) -> bool:
+    if isinstance(label, int):
+        return 0 <= label <= 1000
+    return (
+        label.isprintable() and 0 < len(label) <= 100 and not (label.isascii() and label.isdigit())
+    )
 
 
 def _write_array_record(path: pathlib.Path, records: list[bytes]) -> None:
@@ -126,10 +140,11 @@ def _write_array_record(path: pathlib.Path, records: list[bytes]) -> None:
     writer.close()
 
 
-def _check_stories(raw: bytes, rows: list[tuple[int, int, str, str]]) -> None:
+def _check_stories(raw: bytes, rows: list[Record]) -> None:
     assert [number for number, *_ in rows] == list(range(1, len(rows) + 1))
     for _, label, title, text in rows:
-        assert 1 <= label <= 1000
+        assert _is_label(label)
+        assert title is not None
         assert "\0" not in (title + text).encode().decode()
 
 
@@ -143,7 +158,7 @@ def array_record_records(folder: pathlib.Path):
         json.dumps({"title": "", "label": 1, "description": "\u00e9\n"}).encode(),
     ]
 
-    def read(raw: bytes) -> list[tuple[int, int, str, str]]:
+    def read(raw: bytes) -> list[Record]:
         _write_array_record(path, [raw])
         return list(array_record_folder.records(path))
 
@@ -159,7 +174,7 @@ def array_record_files(folder: pathlib.Path):
     _write_array_record(path, valid)
     file = path.read_bytes()
 
-    def read(raw: bytes) -> list[tuple[int, int, str, str]]:
+    def read(raw: bytes) -> list[Record]:
         path.write_bytes(raw)
         return list(array_record_folder.records(path))
 

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.masking import int32_lengths, is_concrete
+from rnn_jax.masking import an_array, int32_lengths, is_concrete
 from rnn_jax.types import AnyArray, Array, Carry, Cell, Direction, Params, same_structure
 
 
 def checked_inputs(inputs: Array) -> Array:
     """float[batch, time, in_features], or a ValueError."""
-    inputs = jnp.asarray(inputs)
+    inputs = an_array("inputs", inputs, "[batch, time, in_features]")
     if inputs.ndim != 3:
         raise ValueError(f"inputs must be [batch, time, in_features], got shape {inputs.shape}")
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
@@ -210,10 +210,13 @@ def _at(name: str, path: Any) -> str:
 
 
 def check_params(cell: Cell, params: Params, in_features: int) -> None:
-    """Raises ValueError unless these are parameters of the cell for inputs of that width.
+    """Raises ValueError unless this is a cell with its parameters for inputs of that width.
 
     Where they are parameters for another width, it is the inputs that are wrong.
     """
+    if not isinstance(cell, Cell):
+        shown = getattr(cell, "__name__", None) or f"{cell!r:.60}"
+        raise ValueError(f"cell must be a Cell, such as rnn_jax.lstm(hidden=64), got {shown}")
     try:
         _check_tree("params", params, _expected_params(cell, in_features))
     except ValueError:

@@ -88,6 +88,11 @@ class AdamConfig(Section):
         minimum=0.0,
     )
 
+    def tied_to_length(self) -> str | None:
+        """The option by which a step depends on how many are to come, with its value; None where a
+        long run begins as a short one does."""
+        return None if self.schedule == "constant" else f"schedule={self.schedule}"
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig(AdamConfig):
@@ -119,6 +124,13 @@ class OptimizerConfig(AdamConfig):
             f"--config.optimizer.embedding_update=delayed needs --config.optimizer.{need}; give "
             "--config.optimizer.embedding_update=dense to keep it"
         )
+
+    def tied_to_length(self) -> str | None:
+        # `rnn_jax.optim.delayed` looks ahead so far; rates that change later end with the run.
+        far = self.warmup_steps + 19 / (1 - self.b2) > 2**16
+        if self.embedding_update == "delayed" and far:
+            return "embedding_update=delayed, with rates that change for so long,"
+        return super().tied_to_length()
 
 
 @dataclasses.dataclass(frozen=True)

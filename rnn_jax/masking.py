@@ -55,7 +55,10 @@ def lengths_to_mask(lengths: Array, time: int) -> Array:
     >>> lengths_to_mask(jnp.array([2, 0]), 3).tolist()
     [[True, True, False], [False, False, False]]
     """
-    return jnp.arange(time, dtype=jnp.int32)[None] < int32_lengths(lengths)[:, None]
+    counted = int32_lengths(lengths)
+    if counted.ndim != 1:
+        raise ValueError(f"lengths must have shape [batch], got {counted.shape}")
+    return jnp.arange(time, dtype=jnp.int32)[None] < counted[:, None]
 
 
 def mask_to_lengths(mask: Array) -> Array:
@@ -68,11 +71,15 @@ def mask_to_lengths(mask: Array) -> Array:
       int32[batch], the number of valid steps.
 
     Raises:
-      ValueError: the mask, where its values are known, has a valid step after a masked one.
+      ValueError: the mask, where its values are known, has a valid step after a masked one; or it
+        is no bool[batch, time].
 
     >>> mask_to_lengths(jnp.array([[True, True, False], [False, False, False]])).tolist()
     [2, 0]
     """
+    mask = an_array("mask", mask, "[batch, time]")
+    if mask.ndim != 2 or mask.dtype != jnp.bool_:
+        raise ValueError(f"mask must be bool[batch, time], got {mask.dtype}{list(mask.shape)}")
     if is_concrete(mask) and np.any(np.diff(np.asarray(mask).astype(np.int8), axis=1) > 0):
         raise ValueError(
             "mask must have its valid steps first in every row to be told by lengths; "
@@ -112,6 +119,7 @@ def last_valid(values: Array, mask: Array | None = None) -> Array:
     >>> last_valid(jnp.array([[[1.], [2.], [3.]]]), jnp.array([[True, True, False]])).tolist()
     [[2.0]]
     """
+    values = _checked_values(values)
     mask = _checked_mask(mask, values)
     batch, time = values.shape[:2]
     if time == 0:
@@ -129,6 +137,7 @@ def masked_mean(values: Array, mask: Array | None = None) -> Array:
     >>> masked_mean(jnp.array([[[1.], [2.], [9.]]]), jnp.array([[True, True, False]])).tolist()
     [[1.5]]
     """
+    values = _checked_values(values)
     mask = _checked_mask(mask, values)
     dtype = jnp.true_divide(jnp.zeros((), values.dtype), jnp.ones((), values.dtype)).dtype
     sums = sums_dtype(dtype)
@@ -150,6 +159,7 @@ def masked_max(values: Array, mask: Array | None = None) -> Array:
     >>> masked_max(jnp.array([[[-1.], [-2.], [9.]]]), jnp.array([[True, True, False]])).tolist()
     [[-1.0]]
     """
+    values = _checked_values(values)
     mask = _checked_mask(mask, values)
     if values.shape[1] == 0:
         return jnp.zeros((values.shape[0], *values.shape[2:]), values.dtype)
@@ -188,6 +198,34 @@ def starts(resets: Array, reverse: bool) -> Array:
     if not reverse:
         return resets
     return jnp.concatenate([resets[:, 1:], jnp.zeros_like(resets[:, :1])], axis=1)
+
+
+def _checked_values(values: Any) -> Array:
+    """What is pooled, or a ValueError."""
+    values = an_array("values", values, "[batch, time, features]")
+    if values.ndim != 3:
+        raise ValueError(f"values must be [batch, time, features], got shape {values.shape}")
+    return values
+
+
+def an_array(name: str, value: Any, shape: str) -> Array:
+    """An argument as an array.
+
+    Args:
+      name: the argument's.
+      value: what was given.
+      shape: what it is to be.
+
+    Raises:
+      ValueError: it is none: no numbers, or lists of unequal lengths.
+    """
+    try:
+        if isinstance(value, str | bytes):  # NumPy might read one as the name of a type
+            raise ValueError("a string")
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        what = "lists of unequal lengths" if "inhomogeneous" in str(error) else f"{value!r:.40}"
+        raise ValueError(f"{name} must be an array {shape}, got {what}") from error
 
 
 def _checked_mask(mask: Array | None, values: Array) -> Array | None:

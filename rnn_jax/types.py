@@ -36,7 +36,8 @@ class Batch(NamedTuple):
     tokens: int32[batch, time], or int32[rows, time] packed; 0 is padding.
     lengths: int32[batch]; padded, tokens beyond a row's length are padding.
     labels: int32[batch].
-    weights: float32[batch]; 1 for an example, 0 for one that only fills the shape.
+    weights: float32[batch]; 1 for an example, or what it counts in the loss, above 0; 0 for one
+      that only fills the shape.
     segments: packed, int32[rows, time]; 1 + the place in the batch of the sequence that a token
       belongs to, 0 for padding (at the rows' ends). None for a padded batch.
     """

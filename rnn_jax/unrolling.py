@@ -13,7 +13,7 @@ from rnn_jax import arguments, kernels
 from rnn_jax.kernels import Kernel, Unrolled
 from rnn_jax.kernels import rows as rows_lib
 from rnn_jax.kernels.rows import Rows
-from rnn_jax.masking import lengths_to_mask, rows_where, starts, zero_masked
+from rnn_jax.masking import an_array, lengths_to_mask, rows_where, starts, zero_masked
 from rnn_jax.types import Array, Carry, Cell, Direction, Params, PRNGKey
 
 
@@ -302,7 +302,7 @@ def step(
     >>> output.shape
     (4, 3)
     """
-    inputs = jnp.asarray(inputs)
+    inputs = an_array("inputs", inputs, "[batch, in_features]")
     if inputs.ndim != 2:
         raise ValueError(f"inputs must be [batch, in_features], got shape {inputs.shape}")
     carry, outputs = unroll(cell, params, inputs[:, None], initial=carry, kernel=kernel)

@@ -21,6 +21,7 @@ from unrolls import (
     results,
 )
 
+from rnn_jax import masking
 from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.kernels.fused import kernel as fused_kernel
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
@@ -257,3 +258,43 @@ def test_ranks_never_meet_unasked(kernel, make, monkeypatch):
     inputs = jnp.ones((BATCH, TIME, FEATURES))
     variables = layer.init(KEY, inputs)
     layer.apply(variables, inputs, lengths=LENGTHS)
+
+
+CELL, MASK = gru(HIDDEN), np.ones((BATCH, TIME), bool)
+GRU_PARAMS, INPUTS = CELL.init(KEY, FEATURES), np.ones((BATCH, TIME, FEATURES), np.float32)
+POOLED = r"values must be (an array )?\[batch, time, features\], got "
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: unroll("gru", GRU_PARAMS, INPUTS), r"cell must be a Cell, .*, got 'gru'"),
+        (lambda: unroll(gru, GRU_PARAMS, INPUTS), r"cell must be a Cell, .*, got gru"),
+        (lambda: unroll(CELL, GRU_PARAMS, None), r"inputs must be an array \[batch, time, in_fea"),
+        (lambda: unroll(CELL, GRU_PARAMS, [[1.0], [1.0, 2.0]]), r"inputs .* lists of unequal len"),
+        (lambda: step(CELL, GRU_PARAMS, None, "ab"), r"inputs must be an array \[batch, in_featur"),
+        (lambda: masking.masked_max(INPUTS[0], MASK), POOLED + "shape"),
+        (lambda: masking.masked_mean(INPUTS[0], MASK), POOLED + "shape"),
+        (lambda: masking.last_valid(INPUTS[0], MASK), POOLED + "shape"),
+        (lambda: masking.masked_mean(None), POOLED + "None"),
+        (lambda: masking.masked_max("a"), POOLED + "'a'"),
+        (lambda: masking.masked_mean(INPUTS, LENGTHS), r"mask must have shape \[batch, time\]"),
+        (
+            lambda: masking.lengths_to_mask(MASK.astype(int), 3),
+            r"lengths must have shape \[batch\]",
+        ),
+        (lambda: masking.mask_to_lengths(MASK[0]), r"mask must be bool\[batch, time\], got bool\["),
+        (lambda: masking.mask_to_lengths(INPUTS[:, :, 0]), r"mask must be .*, got float32\["),
+    ],
+)
+def test_what_is_no_such_argument_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_lists_are_arrays_where_values_are_pooled():
+    values = [[[1.0], [3.0], [9.0]]]
+    mask = np.array([[True, True, False]])
+    assert masking.masked_mean(values, mask).tolist() == [[2.0]]
+    assert masking.masked_max(values, mask).tolist() == [[3.0]]
+    assert masking.last_valid(values, mask).tolist() == [[3.0]]

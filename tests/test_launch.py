@@ -90,7 +90,21 @@ def test_summary_has_the_course_s_parameter_counts(launch, experiment, total):
         (["--experiment=bilsm"], ["unknown experiment 'bilsm'", "did you mean 'bilstm'"]),
         (["--experiment=../launch"], ["unknown experiment '../launch'"]),
         (["--experiment=bilstm", "--config.model.hiden=3"], ["did you mean 'config.model.hidden'"]),
-        (["--experiment=bilstm", "--config.model.hidden=many"], ["config.model.hidden", "many"]),
+        (["--experiment=bilstm", "--config.model.hidden=many"], ["=many: must be a whole number"]),
+        (["--experiment=bilstm", "--config.train.epochs=1.5"], ["=1.5: must be a whole number"]),
+        (
+            ["--experiment=bilstm", "--config.train.epochs=" + "9" * 5000],
+            ["--config.train.epochs=999"],
+        ),
+        (
+            ["--experiment=bilstm", "--config.model.dropout=x"],
+            ["model.dropout=x: must be a number"],
+        ),
+        (
+            ["--experiment=bilstm", "--config.data.pack=perhaps"],
+            ["=perhaps: must be true or false"],
+        ),
+        (["--experiment=bilstm", "--trials=few"], ["--trials=few: must be a whole number"]),
         (["--experiment=bilstm", "--config.model.hidden=-3"], ["at least 1, not -3"]),
         (["--experiment=bilstm", "--config.model.cell=elman"], ["config.model.cell", "gru"]),
         (["--experiment=bilstm", "--config.train.pack=true"], ["pack is --config.data.pack now"]),
@@ -115,7 +129,7 @@ def test_bad_data_names_file_and_line(launch, small, csv_folder, tmp_path):
     (folder / "test.csv").write_text((csv_folder / "test.csv").read_text())
     (folder / "train.csv").write_text('"1","a","b"\n"1","only a title"\n')
     assert_refused(launch(*flags), folder / "train.csv", "2")
-    (folder / "train.csv").write_text('"1","a","b"\n"0","a","b"\n')
+    (folder / "train.csv").write_text('"1","a","b"\n"-1","a","b"\n')
     assert_refused(launch(*flags), folder / "train.csv", "2", "label")
     (folder / "train.csv").write_text("")
     assert_refused(launch(*flags), folder / "train.csv")
@@ -275,8 +289,21 @@ def test_several_texts_are_predicted_in_their_order_and_one_is_no_list(trained, 
         assert answer.label == alone.label
         assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
     assert predictor.predict([]) == []
-    with pytest.raises(ValueError, match=r"texts must be a sequence of strings, got .*'abc'"):
-        predictor.predict("abc")
+    assert predictor.predict(text for text in texts) == predictor.predict(texts)
+    for wrong, words in (
+        ("abc", "texts must be a sequence of strings, got the string 'abc'"),
+        ([None], r"texts must be a sequence of strings, got None in it"),
+        (["a", b"b"], r"texts must be a sequence of strings, got b'b' in it"),
+        (None, "texts must be a sequence of strings, got None"),
+        ({"a": 1}, r"texts must be a sequence of strings, got \{'a': 1\}"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            predictor.predict(wrong)
+    for wrong in (["a"], None, b"a"):
+        with pytest.raises(ValueError, match=r"^text must be a string, got "):
+            predictor(wrong)
+    with pytest.raises(ValueError, match="batch_size must be an int of at least 1, got 0"):
+        predictor.predict(texts, batch_size=0)
 
 
 @pytest.mark.parametrize(
@@ -371,16 +398,23 @@ def test_streams_may_be_closed_or_narrow_and_nobody_need_be_at_home(launch, smal
     environment = {
         name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")
     }
-    for more, redirect in (
-        ({"PYTHONIOENCODING": "ascii"}, ""),
-        ({"HOME": "/nonexistent"}, ">&- 2>&-"),
+    train = shlex.join([sys.executable, "launch.py", "--experiment=masked_rnn", *small])
+    text = f"{command} --text='Börse läuft'"
+    for more, line, said in (
+        ({"PYTHONIOENCODING": "ascii"}, text, None),
+        ({"HOME": "/nonexistent"}, f"{text} 2>&-", None),
+        # An answer that goes nowhere is none; what a run finds is in its folder as well.
+        ({}, f"{text} >&-", "standard output is closed, and the answer goes nowhere else"),
+        ({}, f"{train} --config.train.epochs=1 >&- 2>&-", ""),
+        ({}, f"{text} >/dev/full", "cannot write to standard output (No space left on device)"),
+        ({}, f"{text} | true", None),
     ):
         done = subprocess.run(
-            f"{command} --text='Börse läuft' {redirect}", shell=True, cwd=ROOT,
-            env=environment | more, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert bool(json.loads(done.stdout or "{}")) == (not redirect)
+            line, shell=True, cwd=ROOT, env=environment | more, capture_output=True, text=True
+        )
+        assert done.returncode == (1 if said else 0), done.stderr
+        assert done.stderr == (f"launch.py: {said}\n" if said else "")
+        assert bool(json.loads(done.stdout or "{}")) == (said is None and "|" not in line)
 
 
 def test_why_a_kernel_was_chosen_is_said_to_those_who_ask(launch, small, trained):
@@ -409,7 +443,7 @@ def test_evaluate_needs_the_test_stories_alone(launch, small, story_folder, tmp_
     folder.mkdir()
     shutil.copy(story_folder / "test.csv", folder)
     flags = ["--mode=evaluate", small[-1], f"--config.data.data_dir={folder}"]
-    assert launch(*flags) == (0, out.splitlines()[-1] + "\n", "")
+    assert launch(*flags)[:2] == (0, out.splitlines()[-1] + "\n")
     (folder / "test.csv").write_text('"3","a","b"\n')
     assert_refused(launch(*flags), "test.csv:1: label 3 is out of range: there are 2 classes")
     (folder / "test.csv").unlink()

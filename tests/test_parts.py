@@ -31,7 +31,8 @@ def plain(weights):
 
     def loss(params, carry, batch, key, rates):
         errors = batch.weights * (params - batch.values + carry) ** 2
-        mean = errors.sum() / jnp.maximum(batch.weights.sum(), 1)
+        total = batch.weights.sum()
+        mean = errors.sum() / jnp.where(total > 0, total, 1)
         return mean, (carry + batch.values, {"rows": batch.weights.sum()})
 
     return SimpleNamespace(loss=loss, weight=lambda batch: batch.weights.sum(), weights=weights)
@@ -49,7 +50,9 @@ jax.tree_util.register_pytree_node(
 )
 
 
-@pytest.mark.parametrize("weights", [[1, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 1], [0] * 6])
+@pytest.mark.parametrize(
+    "weights", [[1] * 6, [1, 0, 0, 0, 0, 1], [0] * 6, [0.2, 0, 0, 0.1, 0, 0.3]]
+)
 def test_a_part_counts_by_what_it_is_a_mean_over(weights):
     task = plain(weights)
     batch = Numbers((jnp.array(weights, jnp.float32), jnp.array([3.0, 1, 4, 1, 5, 9])))

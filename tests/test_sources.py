@@ -196,6 +196,95 @@ def test_csv_reads_what_the_format_allows(folder):
     assert test.labels.tolist() == [0, 2]
 
 
+ROWS = [("cats", "the cat"), ("birds", "a bird, a tree"), ("cats", "two cats")]
+
+
+def written(folder, lines):
+    """A folder whose training and test stories are these lines, without names of classes."""
+    for name in ("train.csv", "test.csv"):
+        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (folder / "classes.txt").unlink(missing_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("header", "form"),
+    [
+        (None, '{label},"{text}"'),
+        ("label,text", '{label},"{text}"'),
+        ("text,label", '"{text}",{label}'),
+        (" Category , TEXT", '{label},"{text}"'),
+    ],
+)
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        ({"cats": "cats", "birds": "birds"}, ("birds", "cats")),  # in alphabetical order
+        ({"cats": "1", "birds": "0"}, ("0", "1")),
+        ({"cats": " 2 ", "birds": "01"}, ("1", "2")),
+    ],
+)
+def test_csv_with_one_text_and_labels_of_any_kind(folder, header, form, names, classes):
+    lines = [form.format(label=names[label], text=text) for label, text in ROWS]
+    written(folder, [*([header] if header else []), *lines])
+    splits = load(folder, validation="test")
+    found = splits.test
+    assert splits.classes == classes
+    assert found.labels.tolist() == [1, 0, 1]
+    texts = [text for _, text in ROWS]
+    assert found.text("title") == found.text("text") == texts
+
+
+def test_csv_columns_stand_where_the_first_line_says(folder):
+    written(folder, ["title,description,label", "a,b,x", "c,d,y"])
+    found = load(folder, validation="test").test
+    assert found.text("text") == ["a b", "c d"]
+    assert found.text("title") == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        # One line that is not like the others is pointed at.
+        (
+            ["1,a", "2,b", "l,c"],
+            r"train\.csv:3: label 'l', but 1 at .*train\.csv:1: labels are all",
+        ),
+        (["kind,body", "1,b", "2,c"], r"train\.csv:1: label 'kind', but 1 at .*label,text, in any"),
+        (["x,a", "y,b", "7,c"], r"train\.csv:3: label 7, but 'x' at"),
+        (["0,a", "2,b"], r"labels up to 2 but none is 1: labels count from 0 without gaps"),
+        (["2,a", "3,b"], r"labels up to 3 but none is 1: labels count from 1 without gaps"),
+        (["same,a", "same,b"], r"must have stories of at least two classes"),
+        # The text stands in the label's place.
+        (
+            [f"text {n},sports" for n in range(20)],
+            r"has 20 different labels for 20 stories; is the",
+        ),
+        ([f"text {n},sports" for n in range(1500)], r":1001: more than 1000 classes; is the first"),
+    ],
+)
+def test_csv_labels_that_are_no_classes_are_refused(folder, lines, message):
+    written(folder, lines)
+    with pytest.raises(InputError, match=message) as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_s_classes_say_what_the_labels_of_its_test_stories_are(folder):
+    """`--mode=evaluate` has the run's classes, and perhaps the test stories alone."""
+    (folder / "train.csv").unlink()
+    (folder / "classes.txt").unlink()
+    config = DataConfig(source="csv", data_dir=str(folder))
+    for classes, label, expected in (
+        (("World", "Sports", "Business"), "2", 1),
+        (("World", "Sports", "Business"), "Sports", 1),
+        (("1", "2", "3"), "2", 1),
+        (("0", "1", "2"), "2", 2),
+    ):
+        (folder / "test.csv").write_text(f"{label},a\n")
+        assert sources.test(config, classes).labels.tolist() == [expected]
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 3, 1000])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_csv_lines_end_as_on_any_system(folder, monkeypatch, end, chunk):
@@ -210,7 +299,7 @@ def test_csv_lines_end_as_on_any_system(folder, monkeypatch, end, chunk):
             for one, other in zip(found[:3], expected[:3], strict=True):
                 assert folded(one) == folded(other)
     (folder / "test.csv").write_bytes(f"1,a,b{end}{end}x,c,d{end}".encode())
-    with pytest.raises(InputError, match=r"test\.csv:3: a label is a whole number"):
+    with pytest.raises(InputError, match=r"test\.csv:3: label 'x' is none of the classes"):
         load(folder)
 
 
@@ -222,15 +311,22 @@ def test_csv_lines_end_as_on_any_system(folder, monkeypatch, end, chunk):
         (b"label,title,description\n", r"test\.csv has no stories"),
         (b"1,a,b\n2,a\n", r"test\.csv:2: expected 3 fields .* found 2"),
         (b"1,a,b,c\n", r"test\.csv:1: expected 3 fields .* found 4"),
-        (b'1,"a\nb",c\nx,d,e\n', r"test\.csv:3: a label is a whole number from 1, not 'x'"),
-        (b"1,a,b\nlabel,title,description\n", r"test\.csv:2: a label is a whole number"),
-        (b"0,a,b\n", r"test\.csv:1: a label is a whole number from 1, not '0'"),
-        (b"-1,a,b\n", r"test\.csv:1: a label is a whole number from 1, not '-1'"),
+        (b'1,"a\nb",c\nx,d,e\n', r"test\.csv:3: label 'x' is none of the classes"),
+        (b"1,a,b\nlabel,title,description\n", r"test\.csv:2: label 'label' is none of the"),
+        (b"0,a,b\n", r"test\.csv:1: label 0 is out of range: .* add 1 to each"),
+        (b"-1,a,b\n", r"test\.csv:1: a label is a whole number from 0 or 1, .*, not '-1'"),
+        (b"Wrld,a,b\n", r"test\.csv:1: label 'Wrld' is none of .*; did you mean 'World'\?"),
+        (b" ,a,b\n", r"test\.csv:1: a label is a whole number .*, not ''"),
+        (b"a" * 101 + b",a,b\n", r"test\.csv:1: a label is .* 1 to 100 printable"),
+        (b"World,a\n2,a,b\n", r"test\.csv:2: expected 2 fields \(label, text\), found 3"),
+        (b"World;a;b\n", r"test\.csv:1: expected 3 fields .* or 2 \(label, text\), found 1"),
+        (b"id,label,text\n", r"test\.csv:1: of the columns id, label, text keep label and text"),
+        (b"text,title,label\n", r"test\.csv:1: of the columns text, title, label keep"),
         (b"1.0,a,b\n", r"test\.csv:1: a label is a whole number"),
         (b"\xd9\xa1,a,b\n", r"test\.csv:1: a label is a whole number"),
         (b"4,a,b\n", r"test\.csv:1: label 4 is out of range: there are 3 classes"),
         (b"1001,a,b\n", r"test\.csv:1: label 1001 is above 1000"),
-        (b"1" * 5000 + b",a,b\n", r"test\.csv:1: a label is a whole number"),
+        (b"1" * 5000 + b",a,b\n", r"test\.csv:1: label 1{40} is above 1000"),
         (b"1,a,b\n2,\xa35,b\n", r"test\.csv:2: not UTF-8"),
         (b"1,a,b\n2,a\0,b\n", r"test\.csv:2: a NUL byte"),
         (b'1,"a" b,c\n', r"test\.csv:1: "),
@@ -316,8 +412,12 @@ def test_csv_reads_any_bytes_or_says_where_it_cannot(tmp_path_factory, content):
     assert complaint.startswith(f"{path}:")
     for line, label, title, description in records:
         assert 1 <= line <= len(content.splitlines()) + 1
-        assert 1 <= label <= csv_folder.MAX_CLASSES
-        assert (type(title), type(description)) == (str, str)
+        if isinstance(label, int):
+            assert 0 <= label <= csv_folder.MAX_CLASSES
+        else:
+            assert 1 <= len(label) <= 100
+        assert isinstance(title, str | None)
+        assert isinstance(description, str)
 
 
 # AG News

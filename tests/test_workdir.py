@@ -51,8 +51,9 @@ def test_a_failed_start_leaves_no_folder_that_was_not_there(launch, tmp_path):
         "--experiment=masked_rnn", "--config.data.source=csv",
         f"--config.data.data_dir={tmp_path / 'none'}",
     )  # fmt: skip
-    assert launch(*missing, f"--workdir={tmp_path / 'new'}")[0] == 2
-    assert not (tmp_path / "new").exists()
+    for more in ([], ["--sweep=train.seed=0..1"]):
+        assert launch(*missing, *more, f"--workdir={tmp_path / 'new' / 'run'}")[0] == 2
+        assert not (tmp_path / "new").exists()
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "notes.txt").write_text("mine")
     assert launch(*missing, f"--workdir={tmp_path / 'old'}")[0] == 2
@@ -87,6 +88,33 @@ def test_a_workdir_that_can_be_no_folder_is_one_line(launch, tmp_path, small, mo
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert words in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("error", [InputError, KeyboardInterrupt])
+def test_a_start_that_fails_later_leaves_nothing_unless_something_was_learned(tmp_path, error):
+    path = tmp_path / "above" / "run"
+
+    def fail(metrics):
+        with folder_lib.claim(path, CONFIG, FACTS, READER, {"kernel": "scan"}) as claimed:
+            (claimed.folder / "metrics.jsonl").write_text(metrics)
+            raise error("no")
+
+    for metrics in ("", "{}"):
+        with pytest.raises(error):
+            fail(metrics)
+        assert path.exists() == path.parent.exists() == bool(metrics)
+
+
+def test_a_folder_that_was_there_stays(tmp_path):
+    def fail(path):
+        with files.made(path, lambda: False):
+            (tmp_path / "a" / "other").mkdir(exist_ok=True)
+            raise InputError("no")
+
+    for path in (tmp_path / "a" / "b", tmp_path / "a"):
+        with pytest.raises(InputError):
+            fail(path)
+        assert names(tmp_path / "a") == ["other"]
 
 
 def test_config_json_says_it_all(tmp_path):

@@ -98,6 +98,7 @@ class Command(NamedTuple):
 
     @property
     def workdir(self) -> str:
-        """The run's folder."""
-        default = str(pathlib.Path("runs") / (self.values.experiment or ""))
+        """The folder of the run, or of the sweep."""
+        kind = "" if self.values.sweep is None else "_sweep"
+        default = str(pathlib.Path("runs") / f"{self.values.experiment or ''}{kind}")
         return os.path.expanduser(self.values.workdir or default)

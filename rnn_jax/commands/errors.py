@@ -13,6 +13,7 @@ from rnn_jax.train import RunError
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+STANDARD_OUTPUT = "standard output"  # what `launch.py` calls it in errors
 
 
 def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
@@ -45,6 +46,9 @@ def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
             f"({first_line(error)[:400]})"
         )
         return printable(said), EXIT_FAILED
+    if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
+        kept = "; what the run has saved stays" if mode and mode.saves else ""
+        return f"cannot write to {STANDARD_OUTPUT} ({error.strerror}){kept}", EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         where = error.filename or "the run folder"
         said = f"cannot write {where} ({error.strerror}); what was saved before stays"

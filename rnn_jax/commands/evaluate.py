@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rnn_jax.commands.base import Command, Mode
@@ -11,7 +12,9 @@ from rnn_jax.train import evaluate
 
 def _run(command: Command, run: Trained) -> int:
     del command
-    record, lines = evaluate.evaluate_test(run)
+    record, lines = evaluate.evaluate_test(
+        run, warn=lambda line: print(f"warning: {line}", file=sys.stderr)
+    )
     print("\n".join([*lines, run.task.result(record)]))
     return 0
 

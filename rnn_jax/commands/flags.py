@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import flags
 
 from rnn_jax.commands.modes import FLAGS, MODES, owners
 from rnn_jax.config import Config, nearest, options
-
-_DEFINE: dict[type, Callable[..., Any]] = {
-    bool: flags.DEFINE_bool,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    str: flags.DEFINE_string,
-}
 
 
 class _FromTheCommandLine(flags.FlagValues):
@@ -40,6 +33,49 @@ class _Choice(flags.ArgumentParser[str]):
         return argument
 
 
+class _Whole(flags.IntegerParser):
+    """A whole number; what is none is said in words of our own."""
+
+    def convert(self, argument: Any) -> int:
+        try:
+            return super().convert(argument)
+        except (TypeError, ValueError) as error:
+            raise ValueError("must be a whole number") from error
+
+
+class _Number(flags.FloatParser):
+    """A number, likewise."""
+
+    def convert(self, argument: Any) -> float:
+        try:
+            return super().convert(argument)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError("must be a number") from error
+
+
+class _TrueOrFalse(flags.BooleanParser):
+    """True or false, likewise."""
+
+    def parse(self, argument: Any) -> bool:
+        try:
+            return super().parse(argument)
+        except (TypeError, ValueError) as error:
+            raise ValueError("must be true or false") from error
+
+
+def _define(kind: type, name: str, default: Any, meaning: str, **add: Any) -> None:
+    """Defines a flag of one of the types that options have."""
+    if kind is bool:  # absl's own class, since it has the form --noNAME
+        flag = flags.BooleanFlag(name, default, meaning)
+        flag.parser = _TrueOrFalse()
+        flags.DEFINE_flag(flag, **add)
+    elif kind is str:
+        flags.DEFINE_string(name, default, meaning, **add)
+    else:
+        parser = _Whole() if kind is int else _Number()
+        flags.DEFINE(parser, name, default, meaning, serializer=flags.ArgumentSerializer(), **add)
+
+
 def _define_choice(name: str, default: str, words: Iterable[str], meaning: str, **add: Any) -> None:
     meaning = f"<{'|'.join(words)}>: {meaning}"
     flags.DEFINE(_Choice(words), name, default, meaning, **add)
@@ -52,11 +88,14 @@ def base_flags() -> flags.FlagValues:
     flags.DEFINE_string("experiment", None, "which experiment; see --list_experiments", **add)
     _define_choice("mode", "train", MODES, "what to do", **add)
     flags.DEFINE_string(
-        "workdir", None, "the run's folder (default: runs/ and the experiment's name)", **add
+        "workdir",
+        None,
+        "the run's folder (default: runs/ and the experiment's name, and _sweep of a sweep)",
+        **add,
     )
     for flag in FLAGS.values():
         meaning = f"for {' and '.join(owners(flag.name))}: {flag.meaning}"
-        _DEFINE[flag.type](flag.name, flag.default, meaning, **add)
+        _define(flag.type, flag.name, flag.default, meaning, **add)
     flags.DEFINE_bool("verbose", False, "say more, such as why a kernel was chosen", **add)
     flags.DEFINE_bool("list_experiments", False, "name the experiments, and exit", **add)
     flags.DEFINE_bool("help", False, "show all flags, and exit", short_name="h", **add)
@@ -72,4 +111,4 @@ def add_config_flags(values: flags.FlagValues, config: Config) -> None:
         if field.metadata["choices"]:
             _define_choice(flag, value, field.metadata["choices"], meaning, **add)
         else:
-            _DEFINE[type(field.default)](flag, value, meaning, **add)
+            _define(type(field.default), flag, value, meaning, **add)

@@ -112,7 +112,7 @@ def asked(command: Command) -> bool:
 def run(command: Command) -> int:
     """Sweeps; returns the exit code."""
     values = command.values
-    path = pathlib.Path(values.workdir or f"runs/{values.experiment}_sweep").expanduser()
+    path = pathlib.Path(command.workdir)
     wanted = sweeps.Sweep(
         axes=values.sweep,
         trials=values.trials,

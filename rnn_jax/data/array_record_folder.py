@@ -2,10 +2,10 @@
 
     {"label": 3, "title": "Wall St. Bears Claw Back", "description": "Short-sellers are ..."}
 
-Exactly these three names; labels count from 1, as in the CSV files. A split's files are called
-train.array_record, train-ANYTHING.array_record (or with _ or a dot instead of the hyphen), or all
-shards of such a one, train.array_record-00000-of-00002 and so on; they are read in the order of
-their names. https://github.com/google/array_record
+Exactly these three names; a label is a number or a name, as in the CSV files. A split's files are
+called train.array_record, train-ANYTHING.array_record (or with _ or a dot instead of the hyphen),
+or all shards of such a one, train.array_record-00000-of-00002 and so on; they are read in the order
+of their names. https://github.com/google/array_record
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from rnn_jax.config import InputError
 from rnn_jax.data import labelled_folder
-from rnn_jax.data.labelled_folder import MAX_LINE, Format, Record, check_file, check_label
+from rnn_jax.data.labelled_folder import MAX_LINE, Format, Label, Record, check_file, label_of
 from rnn_jax.system.messages import first_line
 
 __all__ = ["classes", "files", "named", "read", "records", "stories"]
@@ -65,7 +65,7 @@ def records(path: pathlib.Path) -> Iterator[Record]:
         raise InputError(f"cannot read {path}: {first_line(error)}") from error
 
 
-def _record(path: pathlib.Path, number: int, raw: bytes) -> tuple[int, str, str]:
+def _record(path: pathlib.Path, number: int, raw: bytes) -> tuple[Label, str, str]:
     if len(raw) > MAX_LINE:
         raise InputError(f"{path}:{number}: a record of more than {MAX_LINE} bytes")
     try:
@@ -80,9 +80,9 @@ def _record(path: pathlib.Path, number: int, raw: bytes) -> tuple[int, str, str]
         )
     values = dict(pairs)
     label, texts = values["label"], (values["title"], values["description"])
-    if type(label) is not int or label < 1:
-        raise InputError(f"{path}:{number}: a label is a whole number from 1")
-    check_label(path, number, label)
+    if type(label) is not int and not isinstance(label, str):
+        raise InputError(f"{path}:{number}: a label is a whole number, or a class' name")
+    label = label_of(path, number, str(label))
     for text in texts:
         if not isinstance(text, str) or "\0" in text or not _is_unicode(text):
             raise InputError(f"{path}:{number}: title and description are texts without NUL")

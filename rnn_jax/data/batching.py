@@ -53,10 +53,12 @@ class Examples:
 
     tokens: the stories' token ids.
     labels: int32[examples].
+    weights: float32[examples], what each counts in the loss, above 0; None: all the same.
     """
 
     tokens: Ragged
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -262,7 +264,7 @@ def assemble(examples: Examples, shape: Shape, members: np.ndarray, batch_size: 
     labels = np.zeros(batch_size, np.int32)
     labels[:count] = examples.labels[members]
     weights = np.zeros(batch_size, np.float32)
-    weights[:count] = 1
+    weights[:count] = 1 if examples.weights is None else examples.weights[members]
     places = packing.place(lengths, shape)
     if places is None:
         raise ValueError(f"{shape} is too small for texts of {lengths[:count].tolist()} tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Generator, Iterator, Sequence
@@ -64,6 +65,8 @@ class Epochs(NamedTuple):
     pool: batches whose texts are sorted by length together.
     dealing: how texts are dealt out.
     words: the vocabulary.
+    class_weights: float32[classes], what a story of each class counts in the loss; None: all the
+      same.
     """
 
     stories: Examples | Flat
@@ -72,6 +75,7 @@ class Epochs(NamedTuple):
     pool: int
     dealing: Dealing
     words: Sequence[str]
+    class_weights: np.ndarray | None = None
 
     @property
     def examples(self) -> int:
@@ -102,6 +106,8 @@ class Epochs(NamedTuple):
         if isinstance(examples, Flat):
             numbers = windows.numbers(len(examples), dealing.seed, epoch, start, stop)
             examples = examples.gather(numbers)
+        if self.class_weights is not None:
+            examples = dataclasses.replace(examples, weights=self.class_weights[examples.labels])
         plan = batching.plan(
             examples.lengths,
             dealing.batch_size,
@@ -147,7 +153,11 @@ class Pass(NamedTuple):
 
 
 def epochs(
-    config: DataConfig, dealing: Dealing, stories: Examples | Flat, words: Sequence[str]
+    config: DataConfig,
+    dealing: Dealing,
+    stories: Examples | Flat,
+    words: Sequence[str],
+    class_weights: np.ndarray | None = None,
 ) -> Epochs:
     """The training split as `config` wants it dealt out."""
     if isinstance(stories, Flat):
@@ -163,7 +173,7 @@ def epochs(
         longest=longest,
         pool=config.pool,
     )
-    return Epochs(stories, shapes, window, config.pool, dealing, words)
+    return Epochs(stories, shapes, window, config.pool, dealing, words, class_weights)
 
 
 def single_pass(

@@ -20,6 +20,7 @@ from rnn_jax.config import InputError
 from rnn_jax.data.batching import Examples
 from rnn_jax.data.text import Ragged
 from rnn_jax.data.windows import BLOCK
+from rnn_jax.system.messages import first_line
 
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i4"), ("label", "<i4")])
 SAMPLE = 2**16  # stories by whose lengths the shapes of batches are chosen
@@ -109,6 +110,23 @@ class Flat:
         first = np.arange(count) * blocks // count * BLOCK
         return self.gather((first[:, None] + np.arange(BLOCK)).reshape(-1)).lengths
 
+    def label_counts(self, classes: int) -> np.ndarray:
+        """int64[classes]: how many stories have each label.
+
+        Raises:
+          InputError: the files were changed or removed meanwhile.
+        """
+        found = np.zeros(classes, np.int64)
+        try:
+            with open(self._path("index"), "rb") as file:
+                for start in range(0, len(self), SAMPLE):
+                    stop = min(start + SAMPLE, len(self))
+                    index = _read(file, INDEX, np.array([start]), np.array([stop]))
+                    found += np.bincount(index["label"], minlength=classes)[:classes]
+        except (OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+        return found
+
     def verify(self) -> None:
         """Reads both files once, a piece at a time.
 
@@ -156,13 +174,16 @@ class Flat:
             with open(self._path("tokens"), "rb") as file:
                 ids = _read(file, np.dtype(self.kind), index["offset"][first], stops[last])
         except OSError as error:
-            raise InputError(
-                f"the prepared stories in {self.folder} cannot be read ({error.strerror or error})"
-                "; the same command prepares them again and goes on"
-            ) from error
+            raise self._unreadable(error) from error
         offsets = np.zeros(len(numbers) + 1, np.int64)
         np.cumsum(index["length"], out=offsets[1:])
         return Examples(Ragged(ids.astype(np.int32), offsets), index["label"].astype(np.int32))
+
+    def _unreadable(self, error: Exception) -> InputError:
+        return InputError(
+            f"the prepared stories in {self.folder} cannot be read ({first_line(error)})"
+            "; the same command prepares them again and goes on"
+        )
 
     def _path(self, part: str) -> pathlib.Path:
         return self.folder / f"{self.name}.{part}"

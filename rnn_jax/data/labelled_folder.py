@@ -1,19 +1,22 @@
 """A folder of labelled stories: what holds for it whatever the format of its files.
 
 A record is (line, label, title, description): where in the file it starts, counted from 1, its
-label, counted from 1, and its texts. Names of the classes stand in classes.txt, one a line; without
-it the classes are called by their numbers. What a reader might have to guess is refused, with file
-and line.
+label, and its texts; its title is None where it has but one text. A label is a class' name or its
+number. The classes' names stand in classes.txt, one a line, and numbers are places there, from 1.
+Without it the classes are what the labels of the training files are, all of one kind: names in
+their alphabetical order, or numbers without gaps, from 1 or, where one is 0, from 0. What a reader
+might have to guess is refused, with file and line.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
-from rnn_jax.config import InputError
+from rnn_jax.config import InputError, nearest
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.stories import Stories
 
@@ -21,7 +24,11 @@ MAX_CLASSES = 1_000
 MAX_LINE = 2**20  # bytes; what is longer is no story, and is refused before it fills the memory
 CHUNK = 2**16  # bytes read at a time
 
-Record = tuple[int, int, str, str]
+MAX_NAME = 100  # characters of a class' name
+FEW = 10  # stories that may all have labels of their own
+
+Label = int | str  # a number, or a class' name
+Record = tuple[int, Label, str | None, str]
 
 
 class Format(NamedTuple):
@@ -40,13 +47,12 @@ class Format(NamedTuple):
 
 
 def classes(config: DataConfig, form: Format) -> tuple[str, ...]:
-    """The classes' names: those of classes.txt, or else "1", "2", ... as the training files use
-    them.
+    """The classes' names: those of classes.txt, or else as the training files' labels have them.
 
     Raises:
       InputError: a file is missing or malformed; the message has file and line.
     """
-    return named(config, form) or _numbers(files(config, form, "train"), form)
+    return named(config, form) or _used(files(config, form, "train"), form)
 
 
 def named(config: DataConfig, form: Format) -> tuple[str, ...] | None:
@@ -69,28 +75,27 @@ def files(config: DataConfig, form: Format, split: str) -> list[pathlib.Path]:
 
 
 def stories(
-    config: DataConfig, form: Format, split: str, count: int
-) -> Iterator[tuple[str, str, int]]:
+    config: DataConfig, form: Format, split: str, classes: Sequence[str]
+) -> Iterator[tuple[str | None, str, int]]:
     """Yields (title, description, label), labels from 0, in the files' order.
 
     Args:
       config: says where.
       form: of the files.
       split: "train" or "test".
-      count: how many classes there are.
+      classes: their names.
 
     Raises:
       InputError: a file is missing or malformed; the message has file and line.
     """
+    places = _places(classes)
     for path in files(config, form, split):
         empty = True
         for line, label, title, description in form.records(path):
-            if label > count:
-                raise InputError(
-                    f"{path}:{line}: label {label} is out of range: there are {count} classes"
-                )
+            if label not in places:
+                raise InputError(f"{path}:{line}: {_unplaced(label, classes)}")
             empty = False
-            yield title, description, label - 1
+            yield title, description, places[label]
         if empty:
             raise InputError(f"{path} has no stories")
 
@@ -101,15 +106,32 @@ def read(config: DataConfig, form: Format) -> tuple[Stories, Stories]:
     Raises:
       InputError: a file is missing or malformed; the message has file and line.
     """
-    count = len(classes(config, form))
-    train, test = (stories(config, form, split, count) for split in ("train", "test"))
+    names = classes(config, form)
+    train, test = (stories(config, form, split, names) for split in ("train", "test"))
     return Stories.collect(train), Stories.collect(test)
 
 
-def check_label(path: pathlib.Path, line: int, label: int) -> None:
-    """Raises InputError for a label above 1,000."""
-    if label > MAX_CLASSES:
-        raise InputError(f"{path}:{line}: label {label} is above {MAX_CLASSES}")
+def label_of(path: pathlib.Path, line: int, text: str) -> Label:
+    """What a label says; white space around it is no part of it.
+
+    Raises:
+      InputError: a number that is no whole one, or above 1,000; a name that is none.
+    """
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        if len(text) > 9 or int(text) > MAX_CLASSES:
+            raise InputError(f"{path}:{line}: label {text[:40]} is above {MAX_CLASSES}")
+        return int(text)
+    if not _is_name(text) or re.fullmatch(r"[-+]?\d*[.,]?\d+", text):
+        raise InputError(
+            f"{path}:{line}: a label is a whole number from 0 or 1, or a class' name of 1 to "
+            f"{MAX_NAME} printable characters, not {text[:40]!r}"
+        )
+    return text
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= MAX_NAME and text.isprintable()
 
 
 def lines(path: pathlib.Path) -> Iterator[str]:
@@ -170,9 +192,10 @@ def _names(path: pathlib.Path) -> tuple[str, ...]:
         if not name:
             blank = blank or number
             continue
-        if blank or not name.isprintable() or len(name) > 100:
+        if blank or not _is_name(name):
             raise InputError(
-                f"{path}:{blank or number}: a class needs a name of 1 to 100 printable characters"
+                f"{path}:{blank or number}: a class needs a name of 1 to {MAX_NAME} printable "
+                "characters"
             )
         if name in names:
             raise InputError(f"{path}:{number}: class {name!r} is there twice")
@@ -184,15 +207,64 @@ def _names(path: pathlib.Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _numbers(paths: list[pathlib.Path], form: Format) -> tuple[str, ...]:
-    seen = {label for path in paths for _, label, _, _ in form.records(path)}
+def _used(paths: list[pathlib.Path], form: Format) -> tuple[str, ...]:
+    """The classes' names by the labels of the training files."""
     where = paths[0] if len(paths) == 1 else f"{paths[0]} and those after it"
+    seen: dict[Label, str] = {}  # where each is first
+    stories = 0
+    for path in paths:
+        for line, label, _, _ in form.records(path):
+            stories += 1
+            seen.setdefault(label, f"{path}:{line}")
+            if len(seen) > MAX_CLASSES:
+                raise InputError(f"{path}:{line}: more than {MAX_CLASSES} classes; {_WHICH}")
     if len(seen) < 2:
         raise InputError(f"{where} must have stories of at least two classes")
-    missing = set(range(1, max(seen))) - seen
-    if missing:
+    numbers = [label for label in seen if isinstance(label, int)]
+    names = [label for label in seen if isinstance(label, str)]
+    if numbers and names:
+        # The kind that fewer labels are of is likelier to be the mistake.
+        pair: tuple[Label, Label] = (names[0], numbers[0])
+        odd, usual = pair if len(names) <= len(numbers) else pair[::-1]
         raise InputError(
-            f"{where} has labels up to {max(seen)} but none is {min(missing)}: labels count from 1 "
-            "without gaps, or classes.txt names the classes"
+            f"{seen[odd]}: label {odd!r}, but {usual!r} at {seen[usual]}: labels are all numbers "
+            f"or all names ({_HEADER})"
         )
-    return tuple(str(label) for label in sorted(seen))
+    if names:
+        if 2 * len(names) > stories > FEW:
+            raise InputError(
+                f"{where} has {len(names)} different labels for {stories} stories; {_WHICH}"
+            )
+        return tuple(sorted(names))
+    first = min(1, *numbers)
+    if missing := set(range(first, max(numbers))) - seen.keys():
+        raise InputError(
+            f"{where} has labels up to {max(numbers)} but none is {min(missing)}: labels count "
+            f"from {first} without gaps, or classes.txt names the classes"
+        )
+    return tuple(str(label) for label in sorted(numbers))
+
+
+_HEADER = "a first line may be label,title,description or label,text, in any order"
+_WHICH = f"is the first column the label? Otherwise say which is: {_HEADER}"
+
+
+def _places(classes: Sequence[str]) -> dict[Label, int]:
+    """From each label to its class: names, and numbers from 1, or from 0 where those are the
+    names."""
+    first = 0 if tuple(classes) == tuple(map(str, range(len(classes)))) else 1
+    places: dict[Label, int] = {name: index for index, name in enumerate(classes)}
+    return places | {index + first: index for index in range(len(classes))}
+
+
+def _unplaced(label: Label, classes: Sequence[str]) -> str:
+    """What is wrong with a label that no class has."""
+    if label == 0:
+        return (
+            "label 0 is out of range: where classes.txt names the classes labels count from 1; add "
+            "1 to each, or write the names in their place"
+        )
+    if isinstance(label, int):
+        return f"label {label} is out of range: there are {len(classes)} classes"
+    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+    return f"label {label!r} is none of the classes {shown}{nearest(label, classes)}"

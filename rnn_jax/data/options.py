@@ -114,6 +114,12 @@ class DataConfig(Section):
         "put several short texts into one row of a batch, which leaves little padding (masked "
         "models that pool the mean or max of their outputs)",
     )
+    class_weights: str = option(
+        "none",
+        "what a training story counts in the loss: none (each the same) or balanced (each class "
+        "the same, however few its stories); figures count each story once either way",
+        choices=("none", "balanced"),
+    )
 
     def check(self) -> None:
         if self.train_take and self.stream:

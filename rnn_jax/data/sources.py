@@ -1,10 +1,10 @@
 """Where stories come from: one module a source, each with the same two functions.
 
 `classes(config)` gives the classes' names; `read(config)` gives training and test stories. Sources
-that can be streamed have three more: `files(config, split)`, `stories(config, split, count)`, which
-yields one at a time, and `named(config)`, the classes' names where the training stories need not be
-read for them, otherwise None. What holds for every source (validation, `take`) is done here, once.
-A source is one such module and one row of `rnn_jax.data.options.SOURCES`.
+that can be streamed have three more: `files(config, split)`, `stories(config, split, classes)`,
+which yields one at a time, and `named(config)`, the classes' names where the training stories need
+not be read for them, otherwise None. What holds for every source (validation, `take`) is done here,
+once. A source is one such module and one row of `rnn_jax.data.options.SOURCES`.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def test(config: DataConfig, classes: tuple[str, ...]) -> Stories:
     source = _source(config)
     if not hasattr(source, "stories"):
         return load(config, classes).test
-    found = source.stories(config, split="test", count=len(classes))
+    found = source.stories(config, split="test", classes=classes)
     return Stories.collect(itertools.islice(found, config.take or None))
 
 
@@ -102,18 +102,20 @@ def files(config: DataConfig, split: str) -> list[pathlib.Path]:
     return _source(config).files(config, split=split)
 
 
-def stories(config: DataConfig, split: str, count: int) -> Iterator[tuple[str, str, int]]:
+def stories(
+    config: DataConfig, split: str, classes: tuple[str, ...]
+) -> Iterator[tuple[str | None, str, int]]:
     """Yields (title, description, label) of "train" or "test", of a source that can be streamed.
 
     Args:
       config: says which.
       split: "train" or "test".
-      count: how many classes there are.
+      classes: their names.
 
     Raises:
       InputError: a file is missing or malformed; the message has file and line.
     """
-    return _source(config).stories(config, split=split, count=count)
+    return _source(config).stories(config, split=split, classes=classes)
 
 
 def _source(config: DataConfig) -> types.ModuleType:

@@ -14,17 +14,17 @@ import numpy as np
 class Stories:
     """Labelled stories in a fixed order.
 
-    titles: one string a story.
+    titles: one string a story; None for one that has but one text, which is the description.
     descriptions: one string a story; what follows the title.
     labels: int32[stories], counted from 0.
     """
 
-    titles: Sequence[str]
+    titles: Sequence[str | None]
     descriptions: Sequence[str]
     labels: np.ndarray
 
     @classmethod
-    def collect(cls, rows: Iterable[tuple[str, str, int]]) -> Stories:
+    def collect(cls, rows: Iterable[tuple[str | None, str, int]]) -> Stories:
         """The stories of (title, description, label), at least one."""
         titles, descriptions, labels = zip(*rows, strict=True)
         return cls(titles, descriptions, np.array(labels, np.int32))
@@ -33,13 +33,18 @@ class Stories:
         return len(self.labels)
 
     def text(self, field: str) -> list[str]:
-        """The stories' texts: their titles, or for the field "text" title and description."""
-        if field == "title":
-            return list(self.titles)
-        if field == "text":
-            pairs = zip(self.titles, self.descriptions, strict=True)
-            return [f"{title} {description}" for title, description in pairs]
-        raise ValueError(f"field must be 'title' or 'text', not {field!r}")
+        """The stories' texts: their titles, or for the field "text" title and description. Of a
+        story of one text it is that text either way."""
+        if field not in ("title", "text"):
+            raise ValueError(f"field must be 'title' or 'text', not {field!r}")
+        return [
+            description
+            if title is None
+            else title
+            if field == "title"
+            else f"{title} {description}"
+            for title, description in zip(self.titles, self.descriptions, strict=True)
+        ]
 
     def select(self, rows: np.ndarray) -> Stories:
         """The stories at the given rows (int[n]), in that order."""

@@ -44,7 +44,7 @@ MAX_META = 2**16
 Say = Callable[[str], None]
 Versions = list[tuple[pathlib.Path, int, int]]  # (file, bytes, time of its last change)
 # Options that change nothing that is prepared.
-_APART = ("data_dir", "cache_dir", "stream", "window", "pool", "pack")
+_APART = ("data_dir", "cache_dir", "stream", "window", "pool", "pack", "class_weights")
 
 
 class Prepared(NamedTuple):
@@ -93,10 +93,10 @@ def held_test(config: DataConfig, classes: tuple[str, ...]) -> Stories:
       InputError: the files are missing or malformed, or there are too many.
     """
     found, characters = [], 0
-    stories = sources.stories(config, "test", len(classes))
+    stories = sources.stories(config, "test", classes)
     for story in itertools.islice(stories, config.take or None):
         found.append(story)
-        characters += len(story[0]) + len(story[1])
+        characters += len(story[0] or "") + len(story[1])
         if characters > MAX_TEST:
             raise InputError(
                 f"the test stories have more than {MAX_TEST} characters, too many to be held in "
@@ -135,7 +135,7 @@ def _prepare(
 
 def _write(folder: pathlib.Path, config: DataConfig, classes: tuple[str, ...]) -> None:
     def parts() -> Iterator[tuple[Stories, Stories]]:
-        chunks = _chunks(sources.stories(config, "train", len(classes)))
+        chunks = _chunks(sources.stories(config, "train", classes))
         return (_cut(chunk, threshold) for chunk in chunks)
 
     threshold = _threshold(config)
@@ -249,7 +249,7 @@ def _cut(stories: Stories, threshold: int) -> tuple[Stories, Stories]:
     if not threshold:
         return stories, stories.select(np.arange(0))
     keys = [
-        " ".join(words) if len(words) == OPENING else f"{title}\n{description}"
+        " ".join(words) if len(words) == OPENING else f"{title or ''}\n{description}"
         for title, description in zip(stories.titles, stories.descriptions, strict=True)
         for words in (description.split(None, OPENING)[:OPENING],)
     ]
@@ -257,12 +257,12 @@ def _cut(stories: Stories, threshold: int) -> tuple[Stories, Stories]:
     return stories.select(np.flatnonzero(~held)), stories.select(np.flatnonzero(held))
 
 
-def _chunks(stories: Iterable[tuple[str, str, int]]) -> Iterator[Stories]:
+def _chunks(stories: Iterable[tuple[str | None, str, int]]) -> Iterator[Stories]:
     """The stories, so many at a time as the memory is promised to hold."""
     found, characters = [], 0
     for story in stories:
         found.append(story)
-        characters += len(story[0]) + len(story[1])
+        characters += len(story[0] or "") + len(story[1])
         if len(found) == CHUNK_STORIES or characters > CHUNK_CHARACTERS:
             yield Stories.collect(found)
             found, characters = [], 0

@@ -11,7 +11,7 @@ import functools
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,35 @@ def plain(text: str) -> str:
     'two words'
     """
     return text.removeprefix("\ufeff").strip()
+
+
+def checked_text(text: Any, name: str = "text") -> str:
+    """A text that somebody gave as an argument of this name.
+
+    Raises:
+      ValueError: it is no string.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"{name} must be a string, got {text!r:.60}")
+    return text
+
+
+def checked_texts(texts: Any, name: str = "texts") -> list[str]:
+    """Several of them, of any sequence or iterator.
+
+    Raises:
+      ValueError: they are no such, or one is no string.
+    """
+    wanted = f"{name} must be a sequence of strings"
+    if isinstance(texts, str):
+        raise ValueError(f"{wanted}, got the string {texts!r:.60}")
+    if not isinstance(texts, Iterable) or isinstance(texts, Mapping):
+        raise ValueError(f"{wanted}, got {texts!r:.60}")
+    found = list(texts)
+    for text in found:
+        if not isinstance(text, str):
+            raise ValueError(f"{wanted}, got {text!r:.60} in it")
+    return found
 
 
 def split_words(text: str) -> list[bytes]:

@@ -124,7 +124,8 @@ def cell(config: RecurrentConfig, own: Mapping[str, Callable[[Any], Cell]]) -> C
     if config.cell not in known:
         raise InputError(
             f"--config.model.cell must be one of {', '.join(known)}, not {config.cell!r}"
-            f"{nearest(config.cell, known)}"
+            f"{nearest(config.cell, known)}; one of your own is found by naming its --experiment, "
+            f"or in Python with cells={{{config.cell!r}: ...}}"
         )
     return known[config.cell](config)
 

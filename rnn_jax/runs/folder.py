@@ -18,10 +18,10 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rnn_jax import config as config_lib
 from rnn_jax.config import Config, InputError
 from rnn_jax.runs import checkpoints
 from rnn_jax.runs.checkpoints import Found
+from rnn_jax.runs.comparison import compare
 from rnn_jax.runs.copies import STAGED, Layout
 from rnn_jax.runs.failure import FAILURE
 from rnn_jax.runs.identity import (
@@ -54,12 +54,15 @@ class Claim(NamedTuple):
     identity: what runs there.
     found: the checkpoint to continue from, if there is one.
     remembered: names of the files in which tasks keep what they need to know of the data.
+    extended: the epochs that the run was to have before, where it is to have more now; else 0. It
+      is found as it stood before its test then.
     """
 
     folder: pathlib.Path
     identity: Identity
     found: Found | None
     remembered: tuple[str, ...] = ()
+    extended: int = 0
 
 
 def place(path: str | os.PathLike) -> pathlib.Path:
@@ -69,6 +72,8 @@ def place(path: str | os.PathLike) -> pathlib.Path:
       InputError: there can be none: the path is too long, leads over a file, or over a link to
         nothing, or is no UTF-8, and those that write checkpoints know no other.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"the run folder must be a path, got {path!r:.60}")
     path = pathlib.Path(os.path.expanduser(path))
     try:
         if "\0" in os.fsencode(path.absolute()).decode():
@@ -113,20 +118,20 @@ def claim(
 
     Yields:
       The folder, with `config.json` in it, and what was found there. If an InputError is raised
-      before anything is saved in a folder that was made for this run, the folder goes again.
+      before anything is saved in a folder that was made for this run, the folder goes again, with
+      those above it that were made.
 
     Raises:
       InputError: the folder cannot be made or written, is in use, holds a run with another config,
         files that no run wrote, or nothing undamaged to continue from.
     """
     path = place(path)
-    try:
-        fresh = not path.exists()
-        path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / ".lock", "a")  # noqa: SIM115 (closed below; the lock ends with it)
-    except OSError as error:
-        raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
-    with lock:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.made(path, lambda: _holds_work(path)))
+            lock = held.enter_context(open(path / ".lock", "a"))
+        except OSError as error:
+            raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -145,24 +150,25 @@ def claim(
                 mirror.clear(layout(reader))
                 _clear(path, reader.remembered)
             _restore(path, config, reader, mirror)
-            before = _find(path, config, reader)
+            before, extended = _find(path, config, reader), 0
             if before:  # options that change no number may be others now
                 identity, found = before.identity._replace(config=config), before.found
+                epochs = before.identity.config.train.epochs
+                if epochs < config.train.epochs:
+                    extended = epochs
+                    found = found._replace(progress=found.progress.before_test())
             else:
                 identity, found = Identity(config, facts, environment(chosen)), None
             files.write_atomically(path / CONFIG, identity.to_json())
         except OSError as error:
             raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
-        except InputError:
-            if fresh and not (path / CHECKPOINTS).exists():  # the mirror cannot be used
-                shutil.rmtree(path, ignore_errors=True)
-            raise
-        try:
-            yield Claim(path, identity, found, reader.remembered)
-        except InputError:
-            if fresh and not (path / CHECKPOINTS).exists():  # nothing was learned
-                shutil.rmtree(path, ignore_errors=True)
-            raise
+        yield Claim(path, identity, found, reader.remembered, extended)
+
+
+def _holds_work(path: pathlib.Path) -> bool:
+    """Whether there is anything that a run has learned."""
+    metrics = path / METRICS
+    return (path / CHECKPOINTS).exists() or (metrics.exists() and metrics.stat().st_size > 0)
 
 
 def layout(reader: Reader) -> Layout:
@@ -229,11 +235,13 @@ def _find(path: pathlib.Path, config: Config, reader: Reader) -> _Before | None:
         except InputError as error:
             problem = error
         else:
-            _compare(path, identity.config, config)
+            # How many epochs it was to have last is the checkpoint's to say: an extension may have
+            # ended before its first one.
+            compare(path, identity.config, config, any_epochs=True)
     found = checkpoints.newest(path / CHECKPOINTS, set_aside=True)
     if found:  # the checkpoint's word counts, since it is protected by digests
         identity = read_identity(found.path, reader)
-        _compare(path, identity.config, config)
+        compare(path, identity.config, config)
         if problem:
             log.warning("%s; it is written anew from checkpoint %s", problem, found.path.name)
         return _Before(identity, found)
@@ -269,7 +277,7 @@ def _restore(path: pathlib.Path, config: Config, reader: Reader, mirror: Mirror)
         except InputError:
             pass  # half of one: `_find` says what becomes of it
         else:
-            _compare(path, here.config, config)
+            compare(path, here.config, config, any_epochs=True)
 
     def check(url: str, text: bytes) -> None:
         try:
@@ -279,24 +287,9 @@ def _restore(path: pathlib.Path, config: Config, reader: Reader, mirror: Mirror)
                 f"{url}/{CONFIG} does not fit this version of rnn_jax ({error}); choose another "
                 "--mirror, or --overwrite"
             ) from error
-        _compare(url, there.config, config, "--mirror")
+        compare(url, there.config, config, "--mirror")
 
     mirror.restore(path, layout(reader), check)
-
-
-def _compare(
-    path: str | os.PathLike, other: Config, config: Config, flag: str = "--workdir"
-) -> None:
-    if other.experiment != config.experiment:
-        raise InputError(
-            f"{path} holds a run of experiment {other.experiment!r}, not {config.experiment!r}; "
-            f"choose another {flag}, or --overwrite"
-        )
-    if different := config_lib.differences(other, config, fixed_only=True):
-        raise InputError(
-            f"{path} holds a run with another config ({'; '.join(different)}); "
-            f"choose another {flag}, or --overwrite"
-        )
 
 
 def _refuse_to_clear(path: pathlib.Path) -> None:

@@ -30,6 +30,11 @@ class Progress(NamedTuple):
     finished: bool = False
     history: tuple[dict[str, Any], ...] = ()
 
+    def before_test(self) -> Progress:
+        """The same place, with the test still to come."""
+        history = tuple(record for record in self.history if record["split"] != "test")
+        return self._replace(finished=False, history=history)
+
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **self._asdict()})
 

@@ -8,15 +8,15 @@ import pathlib
 from typing import Any
 
 from rnn_jax.config import InputError
-from rnn_jax.runs import folder
+from rnn_jax.runs import comparison, folder
 from rnn_jax.runs.copies import Layout
 from rnn_jax.runs.identity import CONFIG, Reader
 from rnn_jax.runs.mirror import Mirror
 from rnn_jax.system import files
 
-SWEEP = "sweep.json"
+SWEEP = comparison.SWEEP
+TRIALS = comparison.TRIALS
 TABLE = "sweep.csv"
-TRIALS = "trials"
 FORMAT = 1  # of sweep.json
 MAX_SWEEP = 2**28  # bytes of it
 

@@ -33,6 +33,7 @@ from rnn_jax.sweeps.outcomes import ENDED, RUNNING, Outcome
 from rnn_jax.sweeps.proposals import Pruner
 from rnn_jax.sweeps.trials import Space, Trial
 from rnn_jax.sweeps.watch import Watch
+from rnn_jax.system import files
 from rnn_jax.system.interrupts import Interrupted, Request
 from rnn_jax.tasks import Extras
 
@@ -253,12 +254,14 @@ def _pruner(kind: str) -> Any:
 @contextlib.contextmanager
 def _held(path: pathlib.Path) -> Iterator[None]:
     """Keeps other sweeps out of a folder, which is made."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / ".sweep_lock", "a")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise InputError(f"cannot write to the sweep's folder {path} ({error.strerror})") from error
-    with lock:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.made(path, lambda: any((path / TRIALS).glob("*"))))
+            lock = held.enter_context(open(path / ".sweep_lock", "a"))
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the sweep's folder {path} ({error.strerror})"
+            ) from error
         if (path / identity.CONFIG).exists():
             raise InputError(
                 f"{path} holds a run, and a sweep needs a folder of its own; choose another "

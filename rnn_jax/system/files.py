@@ -7,10 +7,13 @@ import contextlib
 import functools
 import os
 import pathlib
+import shutil
 import stat
 import tempfile
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import BinaryIO
+
+from rnn_jax.config import InputError
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -48,6 +51,33 @@ def private_cache() -> pathlib.Path:
     if found.st_uid == os.geteuid() and found.st_mode & _OTHERS_WRITE:
         folder.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)
     return folder if is_private(folder) else _process_cache()
+
+
+@contextlib.contextmanager
+def made(path: pathlib.Path, kept: Callable[[], bool]) -> Iterator[None]:
+    """A folder, made with the folders above it where they are missing.
+
+    Those that were made here go again where bad input or Ctrl-C ends the block before the folder
+    holds anything to be kept: a start that fails leaves nothing behind.
+
+    Args:
+      path: the folder.
+      kept: whether it holds something by now.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        if missing and not kept():
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others may be there by now
+                for each in missing[1:]:
+                    each.rmdir()
+        raise
 
 
 def is_private(path: pathlib.Path) -> bool:

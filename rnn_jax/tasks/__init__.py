@@ -90,8 +90,8 @@ def _named(name: str, extras: Extras) -> Kind:
     known = TASKS | dict(extras.tasks)
     if name not in known:
         raise InputError(
-            f"unknown task {name!r}{nearest(name, known)}; a custom task is found by naming its "
-            "--experiment, or handed over where the run is opened"
+            f"unknown task {name!r}{nearest(name, known)}; one of your own is found by naming its "
+            f"--experiment, or in Python with tasks={{{name!r}: ...}}"
         )
     return known[name]
 
@@ -114,6 +114,8 @@ def resolve(
     Raises:
       InputError: it cannot be run.
     """
+    if not isinstance(config, Config):
+        raise InputError(f"config must be a Config, such as an experiment's, got {config!r:.60}")
     config_lib.check(config)
     return kind_of(config, extras).resolve(config, extras.cells, environment, strict)
 

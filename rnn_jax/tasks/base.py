@@ -34,7 +34,8 @@ class TaskBatch(Protocol):
 
     @property
     def weights(self) -> AnyArray:
-        """float32[batch]; 1 for an example, 0 for one that only fills the shape."""
+        """float32[batch]; 1 for an example, or what it counts in the loss, above 0; 0 for one that
+        only fills the shape."""
         ...
 
     @property
@@ -268,6 +269,7 @@ class Task(NamedTuple):
     examples: what people call the examples, while they are counted.
     headline: the means that stand in an epoch's line; all if there are none.
     details: `(outputs, test) -> lines`, what `--mode=evaluate` prints above the result.
+    warnings: `(outputs, test) -> lines`, what there is to warn of after the test.
     shown: `(params, remembered) -> texts by name`, what is shown of each epoch, kept in its
       validation record as "shown"; None for nothing.
     sections: `(tested) -> report sections`.
@@ -300,6 +302,7 @@ class Task(NamedTuple):
     examples: str = "examples"
     headline: tuple[str, ...] = ()
     details: Callable[[np.ndarray, Any], Sequence[str]] = lambda outputs, test: ()
+    warnings: Callable[[np.ndarray, Any], Sequence[str]] = lambda outputs, test: ()
     shown: Callable[[Params, Mapping[str, str]], dict[str, str] | None] = (
         lambda params, remembered: None
     )

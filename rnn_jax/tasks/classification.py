@@ -13,7 +13,7 @@ import numpy as np
 
 from rnn_jax import models, report
 from rnn_jax.config import Config, InputError
-from rnn_jax.data import batching, epochs, preparation, sources
+from rnn_jax.data import balance, batching, epochs, preparation, sources
 from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.epochs import Pass
 from rnn_jax.data.options import DataConfig
@@ -143,6 +143,7 @@ def _task(
     module = network(model, config.data.vocab_size, len(classes), widths, cells)
     tells = recurrent.reports(model)
     has_table = bool(config.model.embedding_size)
+    balanced = config.data.class_weights == "balanced"
 
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
@@ -183,7 +184,9 @@ def _task(
     def loss(
         params: Params, carry: None, batch: Batch, key: PRNGKey, rates: Any
     ) -> tuple[Array, tuple[None, Sums]]:
-        _, sums = classify(params, batch, rates, deterministic=False, rngs={"dropout": key})
+        logits, sums = classify(params, batch, rates, deterministic=False, rngs={"dropout": key})
+        if balanced:
+            return metrics.weighted_loss(logits, batch.labels, batch.weights), (carry, sums)
         mean = sums["loss"] / jnp.maximum(sums["examples"], 1).astype(jnp.float32)
         return mean, (carry, sums)
 
@@ -197,10 +200,14 @@ def _task(
         words, size = found.vectorizer.words, config.train.batch_size
         dealing = batching.dealing(config.train)
         vectors = pretrained.vectors(config.model, words, len(SPECIAL), say)
+        counts = balance.counts(found.train, len(classes))
+        for line in balance.warnings(counts, classes, balanced):
+            say(f"warning: {line}")
+        weights = balance.class_weights(counts) if balanced else None
         return Data(
             digest=pretrained.digest(preparation.digest(found), vectors),
             remembered={recurrent.VOCABULARY: found.vectorizer.to_json()},
-            epochs=epochs.epochs(config.data, dealing, found.train, words),
+            epochs=epochs.epochs(config.data, dealing, found.train, words, weights),
             validation=epochs.single_pass(config.data, size, found.validation, words),
             test=epochs.single_pass(config.data, size, found.test, words, found.test_texts),
             start=pretrained.start(vectors),
@@ -234,7 +241,7 @@ def _task(
     if tells:
         example = Batch(np.ones((1, 1), np.int32), *np.ones((3, 1), np.int32))
         sums = jax.eval_shape(lambda: classify(init(jax.random.key(0)), example)[1])
-    key = recurrent.key_of(module, widths, config.data.vocab_size, has_table, frozen)
+    key = recurrent.key_of(module, widths, config.data.vocab_size, has_table, frozen, balanced)
     return Task(
         key=key,
         facts=facts,
@@ -250,6 +257,7 @@ def _task(
         held=pretrained.held(config.model, init),
         prepare=prepare,
         test=test,
+        warnings=lambda outputs, test: balance.unrecognised(outputs, test.stories.labels, classes),
         result=result,
         sections=sections,
         predictor=lambda trained: Predictor(

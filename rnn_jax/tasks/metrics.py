@@ -48,6 +48,20 @@ def classification(logits: Array, labels: AnyArray, weights: AnyArray, tokens: A
     }
 
 
+def weighted_loss(logits: Array, labels: AnyArray, weights: AnyArray) -> Array:
+    """float32[]: the mean cross-entropy of a batch's examples, each by its weight, as PyTorch's
+    `CrossEntropyLoss(weight=...)` has it.
+
+    Args:
+      logits, labels, weights: as for `classification`.
+    """
+    weights = jnp.asarray(weights)
+    logits = jnp.where(weights[:, None] > 0, logits, 0).astype(jnp.float32)
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    total = jnp.sum(weights)
+    return jnp.sum(losses * weights) / jnp.where(total > 0, total, 1)
+
+
 def classification_means(sums: dict[str, Any]) -> dict[str, float]:
     """What the sums say per example: loss and accuracy (NaN where there was no example)."""
     examples = int(sums["examples"])

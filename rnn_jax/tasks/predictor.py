@@ -12,7 +12,7 @@ from rnn_jax import inspect
 from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.batching import Examples
 from rnn_jax.data.epochs import Pass
-from rnn_jax.data.text import PADDING, UNKNOWN, Vectorizer, plain
+from rnn_jax.data.text import PADDING, UNKNOWN, Vectorizer, checked_text, checked_texts, plain
 from rnn_jax.inspect import Gates, Importance, Scorer
 from rnn_jax.inspect.importance import STEPS
 from rnn_jax.system import programs
@@ -62,8 +62,12 @@ class Predictor:
         return f"Predictor({self.run.config.experiment!r}, classes={', '.join(self.classes)})"
 
     def __call__(self, text: str) -> Prediction:
-        """The prediction for one text."""
-        return self.predict([text], batch_size=1)[0]
+        """The prediction for one text.
+
+        Raises:
+          ValueError: `text` is no string.
+        """
+        return self.predict([checked_text(text)], batch_size=1)[0]
 
     def predict(self, texts: Sequence[str], batch_size: int = 32) -> list[Prediction]:
         """The prediction for each text, in their order.
@@ -74,15 +78,11 @@ class Predictor:
           batch_size: texts that are computed together.
 
         Raises:
-          ValueError: `texts` is no sequence of strings.
+          ValueError: `texts` is no sequence of strings, or batch_size below 1.
         """
-        if isinstance(texts, str):
-            raise ValueError(f"texts must be a sequence of strings, got the string {texts!r:.60}")
-        texts = list(texts)
-        for text in texts:
-            if not isinstance(text, str):
-                raise ValueError(f"texts must be a sequence of strings, got {text!r:.60} in it")
-        texts = [plain(text) for text in texts]
+        texts = [plain(text) for text in checked_texts(texts)]
+        if type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"batch_size must be an int of at least 1, got {batch_size!r}")
         length = self.run.config.data.max_length
         stories = Examples(self.vectorizer.encode(texts, length), np.zeros(len(texts), np.int32))
         shapes = shapes_lib.padded_shapes(batch_size, length)
@@ -123,8 +123,7 @@ class Predictor:
         Raises:
           ValueError: `text` is no string, or has no word.
         """
-        if not isinstance(text, str):
-            raise ValueError(f"text must be a string, got {text!r:.60}")
+        checked_text(text)
         longest = self.run.config.data.max_length
         words = self.vectorizer.split(plain(text))
         if not words:

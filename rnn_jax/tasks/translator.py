@@ -13,7 +13,7 @@ from rnn_jax import decoding
 from rnn_jax.data.language.tokens import normal
 from rnn_jax.data.language.vocabulary import END
 from rnn_jax.data.pairs.vocabulary import Vocabularies
-from rnn_jax.data.text import plain
+from rnn_jax.data.text import checked_text, checked_texts, plain
 from rnn_jax.decoding import Hypotheses
 from rnn_jax.models.seq2seq import Decoded, Start, writable
 from rnn_jax.system import programs
@@ -97,7 +97,7 @@ class Translator:
         Raises:
           ValueError: `text` is no string.
         """
-        return self.translate([text])[0][0].text
+        return self.translate([checked_text(text)])[0][0].text
 
     def translate(
         self, texts: Sequence[str], beam: int | None = None, batch_size: int = 32
@@ -113,8 +113,7 @@ class Translator:
         Raises:
           ValueError: `texts` is no sequence of strings, or an argument is out of its bounds.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"texts must be a sequence of strings, got {texts!r:.60}")
+        texts = checked_texts(texts)
         beam = self.beam if beam is None else beam
         for name, value, most in (("beam", beam, 1000), ("batch_size", batch_size, 2**16)):
             if type(value) is not int or not 1 <= value < most:
@@ -139,9 +138,8 @@ class Translator:
         Raises:
           ValueError: `text` or `answer` is no string.
         """
-        answer = self(text) if answer is None else answer
-        if not isinstance(text, str) or not isinstance(answer, str):
-            raise ValueError(f"text and answer must be strings, got {text!r:.60}, {answer!r:.60}")
+        answer = self(text) if answer is None else checked_text(answer, "answer")
+        checked_text(text)
         inputs = self.vocabularies.inputs.encode(normal(plain(text)))
         outputs = self.vocabularies.outputs.encode(normal(answer))
         before = np.append(END, outputs[:-1])

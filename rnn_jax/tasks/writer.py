@@ -13,7 +13,7 @@ import numpy as np
 from rnn_jax import inspect, sampling
 from rnn_jax.data.language.tokens import Joiner, normal
 from rnn_jax.data.language.vocabulary import END, Vocabulary
-from rnn_jax.data.text import PADDING, UNKNOWN, plain
+from rnn_jax.data.text import PADDING, UNKNOWN, checked_text, plain
 from rnn_jax.inspect import Gates
 from rnn_jax.models.language_model import Read, Readout
 from rnn_jax.nn import cross_entropy
@@ -136,9 +136,7 @@ class Writer:
         Raises:
           ValueError: `text` is no string.
         """
-        if not isinstance(text, str):
-            raise ValueError(f"text must be a string, got {text!r:.60}")
-        shown = normal(plain(text))
+        shown = normal(plain(checked_text(text)))
         ids = self.vocabulary.encode(shown).ids
         pieces = self.vocabulary.split(shown)
         missing = (pieces[place] for place in np.flatnonzero(ids == UNKNOWN).tolist())

@@ -60,7 +60,7 @@ def _loss(task: Task, parts: int) -> Callable[..., tuple[Array, Any]]:
         shapes, _ = jax.eval_shape(of_part, *jax.tree.map(lambda leaf: leaf[0], numbered))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         (weight, weighted, sums), carries = jax.lax.scan(add, zeros, numbered)
-        weight = jnp.maximum(weight, 1)
+        weight = jnp.where(weight > 0, weight, 1)
         loss, grads = jax.tree.map(lambda leaf: leaf / weight.astype(leaf.dtype), weighted)
         carry = jax.tree.map(lambda leaf: leaf.reshape(rows, *leaf.shape[2:]), carries)
         return (loss, (carry, sums)), grads

@@ -61,9 +61,15 @@ def evaluate_split(
     return task.means(found) | counts | {"seconds": seconds}, np.stack(outputs)
 
 
-def evaluate_test(run: Trained) -> tuple[dict[str, Any], Sequence[str]]:
+def evaluate_test(
+    run: Trained, warn: Callable[[str], None] = lambda line: None
+) -> tuple[dict[str, Any], Sequence[str]]:
     """The record of a pass of a trained run over its data's test split, and what there is to say
     besides.
+
+    Args:
+      run: the run.
+      warn: told in a line what there is to warn of.
 
     Raises:
       InputError: the data cannot be had, or is not the run's.
@@ -71,4 +77,6 @@ def evaluate_test(run: Trained) -> tuple[dict[str, Any], Sequence[str]]:
     split = run.task.test(run.remembered)
     figures, outputs = evaluate_split(run.task, run.params, split, title="test")
     record = {"step": run.step, "epoch": run.epoch, "split": "test"} | figures
+    for line in run.task.warnings(outputs, split):
+        warn(line)
     return record, run.task.details(outputs, split)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax import tasks as tasks_lib
-from rnn_jax.config import Config, InputError, options
+from rnn_jax.config import Config, InputError, TrainConfig, options
 from rnn_jax.runs import checkpoints, records
 from rnn_jax.runs import folder as folder_lib
 from rnn_jax.runs import mirror as mirror_lib
@@ -64,7 +64,9 @@ def run(
     """Trains, validates after each epoch, tests once with the best parameters, and reports.
 
     Called again with the same config, it continues an interrupted run as if nothing had happened,
-    and returns a finished one's result.
+    and returns a finished one's result. With more `train.epochs` it goes on to those, with the bits
+    of a run that was to have so many from its first step; where a schedule depends on them, it is
+    refused.
 
     Args:
       config: the experiment.
@@ -100,9 +102,10 @@ def run(
         if found:
             resolved = tasks_lib.resolve(config, extras, claimed.identity.last_environment)
         task = tasks_lib.make(resolved.config, facts, extras)
-        with writing(claimed.folder):
-            records.write_history(claimed.folder, found.progress.history if found else ())
+        history = found.progress.history if found else ()
         if found and found.progress.finished:
+            with writing(claimed.folder):
+                records.write_history(claimed.folder, history)
             with mirrored.following(Request()):
                 return _finished(config, task, claimed, display, extras, command)
         data = task.prepare(display.line, None)
@@ -114,6 +117,7 @@ def run(
         company.alike(_common(resolved.config, data.digest))
         texts = {CONFIG: identity.to_json(), **data.remembered}
         with writing(claimed.folder):
+            records.write_history(claimed.folder, history)
             for name, content in texts.items():
                 files.write_atomically(claimed.folder / name, content)
         for line in resolved.said:
@@ -124,10 +128,7 @@ def run(
         standing = Standing(plan.init_state(), None, Progress())
         if found:
             standing = _restored(plan, found)
-            display.line(
-                f"continuing the run in {claimed.folder}: {found.progress.epoch} epochs and "
-                f"{found.progress.batch} batches are done"
-            )
+            display.line(_going_on(claimed, standing.progress, plan.config))
         saved = Checkpoints(claimed.folder / folder_lib.CHECKPOINTS, texts, start=standing.progress)
         # Only from here on is there anything that a signal could cost.
         with (
@@ -141,6 +142,8 @@ def run(
             asked = company.agreed(request)
             session = Session(claimed.folder, saved, scalars, display, asked)
             standing, outputs = _until_tested(plan, session, standing)
+            for line in task.warnings(outputs, data.test):
+                display.line(f"warning: {line}")
             progress = standing.progress
             tested = outcome.tested_of(outputs, data, task, standing.best, progress)
             outcome.write_report(config, claimed.folder, now, task, tested, progress, command)
@@ -196,12 +199,28 @@ def _result(
     return Run(best, progress.history, task.result(progress.history[-1]), folder, extras)
 
 
+def _going_on(claimed: Claim, progress: Progress, config: TrainConfig) -> str:
+    """What is said of a run that does not begin."""
+    run = f"the run in {claimed.folder}"
+    if claimed.extended and _patience_is_over(progress, config.patience):
+        return (
+            f"{run} was stopped early after epoch {progress.epoch} "
+            f"(--config.train.patience={config.patience}), so that {config.epochs} epochs instead "
+            f"of {claimed.extended} change nothing"
+        )
+    what = f"continuing {run}"
+    if claimed.extended:
+        what = f"extending {run} from {claimed.extended} to {config.epochs} epochs"
+    return f"{what}: {progress.epoch} epochs and {progress.batch} batches are done"
+
+
 def _restored(plan: Plan, found: checkpoints.Found) -> Standing:
     """Where a checkpoint stands."""
     like, best = plan.init_state(), None
     state = checkpoints.restore(found.path, "state", like, steps.before_rounds(like))
     state = state._replace(sums=metrics.with_rounds(state.sums))
-    if checkpoints.holds(found.path, "best"):
+    # Without a best epoch it is what the test took in its place.
+    if found.progress.best_epoch and checkpoints.holds(found.path, "best"):
         best = checkpoints.restore(found.path, "best", state.params)
     return Standing(state, best, found.progress)
 
@@ -237,9 +256,8 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
         standing = standing._replace(state=steps.begin_epoch(plan.task, standing.state))
         if session.checkpoints.affordable(SHARE):
             epoch_lib.save(plan, session, standing)
-        session.display.line(
-            outcome.epoch_line(plan.task, config.epochs, trained, validated, better)
-        )
+        line, columns = session.display.line, session.display.columns
+        line(outcome.epoch_line(plan.task, config.epochs, trained, validated, better, columns))
         if not plan.company.promising(standing.progress.history):
             epoch_lib.save(plan, session, standing)
             session.checkpoints.wait()

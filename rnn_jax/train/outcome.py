@@ -18,12 +18,10 @@ from rnn_jax.runs import checkpoints, records
 from rnn_jax.runs.folder import REPORT, Claim
 from rnn_jax.runs.progress import Progress
 from rnn_jax.system import files
-from rnn_jax.system.display import Display
+from rnn_jax.system.display import COLUMNS, Display, fitted
 from rnn_jax.tasks.base import Data, Task, Tested, outputs_in_order
 from rnn_jax.train.evaluate import evaluate_split
 from rnn_jax.types import Params
-
-COLUMNS = 80  # of a terminal
 
 
 def write_report(
@@ -98,22 +96,30 @@ def complete(
 
 
 def epoch_line(
-    task: Task, epochs: int, trained: dict[str, Any], validated: dict[str, Any], better: bool
+    task: Task,
+    epochs: int,
+    trained: dict[str, Any],
+    validated: dict[str, Any],
+    better: bool,
+    columns: int = COLUMNS,
 ) -> str:
     """An epoch's figures in a line of a terminal: of training and validation, and the seconds of
-    training. What does not fit is left out from the end; the first figure stays.
+    training. What does not fit is left out from the end; the first figure stays, at least as
+    validation has it.
 
     Args:
       task: says which are shown.
       epochs: how many there are, at most.
       trained, validated: the epoch's records.
       better: whether the validation loss is the lowest so far.
+      columns: of the terminal.
     """
     names = [name for name, value in validated.items() if records.is_figure(name, value)]
     names = [name for name in names if not task.headline or name in task.headline]
     parts = [f"{name} {trained[name]:.4f} val {validated[name]:.4f}" for name in names]
     parts.append(f"{trained['seconds']:.1f} s")
     begin, end = f"epoch {trained['epoch']}/{epochs}", ["best"] if better else []
-    while len(line := "  ".join([begin, *parts, *end])) > COLUMNS and len(parts) > 1:
-        parts.pop()
+    line = fitted(begin, parts, end, columns)
+    if len(line) > columns and names:
+        line = fitted(begin, [f"val {names[0]} {validated[names[0]]:.4f}"], end, columns)
     return line
