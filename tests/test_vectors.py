@@ -1,5 +1,6 @@
 """Vectors from files: what the readers find and refuse, what is frozen, and whole runs."""
 
+import html
 import json
 import tracemalloc
 
@@ -400,6 +401,11 @@ def test_a_frozen_run_keeps_the_file_s_vectors_and_says_what_it_found(
     assert code == 0, err
     assert "words have one (" in out
     assert "vectors: none for " in out
+    page = (tmp_path / "run" / "report.html").read_text()
+    told = [line.removeprefix("vectors: ") for line in out.split("\n") if "vectors: " in line]
+    assert len(told) == 2
+    for line in told:  # the page says what the terminal said
+        assert f"{line[0].upper()}{line[1:]}." in html.unescape(page)
     run = opened.open_run(tmp_path / "run")
     words = json.loads((tmp_path / "run" / "vocabulary.json").read_text())["words"]
     vectors = np.asarray(run.params["embedding"]["embedding"])
@@ -434,6 +440,10 @@ def test_a_language_model_begins_with_vectors(tmp_path):
     data = task.prepare(said.append, None)
     words = json.loads(data.remembered["vocabulary.json"])["words"]
     assert said[-2] == "vectors: 1 of the vocabulary's 9 words have one (11.1%)"
+    assert [piece.text for piece in data.sections[0].pieces] == [
+        "1 of the vocabulary's 9 words have one (11.1%).",
+        f"None for {said[-1].removeprefix('vectors: none for ')}.",
+    ]
     params = task.init(jax.random.key(0))
     expected = np.array(params["embedding"])
     for word in ("cat", "</s>"):
@@ -442,4 +452,6 @@ def test_a_language_model_begins_with_vectors(tmp_path):
     marked = jax.tree_util.tree_leaves_with_path(task.held.marks)
     assert [jax.tree_util.keystr(path) for path, mark in marked if mark] == ["['embedding']"]
     plain = replace(config, {"model.vectors": "", "model.frozen_epochs": 0})
-    assert tasks.make(plain, task.facts).prepare(said.append, None).digest != data.digest
+    without = tasks.make(plain, task.facts).prepare(said.append, None)
+    assert without.digest != data.digest
+    assert not without.sections

@@ -129,6 +129,7 @@ class Data(NamedTuple):
       is kept in the run's folder and in every checkpoint.
     start: `(params) -> params`, the parameters before the first step, from those that `Task.init`
       drew; for what the data says of them, such as vectors of words.
+    sections: what the report says of the data, beside the task's own sections.
     """
 
     digest: str
@@ -137,6 +138,7 @@ class Data(NamedTuple):
     validation: Pass
     test: Pass
     start: Callable[[Params], Params] = lambda params: params
+    sections: Sequence[Any] = ()
 
 
 class Resolved(NamedTuple):

@@ -211,6 +211,7 @@ def _task(
             validation=epochs.single_pass(config.data, size, found.validation, words),
             test=epochs.single_pass(config.data, size, found.test, words, found.test_texts),
             start=pretrained.start(vectors),
+            sections=pretrained.sections(vectors, words, len(SPECIAL)),
         )
 
     def test(remembered: Mapping[str, str]) -> Pass:
@@ -232,7 +233,8 @@ def _task(
             test.stories.labels, tested.outputs, test.texts, classes
         )
         vectorizer = _vectorizer(tested.data.remembered)
-        return [*found, explanation.tested_texts(tested, test, classes, vectorizer)]
+        explained = explanation.tested_texts(tested, test, classes, vectorizer)
+        return [*found, explained, *tested.data.sections]
 
     rows = jax.ShapeDtypeStruct((1,), jnp.int32)
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)

@@ -155,6 +155,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
             validation=windows.single_pass(found.validation, rows, time, words),
             test=windows.single_pass(found.test, rows, time, words),
             start=pretrained.start(vectors),
+            sections=pretrained.sections(vectors, words, len(SPECIAL)),
         )
 
     def test(remembered: Mapping[str, str]) -> windows.TextPass:

@@ -80,7 +80,7 @@ def sections(
     found.append(pages.calibration(said[:, 1], said[:, 2]))
     if table is not None:
         found.append(pages.neighbours(table, vocabulary.words, _chosen(vocabulary)))
-    return found
+    return [*found, *tested.data.sections]
 
 
 def figures(logs: np.ndarray, stream: Stream) -> dict[str, float]:

@@ -11,6 +11,7 @@ from rnn_jax.config import InputError
 from rnn_jax.data.vectors import reading
 from rnn_jax.data.vectors.reading import Vectors
 from rnn_jax.models import WordsConfig
+from rnn_jax.report.pieces import Prose, Section
 from rnn_jax.tasks.base import Held, Say
 from rnn_jax.types import Params, PRNGKey
 
@@ -35,6 +36,16 @@ def vectors(config: WordsConfig, words: Sequence[str], special: int, say: Say) -
     for line in reading.coverage(found, words, special):
         say(line)
     return found
+
+
+def sections(found: Vectors | None, words: Sequence[str], special: int) -> list[Section]:
+    """What the report says of them: the lines that `vectors` says, or no section without a file."""
+    if found is None:
+        return []
+    lines = (line.removeprefix("vectors: ") for line in reading.coverage(found, words, special))
+    return [
+        Section("Vectors from a file", [Prose(f"{line[0].upper()}{line[1:]}.") for line in lines])
+    ]
 
 
 def digest(data: str, found: Vectors | None) -> str:
