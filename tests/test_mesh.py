@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import QUICK_XLA, ROOT
 from test_population import MODELS, after, plan_of
 
 from rnn_jax import lstm, train
@@ -191,7 +191,7 @@ class Team:
             free.bind(("127.0.0.1", 0))
             place = f"127.0.0.1:{free.getsockname()[1]}"
         # One device each, and this machine's caches as all tests have them.
-        environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+        environment = os.environ | {"XLA_FLAGS": " ".join(QUICK_XLA)}
         program = PROGRAM.format(root=str(ROOT))
         self.processes = [
             subprocess.Popen(
