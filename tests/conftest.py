@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 # The user's cache of compiled programs is neither read nor written.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rnn_jax_tests_")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # half a second for each process that is started
 if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers have what is set here
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="rnn_jax_tests_")
 # Most of the tests' time is XLA compiling small programs that run once; how well does not matter. A
