@@ -206,6 +206,15 @@ struct Block {
   Vec sums[M][N] = {};
 };
 
+// Keeps a vector in a register: from memory, again for each row, it would be loaded more often than
+// there are ports for.
+inline Vec Held(Vec values) {
+#if defined(__AVX__)
+  asm("" : "+v"(values));
+#endif
+  return values;
+}
+
 // block[m] + rows[m] @ matrix, with matrix [depth, N vectors].
 template <int M, int N>
 inline Block<M, N> Multiplied(Block<M, N> block, const float* const* rows, const float* matrix,
@@ -214,7 +223,7 @@ inline Block<M, N> Multiplied(Block<M, N> block, const float* const* rows, const
   for (int m = 0; m < M; ++m) row[m] = rows[m];
   for (int64_t k = 0; k < depth; ++k, matrix += N * kLanes) {
     Vec entries[N];
-    for (int n = 0; n < N; ++n) entries[n] = Load(matrix + n * kLanes);
+    for (int n = 0; n < N; ++n) entries[n] = Held(Load(matrix + n * kLanes));
     for (int m = 0; m < M; ++m) {
       for (int n = 0; n < N; ++n) block.sums[m][n] += row[m][k] * entries[n];
     }
@@ -253,7 +262,7 @@ inline Block<M, N> Outer(const float* values, int64_t stride, const float* d_sum
   Block<M, N> block;
   for (int64_t row = 0; row < count; ++row, values += stride, d_sums += d_stride) {
     Vec entries[N];
-    for (int n = 0; n < N; ++n) entries[n] = Load(d_sums + n * kLanes);
+    for (int n = 0; n < N; ++n) entries[n] = Held(Load(d_sums + n * kLanes));
     for (int m = 0; m < M; ++m) {
       for (int n = 0; n < N; ++n) block.sums[m][n] += values[m] * entries[n];
     }
