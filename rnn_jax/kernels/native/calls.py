@@ -20,6 +20,7 @@ def called(
     reverse: Sequence[bool],
     variant: Sequence[int],
     parts: int,
+    instead: str,
 ) -> list[Array]:
     """The results of a call, float32, of these shapes.
 
@@ -29,6 +30,7 @@ def called(
       shapes: of its results.
       reverse, variant: of each direction, whether it walks backwards and the cell's variant.
       parts: into how many parts the work is divided.
+      instead: the kernels that can be differentiated more than once, as messages name them.
     """
     foreign = jax.ffi.ffi_call(
         target,
@@ -45,12 +47,8 @@ def called(
             parts=np.int64(parts),
         )
 
-    call.defvjp(_refuse, _refuse)
+    def refuse(*_: Any) -> NoReturn:
+        raise TypeError(f"kernel 'native' can be differentiated only once: use kernel {instead}")
+
+    call.defvjp(refuse, refuse)
     return list(call(*arrays))
-
-
-def _refuse(*_: Any) -> NoReturn:
-    raise TypeError(
-        "kernel 'native' can be differentiated only once: use kernel 'scan', or 'fused' where it "
-        "has the cell"
-    )

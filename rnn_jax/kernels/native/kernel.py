@@ -1,4 +1,4 @@
-"""A kernel for CPUs in C++, in float32, for the cells of `cells.CELLS` and for linear ones (`linear`).
+"""A kernel for CPUs in C++, in float32: the cells of `cells.CELLS`, and linear ones (`linear`).
 
 XLA runs each step of a loop as several small kernels, and a layer as products and loops one after
 the other. Here one direction of a layer, or some of its rows, is one core's part, which keeps
@@ -67,15 +67,10 @@ def _unroll(
         batch = inputs.shape[0]
         return Unrolled(tuple(support.no_steps(direction, batch) for direction in directions))
     results: dict[int, tuple[Carry, Array]] = {}
-    flags = {"lengths": None, "mask": mask, "resets": resets}
     for kind in dict.fromkeys(map(_kind, directions)):  # one call for all directions of a kind
         places = [n for n, each in enumerate(directions) if _kind(each) == kind]
         alike = tuple(directions[n] for n in places)
-        if kind is None:
-            found = unrolled(states, alike, inputs, **flags).results
-        else:
-            found = _recurrent(kind, alike, inputs, mask, resets)
-        results.update(zip(places, found, strict=True))
+        results.update(zip(places, _of_kind(kind, alike, inputs, mask, resets), strict=True))
     return Unrolled(tuple(results[n] for n in range(len(directions))))
 
 
@@ -84,13 +79,15 @@ def _kind(direction: Direction) -> str | None:
     return None if direction.cell.linear is not None else support.spec_of(direction.cell).kind
 
 
-def _recurrent(
-    kind: str,
+def _of_kind(
+    kind: str | None,
     directions: tuple[Direction, ...],
     inputs: Array,
     mask: Array | None,
     resets: Array | None,
 ) -> tuple[tuple[Carry, Array], ...]:
+    if kind is None:
+        return unrolled(states, directions, inputs, lengths=None, mask=mask, resets=resets).results
     layers = tuple(_layer(direction, inputs, mask, resets) for direction in directions)
     division = Division(kind, tuple(map(_walk, directions)), _parts(layers))
     results = recurrences(division, layers)

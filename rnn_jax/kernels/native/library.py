@@ -34,6 +34,7 @@ _FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "
 # The file with XLA's header computes nothing: to compile it well would take most of the time.
 _OF_CALLS = ("-O1",)
 _CALLS = "calls.cc"
+_LONGEST = ("products.cc", _CALLS)  # to compile, so they come first
 _SECONDS = 120  # a compilation takes three to five
 _LARGEST = 2**26  # bytes of a library
 _BUILDING = "building-native-"
@@ -70,7 +71,9 @@ def sources() -> list[pathlib.Path]:
 
 def calls() -> dict[str, str]:
     """The calls that XLA knows, and what the library calls them; `calls.cc` has a row for each."""
-    names = re.findall(r"^RNN_JAX_CALL\((\w+)\)", (FOLDER / _CALLS).read_text("utf-8"), re.MULTILINE)
+    names = re.findall(
+        r"^RNN_JAX_CALL\((\w+)\)", (FOLDER / _CALLS).read_text("utf-8"), re.MULTILINE
+    )
     return {"rnn_jax" + re.sub("([A-Z])", r"_\1", name).lower(): name for name in names}
 
 
@@ -131,8 +134,7 @@ def _compiler() -> list[str]:
 def _compile(compiler: list[str], path: pathlib.Path) -> None:
     """The library, made in a folder that takes what is made on the way."""
     each = [source for source in sources() if source.suffix == ".cc"]
-    # The one that takes longest first.
-    each.sort(key=lambda source: source.name != _CALLS)
+    each.sort(key=lambda source: source.name not in _LONGEST)
 
     def made(source: pathlib.Path) -> str:
         to = path.with_name(f"{source.stem}.o")

@@ -52,5 +52,6 @@ def _call(
             reverse=[reverse],
             variant=[is_complex],
             parts=machine.threads() if arrays[0].size >= _ENTRIES else 1,
+            instead="'scan'",
         )
     )

@@ -132,12 +132,11 @@ def _forward(
     arguments = [_arguments(each) for each in layers]
     results = _call(f"rnn_jax_{division.kind}_forward", division, arguments, shapes)
     found = []
-    for walk, each, (hidden, *rest) in zip(division.walks, layers, results, strict=True):
-        structure = jax.tree.structure(each.initial)
-        others = structure.num_leaves - 1
-        last = [hidden[:, 0 if walk.reverse else -1], *rest[:others]]
-        carry = jax.tree.unflatten(structure, last)
-        found.append(((carry, hidden), Residuals(hidden, tuple(rest[others:]))))
+    for walk, each, (outputs, *rest) in zip(division.walks, layers, results, strict=True):
+        others = len(jax.tree.leaves(each.initial)) - 1
+        last = [outputs[:, 0 if walk.reverse else -1], *rest[:others]]
+        carry = jax.tree.unflatten(jax.tree.structure(each.initial), last)
+        found.append(((carry, outputs), Residuals(outputs, tuple(rest[others:]))))
     return found
 
 
@@ -174,10 +173,10 @@ def _backward(
 def _gradient(want: bool, layer: Layer, results: list[Array]) -> Layer:
     """The gradient with respect to a layer, from what a call gives of it; None is zero to JAX."""
     d_inputs, *d_sums = results[:5]
-    structure = jax.tree.structure(layer.initial)
+    end = 5 + len(jax.tree.leaves(layer.initial))
     d_initial, d_fresh = (
-        jax.tree.unflatten(structure, part)
-        for part in (results[5 : 5 + structure.num_leaves], results[5 + structure.num_leaves :])
+        jax.tree.unflatten(jax.tree.structure(layer.initial), states)
+        for states in (results[5:end], results[end:])
     )
     d_weights, d_recurrent_weights, d_bias, d_recurrent_bias = (
         jnp.sum(parts, axis=0) for parts in d_sums
@@ -218,6 +217,7 @@ def _call(target: str, division: Division, arguments: list, shapes: list) -> lis
         reverse=[walk.reverse for walk in division.walks],
         variant=[walk.variant for walk in division.walks],
         parts=division.parts,
+        instead="'fused' or 'scan'",
     )
     size = len(results) // len(division.walks)
     return [results[n : n + size] for n in range(0, len(results), size)]
