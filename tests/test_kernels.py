@@ -40,7 +40,9 @@ LARGE = 40  # a step's product is a routine's work; at HIDDEN it is written out
 
 
 own_rules = pytest.mark.parametrize("own", ["fused", pytest.param("native", marks=compiled)])
-every_cell = pytest.mark.parametrize("make", [lstm, gru, gru_before, simple_rnn])
+every_cell = pytest.mark.parametrize(
+    "make", [lstm, gru, gru_before, simple_rnn], ids=["lstm", "gru", "gru before", "simple_rnn"]
+)
 
 
 @pytest.fixture

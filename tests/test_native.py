@@ -50,7 +50,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 gru_before = functools.partial(gru, reset_after=False)
 every = pytest.mark.parametrize("every", [every_lstm, every_gru, every_simple_rnn])
-every_cell = pytest.mark.parametrize("make", [lstm, gru, gru_before, simple_rnn])
+every_cell = pytest.mark.parametrize(
+    "make", [lstm, gru, gru_before, simple_rnn], ids=["lstm", "gru", "gru before", "simple_rnn"]
+)
 
 
 def check(cells, given, tolerance=2e-6, **options):
