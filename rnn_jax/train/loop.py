@@ -65,8 +65,8 @@ def run(
 
     Called again with the same config, it continues an interrupted run as if nothing had happened,
     and returns a finished one's result. With more `train.epochs` it goes on to those, with the bits
-    of a run that was to have so many from its first step; where a schedule depends on them, it is
-    refused.
+    of a run that was to have so many from its first step and was compiled alike; where a schedule
+    depends on them, it is refused.
 
     Args:
       config: the experiment.
