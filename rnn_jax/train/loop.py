@@ -156,6 +156,8 @@ def run(
 def _manner(config: Config, data: Data, claimed: folder_lib.Claim) -> str:
     """How the run's steps are compiled: a run keeps what it began with, for it rounds in its own
     places. Those of version 0.1 said nothing of it."""
+    if config.train.compilation != "auto":
+        return config.train.compilation
     if claimed.found:
         return str(claimed.identity.last_environment.get(COMPILED, compilation.THOROUGH))
     return compilation.manner(config.train.epochs * data.epochs.batches)
