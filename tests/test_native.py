@@ -28,6 +28,7 @@ from unrolls import (
     arguments,
     assert_close,
     compiled,
+    computing,
     every_lstm,
     results,
 )
@@ -187,11 +188,15 @@ def test_the_same_bits_every_time(monkeypatch):
     monkeypatch.setattr(native_kernel, "_MULTIPLICATIONS", 0)
     jax.clear_caches()
     cells = [lstm(20), lstm(20)]
-    given = arguments(cells, batch=32, time=40)
-    first = results(cells, given, "native")
-    for other in (100, 1500, 3, 1500, 100):  # of the largest no thread keeps its memory
-        results([lstm(other)], arguments([lstm(other)], batch=2, time=3), "native")
-        jax.tree.map(np.testing.assert_array_equal, first, results(cells, given, "native"))
+    compute = computing(cells, arguments(cells, batch=32, time=40), "native")
+    others = {}
+    for hidden in (3, 100, 1500):
+        cell = lstm(hidden, initializer="torch")  # an orthogonal matrix of 1,500 takes seconds
+        others[hidden] = computing([cell], arguments([cell], batch=2, time=3), "native")
+    first = compute()
+    for hidden in (100, 1500, 3, 1500, 100):  # of the largest no thread keeps its memory
+        jax.block_until_ready(others[hidden]())
+        jax.tree.map(np.testing.assert_array_equal, first, compute())
     jax.clear_caches()
 
 
@@ -311,11 +316,30 @@ print((found.kernel.name, found.reason))
 """
 
 
+# Of the arguments, the last one is the library's place.
+COMPILER = """#!/bin/sh
+sleep {seconds}
+for place; do :; done
+if [ ! -f {kept} ]; then
+  {compiler} "$@" -O0 && cp "$place" {kept}.$$ && mv {kept}.$$ {kept}
+else
+  cp {kept} "$place"
+fi
+"""
+
+
 @functools.cache
-def quick_compiler() -> str:
-    """A command that compiles without optimisation: here nothing is computed with the library."""
-    script = pathlib.Path(tempfile.mkdtemp(prefix="rnn_jax_tests_")) / "compiler"
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(native_library._compiler())} "$@" -O0\n')
+def compilers() -> pathlib.Path:
+    return pathlib.Path(tempfile.mkdtemp(prefix="rnn_jax_tests_"))
+
+
+@functools.cache
+def quick_compiler(seconds: int = 0) -> str:
+    """A command that compiles, without optimisation, the first time, and then copies what it made
+    after so many seconds: here nothing is computed with the library."""
+    script = compilers() / f"compiler-{seconds}"
+    kept, compiler = shlex.quote(str(compilers() / "kept")), shlex.join(native_library._compiler())
+    script.write_text(COMPILER.format(seconds=seconds, compiler=compiler, kept=kept))
     script.chmod(0o700)
     return str(script)
 
@@ -454,8 +478,9 @@ def test_what_a_killed_compilation_left_is_cleared_away(tmp_path):
 
 @compiled
 def test_several_processes_compile_at_once(tmp_path):
+    compiler = quick_compiler(seconds=3)  # until all of them have begun
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda _: in_a_process(tmp_path)[0], range(3)))
+        found = list(pool.map(lambda _: in_a_process(tmp_path, CXX=compiler)[0], range(3)))
     assert found == [str(("native", ""))] * 3
 
 
