@@ -2,7 +2,7 @@
 
     python benchmarks/layer.py
 
-"rnn_jax" is its quickest kernel: native for LSTMs where there is a C++ compiler, otherwise fused.
+"rnn_jax" is its quickest kernel: native where there is a C++ compiler, otherwise fused.
 Every entrant is a process of its own. They take turns of a quarter of a second, several rounds; a
 ratio is taken between the medians of one round, since a machine's speed drifts, and the table shows
 the median over rounds. The gradient is with respect to the inputs and all parameters. The floor is

@@ -91,7 +91,7 @@ def unroll(
         here; `rnn_jax.kernels.resolve` says which one that is, and why. "fused" and "native" have a
         gradient rule of their own, so they cannot be differentiated forwards (`jax.jvp`, `jacfwd`,
         `hessian`, `linearize`); where a `jax.jit` lies around the call, JAX itself says so, of
-        "custom_vjp". "native" runs LSTMs in float32 on CPUs, needs a C++ compiler the first time,
+        "custom_vjp". "native" runs float32 on CPUs, needs a C++ compiler the first time,
         and can be differentiated only once.
       report: whether to return what the kernel tells of its work, too.
 

@@ -68,7 +68,7 @@ GATES = {
     "simple_rnn": simple(),
 }
 CASES = [("fused", name) for name in GATES] + [
-    pytest.param("native", name, marks=compiled) for name in GATES if "lstm" in name
+    pytest.param("native", name, marks=compiled) for name in GATES
 ]
 
 

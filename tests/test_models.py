@@ -201,7 +201,12 @@ def test_packed_sequences_give_what_padded_ones_give(cell, pooling, kernel):
 
 @pytest.mark.parametrize(
     ("kernel", "cell"),
-    [("scan", "gru"), ("fused", "gru"), pytest.param("native", "lstm", marks=compiled)],
+    [
+        ("scan", "gru"),
+        ("fused", "gru"),
+        pytest.param("native", "lstm", marks=compiled),
+        pytest.param("native", "gru", marks=compiled),
+    ],
 )
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_padding_behind_packed_sequences_changes_no_bit(pooling, kernel, cell):

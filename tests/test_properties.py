@@ -32,6 +32,8 @@ CASES = {  # cell, kernel, type of everything but a bfloat16 cell's products and
     "fused lstm bfloat16": (lstm(4, dtype=jnp.bfloat16), "fused", np.float32),
     "fused gru": (learnable_initial(gru(3)), "fused", np.float64),
     "native lstm": (learnable_initial(lstm(17)), "native", np.float32),
+    "native gru": (learnable_initial(gru(9)), "native", np.float32),
+    "native simple_rnn": (simple_rnn(9), "native", np.float32),
 }
 # Rounding, relative to an array's largest entry (at least 1).
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5, jnp.bfloat16: 0.05}

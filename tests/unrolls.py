@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax.cells import gru, lstm
+from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.kernels.native import kernel as native_kernel
 from rnn_jax.types import Direction
 from rnn_jax.unrolling import unroll_directions
@@ -27,6 +27,7 @@ KERNELS_AND_CELLS = [
     pytest.param("scan", gru, id="scan"),
     pytest.param("fused", gru, id="fused"),
     pytest.param("native", lstm, id="native", marks=compiled),
+    pytest.param("native", gru, id="native gru", marks=compiled),
 ]
 
 
@@ -35,6 +36,23 @@ def every_lstm(hidden):
         lstm(hidden),
         lstm(hidden, recurrent_bias=True, initializer="torch"),
         lstm(hidden, use_bias=False),
+    ]
+
+
+def every_gru(hidden):
+    return [
+        gru(hidden, initializer="torch"),
+        gru(hidden, use_bias=False),
+        gru(hidden, reset_after=False, recurrent_bias=True, initializer="torch"),
+    ]
+
+
+def every_simple_rnn(hidden):
+    return [
+        simple_rnn(hidden),
+        simple_rnn(hidden, activation="relu", recurrent_bias=True, initializer="torch"),
+        simple_rnn(hidden, activation="sigmoid"),
+        simple_rnn(hidden, activation="identity", use_bias=False),
     ]
 
 

@@ -58,7 +58,7 @@ class RecurrentConfig(Section):
     kernel: str = option(
         "auto",
         "how the recurrence is computed: scan (the reference), fused (the same numbers within "
-        "rounding, with a gradient rule of its own), native (for LSTMs on CPUs, in C++; needs a "
+        "rounding, with a gradient rule of its own), native (on CPUs, in C++; needs a "
         "compiler), blocked or associative (for linear cells, all steps at once), newton (other "
         "cells, all steps at once, repeatedly) or auto (the fastest that can run)",
         choices=(kernels.AUTO, *kernels.KERNELS),

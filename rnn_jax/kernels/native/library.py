@@ -1,10 +1,12 @@
 """The native kernel's C++, compiled once for each machine and kept in the user's cache folder.
 
-It is compiled for the processor that it runs on, against the headers that JAX brings along.
+It is compiled for the processor that it runs on, against the headers that JAX brings along: file by
+file, as many at a time as there are cores.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import ctypes
 import functools
@@ -12,6 +14,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,23 +25,20 @@ import time
 import jax
 import jaxlib.version
 
-from rnn_jax.system import files
+from rnn_jax.system import files, machine
 
 FOLDER = pathlib.Path(__file__).with_name("cpp")
 
 _COMPILERS = ("c++", "g++", "clang++")
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-w")
+# The file with XLA's header computes nothing: to compile it well would take most of the time.
+_OF_CALLS = ("-O1",)
+_CALLS = "calls.cc"
+_LONGEST = ("products.cc", _CALLS)  # to compile, so they come first
 _SECONDS = 120  # a compilation takes three to five
 _LARGEST = 2**26  # bytes of a library
 _BUILDING = "building-native-"
 _NO_PROGRAMS = "failed to map segment"  # what the loader says of a noexec file system
-_CALLS = {
-    "rnn_jax_lstm_forward": "LstmForward",
-    "rnn_jax_lstm_backward": "LstmBackward",
-    "rnn_jax_linear_forward": "LinearForward",
-    "rnn_jax_linear_backward": "LinearBackward",
-}
-
 _one_at_a_time = threading.Lock()
 
 
@@ -57,7 +57,7 @@ def _missing() -> str | None:
         library = _library()
     except (OSError, RuntimeError) as error:  # also of a machine on which nobody is at home
         return str(error)
-    for target, name in _CALLS.items():
+    for target, name in calls().items():
         jax.ffi.register_ffi_target(
             target, jax.ffi.pycapsule(getattr(library, name)), platform="cpu"
         )
@@ -69,11 +69,19 @@ def sources() -> list[pathlib.Path]:
     return sorted([*FOLDER.glob("*.cc"), *FOLDER.glob("*.h")])
 
 
+def calls() -> dict[str, str]:
+    """The calls that XLA knows, and what the library calls them; `calls.cc` has a row for each."""
+    names = re.findall(
+        r"^RNN_JAX_CALL\((\w+)\)", (FOLDER / _CALLS).read_text("utf-8"), re.MULTILINE
+    )
+    return {"rnn_jax" + re.sub("([A-Z])", r"_\1", name).lower(): name for name in names}
+
+
 def _library() -> ctypes.CDLL:
     compiler = _compiler()
     texts = [source.read_text(encoding="utf-8") for source in sources()]
     system = (jaxlib.version.__version__, _processor(), platform.system(), platform.libc_ver())
-    name = f"native-{_digest(repr((texts, compiler, _FLAGS, *system)).encode())}"
+    name = f"native-{_digest(repr((texts, compiler, _FLAGS, _OF_CALLS, *system)).encode())}"
     folder = files.private_cache()
     for path in folder.glob(f"{name}-*.so"):
         try:
@@ -124,11 +132,32 @@ def _compiler() -> list[str]:
 
 
 def _compile(compiler: list[str], path: pathlib.Path) -> None:
+    """The library, made in a folder that takes what is made on the way."""
+    each = [source for source in sources() if source.suffix == ".cc"]
+    each.sort(key=lambda source: source.name not in _LONGEST)
+
+    def made(source: pathlib.Path) -> str:
+        to = path.with_name(f"{source.stem}.o")
+        flags = (*_FLAGS, *(_OF_CALLS if source.name == _CALLS else ()))
+        include = ("-I", jax.ffi.include_dir())
+        _run(compiler, [*flags, "-c", *include, str(source)], to)
+        return str(to)
+
+    with concurrent.futures.ThreadPoolExecutor(max(1, machine.threads())) as pool:
+        objects = list(pool.map(made, each))
+    _run(compiler, ["-shared", *objects], path)
+
+
+def _run(compiler: list[str], arguments: list[str], path: pathlib.Path) -> None:
+    """Has a compiler write a file.
+
+    Raises:
+      OSError: it did not.
+    """
     name = " ".join(compiler)
-    command = [*compiler, *_FLAGS, "-I", jax.ffi.include_dir(), str(FOLDER / "library.cc")]
     try:
         subprocess.run(
-            [*command, "-o", str(path)],
+            [*compiler, *arguments, "-o", str(path)],
             check=True, capture_output=True, text=True, errors="replace", timeout=_SECONDS,
             env=os.environ | {"LC_ALL": "C"},
         )  # fmt: skip

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from rnn_jax.kernels.native.calls import called
 from rnn_jax.system import machine
 from rnn_jax.types import Array
 
@@ -46,23 +44,14 @@ def _call(
     target: str, is_complex: bool, reverse: bool, arrays: tuple[Array, ...], like: tuple[Array, ...]
 ) -> tuple[Array, ...]:
     """The results, float32 and shaped as `like`."""
-    foreign = jax.ffi.ffi_call(
-        target,
-        [jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in like],
-        vmap_method="sequential",
+    return tuple(
+        called(
+            target,
+            arrays,
+            [each.shape for each in like],
+            reverse=[reverse],
+            variant=[is_complex],
+            parts=machine.threads() if arrays[0].size >= _ENTRIES else 1,
+            instead="'scan'",
+        )
     )
-    parts = machine.threads() if arrays[0].size >= _ENTRIES else 1
-
-    @jax.custom_vjp
-    def call(*arrays: Array) -> Any:
-        return foreign(
-            *arrays,
-            reverse=np.bool_(reverse), is_complex=np.bool_(is_complex), parts=np.int64(parts),
-        )  # fmt: skip
-
-    call.defvjp(_refuse, _refuse)
-    return tuple(call(*arrays))
-
-
-def _refuse(*_: Any) -> NoReturn:
-    raise TypeError("kernel 'native' can be differentiated only once: use kernel 'scan'")

@@ -1,84 +1,43 @@
-// What a call from XLA needs whatever it computes: its arrays in turn, and its threads.
+// A call from XLA, whatever it computes: its arrays in turn, and its threads. XLA's own header is
+// left to calls.cc, since it takes a compiler longer than all that is computed here.
 
 #ifndef RNN_JAX_KERNELS_CPP_CALLS_H_
 #define RNN_JAX_KERNELS_CPP_CALLS_H_
 
-#include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <mutex>
-#include <new>
-
-#include "xla/ffi/api/ffi.h"
+#include <functional>
+#include <vector>
 
 namespace rnn_jax {
 
-namespace ffi = xla::ffi;
-
-// Runs part(0) to part(count - 1): the caller takes one after the other, and so do the pool's
-// threads that come to help. Parts may throw only for want of memory.
-template <typename Part>
-ffi::Error Parallel(ffi::ThreadPool& pool, int64_t count, const Part& part) {
-  struct State {
-    std::atomic<int64_t> next{0}, done{0};
-    std::atomic<bool> failed{false};
-    std::mutex mutex;
-    std::condition_variable all_done;
-  };
-  const auto state = std::make_shared<State>();
-  // A helper that comes late finds no part left, and does not touch `part`.
-  const auto help = [state, count, &part] {
-    for (int64_t n = state->next++; n < count; n = state->next++) {
-      try {
-        part(n);
-      } catch (const std::bad_alloc&) {
-        state->failed = true;
-      }
-      if (++state->done == count) {
-        std::lock_guard<std::mutex> lock(state->mutex);
-        state->all_done.notify_one();
-      }
-    }
-  };
-  for (int64_t n = 1; n < count; ++n) pool.Schedule([help] { help(); });
-  help();
-  std::unique_lock<std::mutex> lock(state->mutex);
-  state->all_done.wait(lock, [&] { return state->done == count; });
-  if (!state->failed) return ffi::Error::Success();
-  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "kernel 'native': out of memory");
-}
-
-// Arguments and results in turn; those without an entry are null.
-class Arguments {
- public:
-  explicit Arguments(ffi::RemainingArgs buffers) : buffers_(buffers) {}
-  template <typename T = float>
-  const T* Next() {
-    const ffi::AnyBuffer buffer = *buffers_.get<ffi::AnyBuffer>(next_++);
-    return buffer.element_count() ? reinterpret_cast<const T*>(buffer.untyped_data()) : nullptr;
-  }
-  ffi::AnyBuffer::Dimensions Dimensions(size_t ahead) const {
-    return buffers_.get<ffi::AnyBuffer>(next_ + ahead)->dimensions();
-  }
-
- private:
-  ffi::RemainingArgs buffers_;
-  size_t next_ = 0;
+struct Array {
+  void* values;  // null where there are no entries
+  const int64_t* sizes;
 };
 
-class Results {
+class Call {
  public:
-  explicit Results(ffi::RemainingRets buffers) : buffers_(buffers) {}
-  float* Next() {
-    ffi::Result<ffi::AnyBuffer> buffer = *buffers_.get<ffi::AnyBuffer>(next_++);
-    return buffer->element_count() ? reinterpret_cast<float*>(buffer->untyped_data()) : nullptr;
+  std::vector<Array> arguments, results;
+  std::vector<int64_t> reverse, variant;  // of each direction
+  int64_t parts;
+  std::function<void(std::function<void()>)> schedule;  // on another thread, some time
+
+  // Arguments and results in turn; those without an entry are null.
+  template <typename T = float>
+  const T* Argument() {
+    return static_cast<const T*>(arguments[next_argument_++].values);
   }
+  float* Result() { return static_cast<float*>(results[next_result_++].values); }
+  // The shape of an argument still to come.
+  const int64_t* Sizes(size_t ahead) const { return arguments[next_argument_ + ahead].sizes; }
+
+  // Runs part(0) to part(count - 1): the caller takes one after the other, and so do the threads
+  // that come to help. Parts may throw only for want of memory; then so does this.
+  void InParallel(int64_t count, const std::function<void(int64_t)>& part);
 
  private:
-  ffi::RemainingRets buffers_;
-  size_t next_ = 0;
+  size_t next_argument_ = 0, next_result_ = 0;
 };
 
 }  // namespace rnn_jax

@@ -6,15 +6,14 @@
 // where there are fewer rows than cores.
 //
 // A recurrence may be complex: then the first half of the features are real parts, the second half
-// imaginary ones. Arrays are [batch, time, features], contiguous.
+// imaginary ones: that is the call's variant. Arrays are [batch, time, features], contiguous.
 
 #include <algorithm>
 #include <cstdint>
 
 #include "calls.h"
-#include "xla/ffi/api/ffi.h"
 
-namespace rnn_jax::linear {
+namespace rnn_jax {
 namespace {
 
 constexpr int64_t kFewest = 16;  // features of a part
@@ -90,15 +89,15 @@ struct Backward {
   }
 };
 
-// All rows, in about `parts` parts.
+// All rows, in about as many parts as the call says.
 template <typename Walk>
-ffi::Error RunAll(ffi::ThreadPool& pool, const Walk& walk, bool is_complex, int64_t parts) {
+void RunAll(Call& call, const Walk& walk, bool is_complex) {
   const int64_t rows = walk.shape.batch;
   const int64_t units = is_complex ? walk.shape.features / 2 : walk.shape.features;
   const int64_t most = std::max<int64_t>(1, units / kFewest);
-  const int64_t blocks = std::clamp<int64_t>(rows ? parts / rows : 1, 1, most);
-  const int64_t all = rows * blocks, count = std::min(parts, all);
-  return Parallel(pool, count, [&](int64_t n) {
+  const int64_t blocks = std::clamp<int64_t>(rows ? call.parts / rows : 1, 1, most);
+  const int64_t all = rows * blocks, count = std::min(call.parts, all);
+  call.InParallel(count, [&](int64_t n) {
     for (int64_t each = n * all / count; each < (n + 1) * all / count; ++each) {
       const int64_t block = each % blocks;
       walk.Run(each / blocks, block * units / blocks, (block + 1) * units / blocks);
@@ -107,61 +106,41 @@ ffi::Error RunAll(ffi::ThreadPool& pool, const Walk& walk, bool is_complex, int6
 }
 
 template <template <bool> class Walk, typename Fill>
-ffi::Error Dispatch(ffi::ThreadPool& pool, bool is_complex, int64_t parts, const Fill& fill) {
+void Dispatch(Call& call, const Fill& fill) {
+  const bool is_complex = call.variant[0];
+  const int64_t* sizes = call.Sizes(0);
+  const Shape shape{sizes[0], sizes[1], sizes[2], call.reverse[0] != 0};
   if (is_complex) {
-    Walk<true> walk;
+    Walk<true> walk{shape};
     fill(walk);
-    return RunAll(pool, walk, true, parts);
+    return RunAll(call, walk, true);
   }
-  Walk<false> walk;
+  Walk<false> walk{shape};
   fill(walk);
-  return RunAll(pool, walk, false, parts);
-}
-
-ffi::Error Forwards(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
-                    bool reverse, bool is_complex, int64_t parts) {
-  Arguments arguments(args);
-  Results results(rets);
-  return Dispatch<Forward>(pool, is_complex, parts, [&](auto& walk) {
-    const auto sizes = arguments.Dimensions(0);
-    walk.shape = {sizes[0], sizes[1], sizes[2], reverse};
-    walk.a = arguments.Next();
-    walk.b = arguments.Next();
-    walk.initial = arguments.Next();
-    walk.h = results.Next();
-  });
-}
-
-ffi::Error Backwards(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
-                     bool reverse, bool is_complex, int64_t parts) {
-  Arguments arguments(args);
-  Results results(rets);
-  return Dispatch<Backward>(pool, is_complex, parts, [&](auto& walk) {
-    const auto sizes = arguments.Dimensions(0);
-    walk.shape = {sizes[0], sizes[1], sizes[2], reverse};
-    walk.a = arguments.Next();
-    walk.h = arguments.Next();
-    walk.initial = arguments.Next();
-    walk.d_h = arguments.Next();
-    walk.d_a = results.Next();
-    walk.d_b = results.Next();
-    walk.d_initial = results.Next();
-  });
-}
-
-auto Binding() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .RemainingArgs()
-      .RemainingRets()
-      .Attr<bool>("reverse")
-      .Attr<bool>("is_complex")
-      .Attr<int64_t>("parts");
+  RunAll(call, walk, false);
 }
 
 }  // namespace
-}  // namespace rnn_jax::linear
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LinearForward, rnn_jax::linear::Forwards, rnn_jax::linear::Binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(LinearBackward, rnn_jax::linear::Backwards,
-                              rnn_jax::linear::Binding());
+void LinearForward(Call& call) {
+  Dispatch<Forward>(call, [&](auto& walk) {
+    walk.a = call.Argument();
+    walk.b = call.Argument();
+    walk.initial = call.Argument();
+    walk.h = call.Result();
+  });
+}
+
+void LinearBackward(Call& call) {
+  Dispatch<Backward>(call, [&](auto& walk) {
+    walk.a = call.Argument();
+    walk.h = call.Argument();
+    walk.initial = call.Argument();
+    walk.d_h = call.Argument();
+    walk.d_a = call.Result();
+    walk.d_b = call.Result();
+    walk.d_initial = call.Result();
+  });
+}
+
+}  // namespace rnn_jax

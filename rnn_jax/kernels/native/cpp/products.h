@@ -19,18 +19,19 @@
 
 namespace rnn_jax {
 
-// A vector register, and as many rows of four sums as there are registers for.
+// A vector register's entries, and for how many sums beside others there are registers.
 #if defined(__AVX512F__)
-constexpr int kLanes = 16, kRows = 6;
+constexpr int kLanes = 16, kSums = 24;
 #elif defined(__AVX__)
-constexpr int kLanes = 8, kRows = 2;
+constexpr int kLanes = 8, kSums = 9;
 #elif defined(__aarch64__)
-constexpr int kLanes = 4, kRows = 6;
+constexpr int kLanes = 4, kSums = 24;
 #else
-constexpr int kLanes = 4, kRows = 2;
+constexpr int kLanes = 4, kSums = 9;
 #endif
 constexpr int kColumns = 4;  // vectors of sums in a row
-static_assert(kRows <= 6 && kColumns == 4, "InGroups and InBlocks know these sizes");
+// Rows of so many vectors of sums.
+constexpr int RowsOf(int vectors) { return std::min(kSums / vectors, 6); }
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 
@@ -158,9 +159,11 @@ class Workspace {
   int64_t taken_ = 0;  // of the last block
 };
 
-// Calls f(first, M) for groups of at most kRows of `count` rows, M a constant of the compiler.
-template <typename F>
+// Calls f(first, M) for groups of `count` rows of so many vectors, M a constant of the compiler.
+template <int vectors, typename F>
 void InGroups(int64_t count, const F& f) {
+  constexpr int kRows = RowsOf(vectors);
+  static_assert(kRows >= 2 && kRows <= 6, "the sizes below");
   const int64_t groups = (count + kRows - 1) / kRows;
   for (int64_t n = 0; n < groups; ++n) {
     const int64_t first = n * count / groups, size = (n + 1) * count / groups - first;
@@ -168,7 +171,11 @@ void InGroups(int64_t count, const F& f) {
     if (size == 2) f(first, std::integral_constant<int, 2>{});
     if constexpr (kRows > 2) {
       if (size == 3) f(first, std::integral_constant<int, 3>{});
+    }
+    if constexpr (kRows > 3) {
       if (size == 4) f(first, std::integral_constant<int, 4>{});
+    }
+    if constexpr (kRows > 4) {
       if (size == 5) f(first, std::integral_constant<int, 5>{});
       if (size == 6) f(first, std::integral_constant<int, 6>{});
     }
@@ -178,12 +185,15 @@ void InGroups(int64_t count, const F& f) {
 // Calls f(first, N) for blocks of at most kColumns vectors of `columns`, N a constant.
 template <typename F>
 void InBlocks(int64_t columns, const F& f) {
+  static_assert(kColumns == 4, "the sizes below");
   int64_t first = 0;
-  while (columns - first > 2 * kLanes) {
-    f(first, std::integral_constant<int, kColumns>{});
+  while (columns - first > 3 * kLanes) {
+    f(first, std::integral_constant<int, 4>{});
     first += kColumns * kLanes;
   }
-  if (columns - first > kLanes)
+  if (columns - first > 2 * kLanes)
+    f(first, std::integral_constant<int, 3>{});
+  else if (columns - first > kLanes)
     f(first, std::integral_constant<int, 2>{});
   else if (columns > first)
     f(first, std::integral_constant<int, 1>{});
@@ -196,6 +206,15 @@ struct Block {
   Vec sums[M][N] = {};
 };
 
+// Keeps a vector in a register: from memory, again for each row, it would be loaded more often than
+// there are ports for.
+inline Vec Held(Vec values) {
+#if defined(__AVX__)
+  asm("" : "+v"(values));
+#endif
+  return values;
+}
+
 // block[m] + rows[m] @ matrix, with matrix [depth, N vectors].
 template <int M, int N>
 inline Block<M, N> Multiplied(Block<M, N> block, const float* const* rows, const float* matrix,
@@ -204,7 +223,7 @@ inline Block<M, N> Multiplied(Block<M, N> block, const float* const* rows, const
   for (int m = 0; m < M; ++m) row[m] = rows[m];
   for (int64_t k = 0; k < depth; ++k, matrix += N * kLanes) {
     Vec entries[N];
-    for (int n = 0; n < N; ++n) entries[n] = Load(matrix + n * kLanes);
+    for (int n = 0; n < N; ++n) entries[n] = Held(Load(matrix + n * kLanes));
     for (int m = 0; m < M; ++m) {
       for (int n = 0; n < N; ++n) block.sums[m][n] += row[m][k] * entries[n];
     }
@@ -213,17 +232,24 @@ inline Block<M, N> Multiplied(Block<M, N> block, const float* const* rows, const
 }
 
 // Rows of a chunk, one below the other; each as whole blocks, and an odd number of vectors, so that
-// a column's entries do not compete for one place in the cache.
+// a column's entries do not compete for one place in the cache. Blocks that begin within a row may
+// read beyond its end.
 struct Rows {
   Rows(Workspace& workspace, int64_t count, int64_t columns)
       : stride((columns + kColumns * kLanes - 1) / (kColumns * kLanes) * (kColumns * kLanes) +
                kLanes),
-        values(workspace.Take(count * stride)) {
+        values(workspace.Take(count * stride + kColumns * kLanes)) {
     for (int64_t row = 0; row < count; ++row) {
       std::fill_n((*this)[row] + columns, stride - columns, 0.0f);
     }
   }
   float* operator[](int64_t row) const { return values + row * stride; }
+  // Where some of its rows begin, from a column on.
+  std::vector<float*> From(int64_t top, int64_t count, int64_t column = 0) const {
+    std::vector<float*> found(count);
+    for (int64_t n = 0; n < count; ++n) found[n] = (*this)[top + n] + column;
+    return found;
+  }
 
   int64_t stride;
   float* values;
@@ -236,7 +262,7 @@ inline Block<M, N> Outer(const float* values, int64_t stride, const float* d_sum
   Block<M, N> block;
   for (int64_t row = 0; row < count; ++row, values += stride, d_sums += d_stride) {
     Vec entries[N];
-    for (int n = 0; n < N; ++n) entries[n] = Load(d_sums + n * kLanes);
+    for (int n = 0; n < N; ++n) entries[n] = Held(Load(d_sums + n * kLanes));
     for (int m = 0; m < M; ++m) {
       for (int n = 0; n < N; ++n) block.sums[m][n] += values[m] * entries[n];
     }
@@ -244,57 +270,50 @@ inline Block<M, N> Outer(const float* values, int64_t stride, const float* d_sum
   return block;
 }
 
-// outer [in, columns] += values' d_sums, over the first `count` rows of both.
-inline void AddOuter(const Rows& values, int64_t in, const Rows& d_sums, int64_t columns,
-                     int64_t count, float* outer) {
-  InBlocks(columns, [&](int64_t column, auto n_vectors) {
-    constexpr int N = decltype(n_vectors)::value;
-    InGroups(in, [&](int64_t i, auto n_rows) {
-      constexpr int M = decltype(n_rows)::value;
-      const Block<M, N> block =
-          Outer<M, N>(values[0] + i, values.stride, d_sums[0] + column, d_sums.stride, count);
-      for (int m = 0; m < M; ++m) {
-        for (int n = 0; n < N; ++n) {
-          const int64_t at = column + n * kLanes;
-          if (at < columns) AddTo(outer + (i + m) * columns + at, block.sums[m][n], columns - at);
-        }
-      }
-    });
-  });
-}
+// Some columns of a matrix that has more: its first entry, how many columns, and a row's length.
+template <typename T>
+struct Columns {
+  T* values;
+  int64_t count, stride;
+};
 
-// [in, columns] -> for each block of InBlocks(columns), [in, block].
-inline const float* PackColumns(Workspace& workspace, const float* weights, int64_t in,
-                                int64_t columns) {
-  float* packed = workspace.Take(in * (columns + kColumns * kLanes));
-  InBlocks(columns, [&](int64_t first, auto n_vectors) {
-    constexpr int N = decltype(n_vectors)::value;
-    float* to = packed + in * first;
+// A matrix [depth, columns], as for each block of InBlocks(columns), [depth, block].
+struct Packed {
+  const float* values;
+  int64_t depth, columns;
+};
+
+Packed PackColumns(Workspace& workspace, Columns<const float> weights, int64_t depth);
+// The transpose of weights [in, depth].
+Packed PackTransposed(Workspace& workspace, Columns<const float> weights, int64_t in);
+
+// to = rows @ weights, for `count` rows, plus what `to` holds if they are added, plus a bias
+// [columns], or null.
+void Product(const float* const* rows, int64_t count, const Packed& weights, const float* bias,
+             bool added, float* const* to);
+
+// outer [in, columns] += values' d_sums, over the first `count` rows of both; of d_sums from column
+// `from` on.
+void AddOuter(const Rows& values, int64_t in, const Rows& d_sums, int64_t from, int64_t count,
+              Columns<float> outer);
+
+// sums += the first `count` rows.
+void AddRows(const Rows& rows, int64_t count, int64_t columns, float* sums);
+
+// [in, gates * hidden] -> for each vector of units, [in, gates, vector]; a row may be longer.
+template <int gates>
+const float* PackGates(Workspace& workspace, const float* weights, int64_t in, int64_t hidden,
+                       int64_t stride) {
+  const int64_t vectors = (hidden + kLanes - 1) / kLanes;
+  float* const packed = workspace.Take(vectors * in * gates * kLanes);
+  float* to = packed;
+  for (int64_t unit = 0; unit < hidden; unit += kLanes) {
     for (int64_t k = 0; k < in; ++k) {
-      for (int64_t n = 0, at = first; n < N; ++n, at += kLanes, to += kLanes) {
-        Store(to, Load(weights + k * columns + at, std::max<int64_t>(columns - at, 0)), kLanes);
+      for (int64_t gate = 0; gate < gates; ++gate, to += kLanes) {
+        Store(to, Load(weights + k * stride + gate * hidden + unit, hidden - unit), kLanes);
       }
     }
-  });
-  return packed;
-}
-
-// [in, columns] -> for each block of InBlocks(in), its columns of the transpose, [columns, block].
-inline const float* PackTransposed(Workspace& workspace, const float* weights, int64_t in,
-                                   int64_t columns) {
-  float* packed = workspace.Take((in + kColumns * kLanes) * columns);
-  InBlocks(in, [&](int64_t first, auto n_vectors) {
-    constexpr int64_t width = decltype(n_vectors)::value * kLanes;
-    const int64_t count = std::min(width, in - first);
-    float* to = packed + first * columns;
-    if (count < width) std::fill_n(to, columns * width, 0.0f);
-    for (int64_t k = 0; k < columns; k += kLanes) {  // as much as a line of the cache at a time
-      for (int64_t n = 0; n < count; ++n) {
-        const float* from = weights + (first + n) * columns;
-        for (int64_t i = k; i < std::min(k + kLanes, columns); ++i) to[i * width + n] = from[i];
-      }
-    }
-  });
+  }
   return packed;
 }
 

@@ -1,0 +1,113 @@
+// The calls that XLA knows, and what it hands to them.
+
+#include "calls.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <new>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace rnn_jax {
+
+namespace ffi = xla::ffi;
+
+void Call::InParallel(int64_t count, const std::function<void(int64_t)>& part) {
+  struct State {
+    std::atomic<int64_t> next{0}, done{0};
+    std::atomic<bool> failed{false};
+    std::mutex mutex;
+    std::condition_variable all_done;
+  };
+  const auto state = std::make_shared<State>();
+  // A helper that comes late finds no part left, and does not touch `part`.
+  const auto help = [state, count, &part] {
+    for (int64_t n = state->next++; n < count; n = state->next++) {
+      try {
+        part(n);
+      } catch (const std::bad_alloc&) {
+        state->failed = true;
+      }
+      if (++state->done == count) {
+        std::lock_guard<std::mutex> lock(state->mutex);
+        state->all_done.notify_one();
+      }
+    }
+  };
+  for (int64_t n = 1; n < count; ++n) schedule(help);
+  help();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all_done.wait(lock, [&] { return state->done == count; });
+  if (state->failed) throw std::bad_alloc();
+}
+
+namespace {
+
+using Integers = ffi::Span<const int64_t>;
+
+Array Plain(const ffi::AnyBuffer& buffer) {
+  return {buffer.element_count() ? buffer.untyped_data() : nullptr, buffer.dimensions().begin()};
+}
+
+ffi::Error Run(void (*compute)(Call&), ffi::ThreadPool& pool, ffi::RemainingArgs arguments,
+               ffi::RemainingRets results, Integers reverse, Integers variant, int64_t parts) {
+  try {
+    Call call;
+    for (size_t n = 0; n < arguments.size(); ++n) {
+      call.arguments.push_back(Plain(*arguments.get<ffi::AnyBuffer>(n)));
+    }
+    for (size_t n = 0; n < results.size(); ++n) {
+      call.results.push_back(Plain(**results.get<ffi::AnyBuffer>(n)));
+    }
+    call.reverse.assign(reverse.begin(), reverse.end());
+    call.variant.assign(variant.begin(), variant.end());
+    call.parts = parts;
+    call.schedule = [&pool](std::function<void()> task) { pool.Schedule(std::move(task)); };
+    compute(call);
+  } catch (const std::bad_alloc&) {
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "kernel 'native': out of memory");
+  }
+  return ffi::Error::Success();
+}
+
+auto Binding() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .RemainingArgs()
+      .RemainingRets()
+      .Attr<Integers>("reverse")
+      .Attr<Integers>("variant")
+      .Attr<int64_t>("parts");
+}
+
+// A handler's type is its function's: with pointers the compiler makes one for all of them.
+using Handled = ffi::Error (*)(ffi::ThreadPool, ffi::RemainingArgs, ffi::RemainingRets, Integers,
+                               Integers, int64_t);
+
+template <void (*compute)(Call&)>
+ffi::Error Handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::RemainingRets results,
+                  Integers reverse, Integers variant, int64_t parts) {
+  return Run(compute, pool, arguments, results, reverse, variant, parts);
+}
+
+}  // namespace
+}  // namespace rnn_jax
+
+// A call computes what the function of its name does, in the file of that name.
+#define RNN_JAX_CALL(name)                \
+  namespace rnn_jax {                     \
+  void name(Call&);                       \
+  static Handled handled_##name = Handle<name>; \
+  }                                       \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, rnn_jax::handled_##name, rnn_jax::Binding());
+
+RNN_JAX_CALL(GruForward)
+RNN_JAX_CALL(GruBackward)
+RNN_JAX_CALL(LinearForward)
+RNN_JAX_CALL(LinearBackward)
+RNN_JAX_CALL(LstmForward)
+RNN_JAX_CALL(LstmBackward)
+RNN_JAX_CALL(SimpleRnnForward)
+RNN_JAX_CALL(SimpleRnnBackward)
