@@ -7,7 +7,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from unrolls import FEATURES, HIDDEN, HOLES, RESETS, arguments, assert_close
+from unrolls import FEATURES, HIDDEN, HOLES, RESETS, arguments, assert_close, compiled
 
 from rnn_jax import kernels, unrolling
 from rnn_jax.cells import gru, lstm, simple_rnn
@@ -128,7 +128,12 @@ def test_a_kernel_asked_for_is_taken_or_refused_with_one_that_can_run():
 
 
 @pytest.mark.parametrize(
-    ("cell", "taken"), [(gru(HIDDEN), "fused"), (gru(HIDDEN, layer_norm=True), "scan")]
+    ("cell", "taken"),
+    [
+        pytest.param(gru(HIDDEN), "native", marks=compiled),
+        (gru(HIDDEN, dtype=jnp.bfloat16), "fused"),
+        (gru(HIDDEN, layer_norm=True), "scan"),
+    ],
 )
 def test_auto_runs_what_it_resolves_to(cell, taken):
     ((params, initial),), inputs = arguments([cell])
@@ -152,7 +157,8 @@ def test_auto_in_layers():
         return Stacked([Bidirectional(rnn(gru(3)), rnn(gru(3))), rnn(simple_rnn(4))])
 
     variables = stack("auto").init(KEY, inputs)
-    auto, named = (stack(kernel).apply(variables, inputs) for kernel in ("auto", fused()))
+    taken = resolve("auto", [gru(3), simple_rnn(4)]).kernel
+    auto, named = (stack(kernel).apply(variables, inputs) for kernel in ("auto", taken))
     jax.tree.map(np.testing.assert_array_equal, auto, named)
 
 

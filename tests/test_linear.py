@@ -280,13 +280,15 @@ def with_gradient(states, arrays, d):
 @unrolls.compiled
 def test_auto_takes_c_for_linear_cells_and_a_mixed_layer_runs_in_it():
     assert kernels.resolve("auto", [cells.min_gru(3)]).kernel.name == "native"
-    assert kernels.resolve("auto", [cells.min_gru(3), cells.gru(3)]).kernel.name == "scan"
+    assert kernels.resolve("auto", [cells.min_gru(3), cells.gru(3)]).kernel.name == "native"
+    normalised = cells.gru(3, layer_norm=True)
+    assert kernels.resolve("auto", [cells.min_gru(3), normalised]).kernel.name == "scan"
     half = cells.min_gru(3, param_dtype=jnp.bfloat16)
     assert kernels.resolve("auto", [half]).kernel.name == "native"
     with jax.enable_x64(True):
         double = cells.lru(3, param_dtype=jnp.float64)
         assert kernels.resolve("auto", [double]).kernel.name == "scan"
-    made = [cells.lstm(4), cells.min_gru(4), cells.lstm(4)]
+    made = [cells.lstm(4), cells.min_gru(4), cells.gru(4), cells.lstm(4)]
     given = unrolls.arguments(made)
     flags = {"lengths": unrolls.LENGTHS, "resets": unrolls.RESETS}
     expected = unrolls.results(made, given, "scan", **flags)

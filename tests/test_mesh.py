@@ -86,7 +86,8 @@ def test_a_run_goes_on_with_another_number_of_devices(config, tmp_path, signal_a
 CELLS = {
     "scan": lstm(4, recurrent_dropout=0.3),
     "fused": lstm(4),
-    "native": gru(4),
+    "native": lstm(4),
+    "native gru": gru(4),
     "blocked": min_gru(4),
 }
 
@@ -97,13 +98,15 @@ def test_a_kernel_runs_its_rows_on_each_device(name):
     params = cell.init(jax.random.key(0), 3)
     inputs = jax.random.normal(jax.random.key(1), (6, 9, 3))
     lengths = jnp.array([9, 0, 4, 7, 1, 9])
-    weights = jax.random.normal(jax.random.key(2), (6, 9, 4))
+    weights = jax.random.uniform(jax.random.key(2), (6, 9, 4))
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:3]), ("rows",))
 
     def loss(params, inputs):
-        carry, outputs = unroll(cell, params, inputs, lengths=lengths, key=key, kernel=name)
-        last = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(carry))
-        return jnp.sum(weights * outputs) + last
+        carry, outputs = unroll(
+            cell, params, inputs, lengths=lengths, key=key, kernel=name.split()[0]
+        )
+        last = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(carry))
+        return jnp.sum(weights * outputs**2) + last  # nothing cancels, so rounding is small
 
     def spread(params, inputs):
         with rows.on(mesh, "rows"):

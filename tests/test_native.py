@@ -359,7 +359,7 @@ case "$output" in *.o) cp "$output" "$known.$$" && mv "$known.$$" "$known" ;; es
 
 @functools.cache
 def quick_compiler() -> str:
-    """A command that compiles without optimisation, since nothing is computed with the library,
+    """A command that compiles without optimisation, as nothing is computed with the library here,
     and each file once."""
     script = pathlib.Path(tempfile.mkdtemp(prefix="rnn_jax_tests_")) / "compiler"
     script.write_text(QUICK_COMPILER.format(shlex.join(native_library._compiler())))

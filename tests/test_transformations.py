@@ -11,6 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 from unrolls import KERNELS_AND_CELLS
 
 from rnn_jax.cells import gru, lstm
+from rnn_jax.kernels.native import library
 from rnn_jax.nn.layers import RNN, Bidirectional
 from rnn_jax.unrolling import unroll
 
@@ -62,7 +63,7 @@ def assert_close(got, wanted, tolerance=2e-6):
 @every_kernel
 def test_exported(kernel, back):
     # What XLA calls on this machine, others may not have: it must be allowed by name.
-    calls = ["rnn_jax_lstm_forward", "rnn_jax_lstm_backward"] if kernel == "native" else []
+    calls = library.calls() if kernel == "native" else ()
     checks = list(map(jax.export.DisabledSafetyCheck.custom_call, calls))
     export = jax.export.export(jax.jit(slopes(kernel, back)), disabled_checks=checks)
     program = export(variables(back), INPUTS, LENGTHS)
