@@ -86,6 +86,7 @@ def experiment_config(name: str, arguments: argparse.Namespace, seed: int) -> Co
             "data.validation": "test",
             "train.epochs": arguments.rounds,
             "train.patience": 0,
+            "train.compilation": "thorough",  # as of 10,000 steps and more
             "train.seed": seed,
         },
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import os
 import pathlib
@@ -10,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 
 import jax
 import jax.export
@@ -412,6 +414,40 @@ def test_a_compiler_that_fails_is_quoted_in_a_line_and_leaves_nothing(tmp_path):
     assert "fused" in found
     assert "lstm.cc: error: no such thing" in found
     assert files == []
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/cmdline").exists(), reason="Linux' processes")
+def test_a_kill_during_the_compilation_ends_the_compiler_and_removes_its_folder(tmp_path):
+    compiler = tmp_path / "slow"
+    compiler.write_text(f"#!/bin/sh\nsleep 100 &\ntouch '{tmp_path}/started'\nwait\n")
+    compiler.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(root=str(ROOT))],
+        env=os.environ
+        | {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu", "CXX": str(compiler)},
+    )
+
+    def left():
+        """Processes of the compiler's, and folders."""
+        commands = []
+        for each in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                commands.append(each.read_bytes())
+        running = [one for one in commands if str(tmp_path).encode() in one]
+        return running, [path.name for path in (tmp_path / "rnn_jax").iterdir() if path.is_dir()]
+
+    wait_for(lambda: (tmp_path / "started").exists())
+    assert all(left())
+    process.kill()
+    process.wait()
+    wait_for(lambda: left() == ([], []))
+
+
+def wait_for(found, seconds=60):
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @compiled

@@ -13,7 +13,7 @@ from rnn_jax import tasks, train
 from rnn_jax.config import InputError, replace
 from rnn_jax.runs import checkpoints, identity
 from rnn_jax.train.evaluate import evaluate_test
-from rnn_jax.train.opened import moved, open_run
+from rnn_jax.train.opened import open_run, with_changes
 
 # Version 0.1: two runs of the data beside them, finished and stopped after three of five batches of
 # their second epoch. Their configs have train.pack and train.pool, classes stand in the place of
@@ -41,7 +41,7 @@ def test_a_finished_run_is_used_as_if_written_today(recorded, update):
     found = [list(each.probabilities.values()) for each in predictor.predict(TEXTS)]
     expected = json.loads((folder / "predictions.json").read_text())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    run = moved(open_run(folder), {"data.data_dir": str(recorded / "data")})
+    run = with_changes(open_run(folder), {"data.data_dir": str(recorded / "data")})
     record, _ = evaluate_test(run)
     for name in ("loss", "accuracy", "examples", "tokens"):
         assert record[name] == pytest.approx(history(folder)[-1][name], abs=1e-5)

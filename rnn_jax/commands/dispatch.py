@@ -108,4 +108,4 @@ def _open(command: Command) -> Trained:
         )
     _check_kind(command.mode, tasks.kind_of(run.config, command.extras), command.workdir)
     changes = {name: command.values[f"config.{name}"].value for name in command.given}
-    return opened.moved(run, changes, command.extras)
+    return opened.with_changes(run, changes, command.extras)

@@ -16,8 +16,8 @@ from rnn_jax.data.packing import Shape
 from rnn_jax.data.text import PADDING, Ragged
 from rnn_jax.types import Batch
 
-Plan = list[tuple[Shape, np.ndarray]]  # (shape, int64[members]) for each batch of an epoch
-Part = TypeVar("Part", np.ndarray, Plan)
+Batches = list[tuple[Shape, np.ndarray]]  # (shape, int64[members]) for each batch of an epoch
+Part = TypeVar("Part", np.ndarray, Batches)
 
 # Shapes are chosen by a sample of the texts, dealt out several times (once, if not shuffled), so
 # that what comes once in a thousand batches is likely among it:
@@ -131,7 +131,7 @@ def plan(
     shuffle: bool = True,
     pool: int = 1,
     run: int = 1,
-) -> Plan:
+) -> Batches:
     """The batches of an epoch: `(shape, members)` for each; members are indices into `lengths`.
 
     Texts are shuffled and dealt out in batches; each batch gets the cheapest shape that holds it.
@@ -163,7 +163,7 @@ def plan(
     lengths, random = np.asarray(lengths), _random(seed, epoch)
     packed = any(shape.rows < batch_size for shape in shapes)
     batches = _batches(lengths, batch_size, random, packed, shuffle, pool)
-    by_shape: dict[Shape, Plan] = {}
+    by_shape: dict[Shape, Batches] = {}
     for shape, members in zip(shapes_lib.cheapest(lengths, batches, shapes), batches, strict=True):
         by_shape.setdefault(shape, []).append((shape, members))
     runs = [
@@ -213,7 +213,7 @@ def _split(values: Part, size: int) -> list[Part]:
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
-def runs(plan: Plan, start: int, longest: int) -> Iterator[Plan]:
+def runs(plan: Batches, start: int, longest: int) -> Iterator[Batches]:
     """Yields the batches of `plan` from position `start` on, in runs of one shape.
 
     Args:
@@ -229,7 +229,7 @@ def runs(plan: Plan, start: int, longest: int) -> Iterator[Plan]:
         start = stop
 
 
-def assemble_run(examples: Examples, batches: Plan, batch_size: int, count: int) -> Batch:
+def assemble_run(examples: Examples, batches: Batches, batch_size: int, count: int) -> Batch:
     """The batches of a run as one `Batch` whose leaves have an axis of `count` in front.
 
     Batches that are missing to `count` hold zeros.
@@ -280,7 +280,7 @@ def assemble(examples: Examples, shape: Shape, members: np.ndarray, batch_size: 
     return Batch(tokens.reshape(shape), lengths, labels, weights, segments)
 
 
-def padded_share(batches: Plan, lengths: np.ndarray) -> float:
+def padded_share(batches: Batches, lengths: np.ndarray) -> float:
     """The share of a plan's tokens that is padding, in filler rows too."""
     cells = sum(shape.rows * shape.width for shape, _ in batches)
     return 1 - int(np.sum(lengths)) / cells if cells else 0.0

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_jax.data import batching, windows
-from rnn_jax.data.batching import Dealing, Examples, Plan
+from rnn_jax.data.batching import Batches, Dealing, Examples
 from rnn_jax.data.flat import Flat
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.packing import Shape
 from rnn_jax.types import Batch
 
 
-class Window(NamedTuple):
+class StoryWindow(NamedTuple):
     """A part of an epoch: stories in memory, and the batches that are made of them.
 
     start: batches of the epoch that come before it.
@@ -30,17 +30,17 @@ class Window(NamedTuple):
     """
 
     start: int
-    plan: Plan
+    plan: Batches
     examples: Examples
     numbers: np.ndarray
     dealing: Dealing
     words: Sequence[str]
 
-    def runs(self, position: int, longest: int) -> Iterator[Plan]:
+    def runs(self, position: int, longest: int) -> Iterator[Batches]:
         """The window's batches from the epoch's number `position` on, in runs of one shape."""
         return batching.runs(self.plan, position - self.start, longest)
 
-    def assemble(self, entries: Plan) -> Batch:
+    def assemble(self, entries: Batches) -> Batch:
         """A run as one `Batch` whose leaves have an axis of `steps_per_call` in front."""
         size, count = self.dealing.batch_size, self.dealing.steps_per_call
         return batching.assemble_run(self.examples, entries, size, count)
@@ -56,7 +56,7 @@ class Window(NamedTuple):
         return shown(self.numbers[rows], rows, self.examples, self.words)
 
 
-class Epochs(NamedTuple):
+class StoryEpochs(NamedTuple):
     """The training split, epoch after epoch.
 
     stories: the split, in memory or in files.
@@ -85,12 +85,12 @@ class Epochs(NamedTuple):
     def batches(self) -> int:
         return math.ceil(len(self.stories) / self.dealing.batch_size)
 
-    def windows(self, epoch: int, position: int) -> Generator[Window, None, None]:
+    def windows(self, epoch: int, position: int) -> Generator[StoryWindow, None, None]:
         """An epoch's windows, from the one that holds its batch number `position` on."""
         first = position * self.dealing.batch_size // self.window_stories
         return windows.read_ahead(functools.partial(self._window, epoch), first, self._windows)
 
-    def window_at(self, epoch: int, position: int) -> Window:
+    def window_at(self, epoch: int, position: int) -> StoryWindow:
         """The window that holds an epoch's batch number `position`, made anew."""
         return self._window(epoch, position * self.dealing.batch_size // self.window_stories)
 
@@ -98,7 +98,7 @@ class Epochs(NamedTuple):
     def _windows(self) -> int:
         return math.ceil(len(self.stories) / self.window_stories)
 
-    def _window(self, epoch: int, index: int) -> Window:
+    def _window(self, epoch: int, index: int) -> StoryWindow:
         examples, dealing = self.stories, self.dealing
         start = index * self.window_stories
         stop = min(start + self.window_stories, len(examples))
@@ -117,10 +117,12 @@ class Epochs(NamedTuple):
             pool=self.pool,
             run=dealing.steps_per_call,
         )
-        return Window(start // dealing.batch_size, plan, examples, numbers, dealing, self.words)
+        return StoryWindow(
+            start // dealing.batch_size, plan, examples, numbers, dealing, self.words
+        )
 
 
-class Pass(NamedTuple):
+class StoryPass(NamedTuple):
     """A split in memory, read once from its beginning to its end.
 
     stories: the split.
@@ -158,7 +160,7 @@ def epochs(
     stories: Examples | Flat,
     words: Sequence[str],
     class_weights: np.ndarray | None = None,
-) -> Epochs:
+) -> StoryEpochs:
     """The training split as `config` wants it dealt out."""
     if isinstance(stories, Flat):
         lengths, longest = stories.sample_lengths(), stories.longest
@@ -173,7 +175,7 @@ def epochs(
         longest=longest,
         pool=config.pool,
     )
-    return Epochs(stories, shapes, window, config.pool, dealing, words, class_weights)
+    return StoryEpochs(stories, shapes, window, config.pool, dealing, words, class_weights)
 
 
 def single_pass(
@@ -182,12 +184,12 @@ def single_pass(
     stories: Examples,
     words: Sequence[str],
     texts: Sequence[str] = (),
-) -> Pass:
+) -> StoryPass:
     """A split in the batches that make a single pass over it cheap."""
     shapes = batching.shapes(
         stories.lengths, batch_size, config.max_length, config.pack, shuffle=False
     )
-    return Pass(stories, shapes, batch_size, words, texts)
+    return StoryPass(stories, shapes, batch_size, words, texts)
 
 
 def shown(

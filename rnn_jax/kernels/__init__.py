@@ -35,8 +35,8 @@ from rnn_jax.types import Array, Cell, Params
 __all__ = [
     "AUTO",
     "KERNELS",
+    "Chosen",
     "Kernel",
-    "Resolved",
     "Unrolled",
     "associative",
     "blocked",
@@ -63,7 +63,7 @@ KERNELS: dict[str, Callable[..., Kernel]] = {
 AUTO = "auto"
 
 
-class Resolved(NamedTuple):
+class Chosen(NamedTuple):
     """The kernel that a program runs.
 
     kernel: its record.
@@ -112,7 +112,7 @@ def resolve(
     cells: Sequence[Cell],
     params: Sequence[Params] | None = None,
     inputs: Array | None = None,
-) -> Resolved:
+) -> Chosen:
     """The kernel that runs some cells on this machine: the one asked for, or the fastest.
 
     A program resolves its choice once, before it computes anything, and hands the record on.
@@ -132,7 +132,7 @@ def resolve(
     >>> resolve("auto", [lstm(4, projection=2)]).kernel
     scan()
     >>> resolve("scan", [lstm(4)])
-    Resolved(kernel=scan(), reason='')
+    Chosen(kernel=scan(), reason='')
     """
     known = params if params is not None else (None,) * len(cells)
 
@@ -146,7 +146,7 @@ def resolve(
     if kernel is not None:
         reason = problem(kernel)
         if reason is None:
-            return Resolved(kernel)
+            return Chosen(kernel)
         instead = resolve(AUTO, cells, params, inputs).kernel.name
         raise ValueError(f"kernel {kernel.name!r} {reason}: use kernel {instead!r}")
     reasons: list[str] = []
@@ -154,6 +154,6 @@ def resolve(
         kernel = make()
         reason = problem(kernel)
         if reason is None:
-            return Resolved(kernel, "; ".join(reasons))
+            return Chosen(kernel, "; ".join(reasons))
         reasons.append(f"{kernel.name} {reason}")
     raise ValueError(f"no kernel can run the cells: {'; '.join(reasons)}")

@@ -161,7 +161,7 @@ def choose_kernel(
     before: str | None = None,
     strict: bool = True,
     dtype: str = "float32",
-) -> kernels.Resolved:
+) -> kernels.Chosen:
     """The kernel that a config asks for, or the fastest; see `kernels.resolve`.
 
     Args:

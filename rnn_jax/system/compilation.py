@@ -21,7 +21,7 @@ _SECONDS = 0.1  # the shortest one after which there is memory worth returning
 
 QUICK, THOROUGH = "quick", "thorough"
 # Fewer steps than these take longer to be compiled than quick code loses on them: it is compiled in
-# a third to two thirds of the time, and takes up to half more of the time of a step.
+# a third to two thirds of the time, and a step of it takes a tenth to two thirds longer.
 _STEPS = 10_000
 # Code of level 1 has the same bits, and is as fast, as that of the highest; the older emitter joins
 # operations in other ways, and so rounds in other places.

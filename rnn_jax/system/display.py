@@ -64,7 +64,7 @@ class Display:
         if self._verbose:
             self.line(text)
 
-    def start(self, title: str, total: int, done: int = 0, unit: str = "examples") -> Pass:
+    def start(self, title: str, total: int, done: int = 0, unit: str = "examples") -> Meter:
         """A pass over `total` examples, which people call `unit`, of which `done` were done before
         an interruption."""
         bar, narrow = None, _terminal() < NARROW
@@ -76,7 +76,7 @@ class Display:
                     bar_format="{desc} {percentage:.0f}%{postfix}" if narrow else None,
                 )  # fmt: skip
         line = None if bar or self._quiet else self.line
-        return Pass(title, total, done, unit, bar, line, self.columns)
+        return Meter(title, total, done, unit, bar, line, self.columns)
 
 
 def _terminal() -> int:
@@ -89,7 +89,7 @@ def of_the_caller() -> Display:
     return Display(quiet=not in_notebook, terminal=in_notebook)
 
 
-class Pass:
+class Meter:
     """One pass over the data."""
 
     def __init__(
@@ -128,7 +128,7 @@ class Pass:
             self._line(fitted(begin, figures, end, self._columns))
         self._done = done
 
-    def __enter__(self) -> Pass:
+    def __enter__(self) -> Meter:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -15,7 +15,7 @@ from rnn_jax import models, report
 from rnn_jax.config import Config, InputError
 from rnn_jax.data import balance, batching, epochs, preparation, sources
 from rnn_jax.data import shapes as shapes_lib
-from rnn_jax.data.epochs import Pass
+from rnn_jax.data.epochs import StoryPass
 from rnn_jax.data.options import DataConfig
 from rnn_jax.data.text import SPECIAL, Vectorizer
 from rnn_jax.inspect import Scorer
@@ -214,7 +214,7 @@ def _task(
             sections=pretrained.sections(vectors, words, len(SPECIAL)),
         )
 
-    def test(remembered: Mapping[str, str]) -> Pass:
+    def test(remembered: Mapping[str, str]) -> StoryPass:
         stories = preparation.test_stories(config.data, classes)
         vectorizer = _vectorizer(remembered)
         examples = preparation.examples(stories, vectorizer, config.data)

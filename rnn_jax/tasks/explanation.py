@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rnn_jax.data.batching import Examples
-from rnn_jax.data.epochs import Pass
+from rnn_jax.data.epochs import StoryPass
 from rnn_jax.data.text import UNKNOWN, Ragged, Vectorizer
 from rnn_jax.inspect import NoGates, pages
 from rnn_jax.report.history import Tile
@@ -112,7 +112,7 @@ def of_writer(writer: Writer, text: str) -> Explanation:
 
 
 def tested_texts(
-    tested: Tested, test: Pass, classes: tuple[str, ...], vectorizer: Vectorizer
+    tested: Tested, test: StoryPass, classes: tuple[str, ...], vectorizer: Vectorizer
 ) -> Section:
     """A few texts of the test split, each word coloured by what the prediction loses without it.
 
@@ -161,7 +161,7 @@ def tested_texts(
     return Section("Words that count", pieces)
 
 
-def lost(tested: Tested, test: Pass, member: int) -> np.ndarray:
+def lost(tested: Tested, test: StoryPass, member: int) -> np.ndarray:
     """What the logarithm of the predicted class' probability loses without each word of a text.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from rnn_jax import inspect
 from rnn_jax.data import shapes as shapes_lib
 from rnn_jax.data.batching import Examples
-from rnn_jax.data.epochs import Pass
+from rnn_jax.data.epochs import StoryPass
 from rnn_jax.data.text import PADDING, UNKNOWN, Vectorizer, checked_text, checked_texts, plain
 from rnn_jax.inspect import Gates, Importance, Scorer
 from rnn_jax.inspect.importance import STEPS
@@ -86,7 +86,7 @@ class Predictor:
         length = self.run.config.data.max_length
         stories = Examples(self.vectorizer.encode(texts, length), np.zeros(len(texts), np.int32))
         shapes = shapes_lib.padded_shapes(batch_size, length)
-        split = Pass(stories, shapes, batch_size, self.vectorizer.words)
+        split = StoryPass(stories, shapes, batch_size, self.vectorizer.words)
         outputs = outputs_in_order(self.run.task, self.run.params, split)
         return [self._prediction(output) for output in outputs]
 

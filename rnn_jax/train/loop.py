@@ -65,8 +65,8 @@ def run(
 
     Called again with the same config, it continues an interrupted run as if nothing had happened,
     and returns a finished one's result. With more `train.epochs` it goes on to those, with the bits
-    of a run that was to have so many from its first step; where a schedule depends on them, it is
-    refused.
+    of a run that was to have so many from its first step and was compiled alike; where a schedule
+    depends on them, it is refused.
 
     Args:
       config: the experiment.
@@ -156,6 +156,8 @@ def run(
 def _manner(config: Config, data: Data, claimed: folder_lib.Claim) -> str:
     """How the run's steps are compiled: a run keeps what it began with, for it rounds in its own
     places. Those of version 0.1 said nothing of it."""
+    if config.train.compilation != "auto":
+        return config.train.compilation
     if claimed.found:
         return str(claimed.identity.last_environment.get(COMPILED, compilation.THOROUGH))
     return compilation.manner(config.train.epochs * data.epochs.batches)

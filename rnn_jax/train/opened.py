@@ -58,7 +58,7 @@ def _open(path: pathlib.Path, extras: Extras) -> Trained:
     return Trained(said.config, task, params, remembered, environment, step, epoch)
 
 
-def moved(run: Trained, changes: dict[str, object], extras: Extras = NO_EXTRAS) -> Trained:
+def with_changes(run: Trained, changes: dict[str, object], extras: Extras = NO_EXTRAS) -> Trained:
     """The same run with other options that change none of its numbers, such as where its data is.
 
     Raises:

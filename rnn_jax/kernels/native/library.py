@@ -131,6 +131,13 @@ def _compiler() -> list[str]:
     raise OSError(f"needs a C++ compiler ({', '.join(_COMPILERS[:-1])} or {_COMPILERS[-1]})")
 
 
+# The compiler, guarded: if this process ends first, which closes the pipe without a line, the
+# compiler ends with all processes that it has started, and its folder goes.
+_GUARD = """exec 3<&0 </dev/null
+(read -r _ <&3 || { rm -rf "$0"; kill -9 0; }) >/dev/null 2>&1 &
+exec "$@" 3<&-"""
+
+
 def _compile(compiler: list[str], path: pathlib.Path) -> None:
     """The library, made in a folder that takes what is made on the way."""
     each = [source for source in sources() if source.suffix == ".cc"]
@@ -155,19 +162,23 @@ def _run(compiler: list[str], arguments: list[str], path: pathlib.Path) -> None:
       OSError: it did not.
     """
     name = " ".join(compiler)
+    reading, writing = os.pipe()
     try:
-        subprocess.run(
-            [*compiler, *arguments, "-o", str(path)],
-            check=True, capture_output=True, text=True, errors="replace", timeout=_SECONDS,
-            env=os.environ | {"LC_ALL": "C"},
+        ended = subprocess.run(
+            ["sh", "-c", _GUARD, str(path.parent), *compiler, *arguments, "-o", str(path)],
+            stdin=reading, capture_output=True, text=True, errors="replace", timeout=_SECONDS,
+            env=os.environ | {"LC_ALL": "C"}, start_new_session=True,
         )  # fmt: skip
-    except subprocess.CalledProcessError as error:
-        lines = [line for line in error.stderr.splitlines() if "error" in line]
-        raise OSError(
-            f"could not be compiled by {name} ({(lines or ['no message'])[0]})"
-        ) from error
+        with contextlib.suppress(OSError):  # nobody guards any more
+            os.write(writing, b"\n")
     except subprocess.TimeoutExpired as error:
         raise OSError(f"was not compiled by {name} within {_SECONDS} s") from error
+    finally:
+        os.close(reading)
+        os.close(writing)
+    if ended.returncode:
+        lines = [line for line in ended.stderr.splitlines() if "error" in line]
+        raise OSError(f"could not be compiled by {name} ({(lines or ['no message'])[0]})")
     if not path.exists():
         raise OSError(f"could not be compiled by {name} (it wrote nothing)")
 
