@@ -116,7 +116,8 @@ def test_one_program_for_each_shape_of_batches(config):
     together(configs, 99)
     from rnn_jax.optim import updates
 
-    program = population_lib._together(plan.task, updates.make(configs[0].optimizer), True)
+    update = updates.make(configs[0].optimizer)
+    program = population_lib._together(plan.task, update, True, THOROUGH)
     before = program._cache_size()
     assert before == len(shapes)
     other = [
