@@ -2,14 +2,16 @@
 
     pip install -e . && pip install -U 'jax[cuda13]' && python benchmarks/gpu.py
 
-It needs nothing but JAX and this repository, and prints four tables:
+It needs nothing but JAX and this repository, and prints these tables:
 
-- kernels: whether each kernel that can run here gives the values and gradients of `scan` in
-  float64 on the CPU, relative to the largest entry;
+- kernels: how far each kernel that can run here is from `scan` in float64 on the CPU, values and
+  gradients, relative to the largest entry: with products in float32, where it is held to 1e-4,
+  and in JAX's default precision, which on NVIDIA GPUs is TF32;
 - layers: a call, forward and with its gradient, by kernel; LSTMs beside cuDNN
   (`jax.experimental.rnn`) where it works. Medians of interleaved calls;
+- linear: the same for linear cells, by length; and `newton` beside `scan` for a small GRU, forward;
 - epochs: seconds of each experiment's epochs, the first with its compilation;
-- population: trials of `lstm` an hour, trained together.
+- population: trials an hour, trained together.
 
 Parts that would end after --minutes are left out, and said so. On a CPU it shows that the script
 runs.
@@ -44,10 +46,23 @@ from rnn_jax.system.display import Display
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CELLS = {"simple_rnn": rnn_jax.simple_rnn, "lstm": rnn_jax.lstm, "gru": rnn_jax.gru}
+LINEAR = {
+    "min_gru": rnn_jax.min_gru,
+    "min_lstm": rnn_jax.min_lstm,
+    "lru": rnn_jax.lru,
+    "rg_lru": rnn_jax.rg_lru,
+}
 SHAPES = ((16, 64, 128, 64), (64, 128, 256, 256), (128, 256, 512, 512))  # batch, time, in, hidden
-EXPERIMENTS = ("simple_rnn", "lstm", "bilstm", "language_model")
-TRIALS = 64
-PARTS = ("kernels", "layers", "epochs", "population")
+LENGTHS = (64, 512, 4096, 16384)
+LINEAR_KERNELS = ("scan", "blocked", "associative")
+EXPERIMENTS = (
+    "simple_rnn", "lstm", "gru", "min_gru", "bilstm", "char_language_model", "language_model",
+    "translation",
+)  # fmt: skip
+TRIALS = {"lstm": 64, "bilstm": 64}
+PARTS = ("kernels", "layers", "linear", "epochs", "population")
+TOLERANCE = 1e-4
+Keep = Callable[[record.Table], Any]  # what becomes of a table that is whole
 
 
 class Clock:
@@ -123,28 +138,41 @@ def in_float64(cell: Any, params: Any, inputs: Any) -> Any:
         jax.config.update("jax_enable_x64", False)
 
 
-def check_kernels() -> None:
+def largest_error(found: Any, exact: Any) -> float:
+    """Of all leaves, relative to the largest entry of each."""
+    return max(
+        float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-9))
+        for a, b in zip(*map(jax.tree.leaves, (jax.device_get(found), exact)), strict=True)
+    )
+
+
+def check_kernels(keep: Keep) -> None:
     table = record.Table(
         "gpu_kernels",
-        [("cell", "{}"), ("kernel", "{}"), ("largest error", "{:.1e}"), ("within 1e-4", "{}")],
+        [
+            ("cell", "{}"),
+            ("kernel", "{}"),
+            ("largest error", "{:.1e}"),
+            (f"within {TOLERANCE:g}", "{}"),
+            ("in the default precision", "{:.1e}"),
+        ],
     )
-    for name, make in CELLS.items():
+    for name, make in (CELLS | LINEAR).items():
         cell = make(hidden=33)
         params = cell.init(jax.random.key(0), 17)
         inputs = jax.random.normal(jax.random.key(1), (5, 70, 17))
         exact = in_float64(cell, params, inputs)
-        for kernel in ("scan", "fused", "native"):
-            if kernels.KERNELS[kernel]().problem(cell) is not None:
+        for kernel, record_of in kernels.KERNELS.items():
+            if record_of().problem(cell) is not None:
                 continue
-            found = jax.device_get(passes(cell, kernel, params, inputs)())
-            error = max(
-                float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-9))
-                for a, b in zip(*map(jax.tree.leaves, (found, exact)), strict=True)
-            )
-            table.add(name, kernel, error, "yes" if error < 1e-4 else "NO")
+            with jax.default_matmul_precision("highest"):
+                error = largest_error(passes(cell, kernel, params, inputs)(), exact)
+            rough = largest_error(passes(cell, kernel, params, inputs)(), exact)
+            table.add(name, kernel, error, "yes" if error < TOLERANCE else "NO", rough)
+    keep(table)
 
 
-def time_layers(clock: Clock, shapes: int, rounds: int) -> None:
+def time_layers(keep: Keep, clock: Clock, shapes: int, rounds: int) -> None:
     names = ("scan", "fused", "cuDNN")
     table = record.Table(
         "gpu_layers",
@@ -165,9 +193,52 @@ def time_layers(clock: Clock, shapes: int, rounds: int) -> None:
             found = seconds(calls, rounds)
             ms = [1e3 * found[each] if each in found else None for each in names]
             table.add(name, "x".join(map(str, shape)), *ms)
+    keep(table)
 
 
-def time_epochs(clock: Clock, take: int) -> None:
+def time_linear(keep: Keep, clock: Clock, lengths: tuple[int, ...], rounds: int) -> None:
+    """A layer of each linear cell by kernel; then `newton` beside `scan`."""
+    batch, features = 16, 64
+    table = record.Table(
+        "gpu_linear",
+        [("cell", "{}"), ("steps", "{:,}"), *((n, "{:.2f} ms") for n in LINEAR_KERNELS)],
+    )
+    for name in ("min_gru", "lru"):
+        for length in lengths:
+            if clock.over(f"linear {name} {length}", 20):
+                return
+            cell = LINEAR[name](hidden=features)
+            params = cell.init(jax.random.key(0), features)
+            inputs = jax.random.normal(jax.random.key(1), (batch, length, features))
+            calls = {each: passes(cell, each, params, inputs) for each in LINEAR_KERNELS}
+            found = seconds(calls, rounds)
+            table.add(name, length, *(1e3 * found[each] for each in LINEAR_KERNELS))
+    keep(table)
+    print(flush=True)
+    table = record.Table(
+        "gpu_newton",
+        [("cell", "{}"), ("steps", "{:,}"), ("scan", "{:.2f} ms"), ("newton", "{:.2f} ms")],
+    )
+    for hidden in (8, 32):
+        for length in lengths[-2:]:
+            if clock.over(f"newton {hidden} {length}", 20):
+                return
+            cell = rnn_jax.gru(hidden=hidden)
+            params = cell.init(jax.random.key(0), features)
+            inputs = jax.random.normal(jax.random.key(1), (1, length, features))
+            calls = {each: forward(cell, each, params, inputs) for each in ("scan", "newton")}
+            found = seconds(calls, rounds)
+            table.add(f"gru({hidden})", length, 1e3 * found["scan"], 1e3 * found["newton"])
+    keep(table)
+
+
+def forward(cell: Any, kernel: str, params: Any, inputs: Any) -> Callable[[], Any]:
+    """One call of a layer."""
+    call = jax.jit(lambda params, inputs: rnn_jax.unroll(cell, params, inputs, kernel=kernel)[1])
+    return lambda: call(params, inputs)
+
+
+def time_epochs(keep: Keep, clock: Clock, take: int) -> None:
     table = record.Table(
         "gpu_epochs",
         [("experiment", "{}"), ("kernel", "{}"), ("first epoch", "{:.1f} s"), ("next", "{:.2f} s")],
@@ -181,6 +252,7 @@ def time_epochs(clock: Clock, take: int) -> None:
             run = train.run(config, folder, display=Display(quiet=True))
             first, following = run.columns("train")["seconds"]
             table.add(name, _kernel(folder), float(first), float(following))
+    keep(table)
 
 
 def _kernel(folder: str) -> str:
@@ -188,19 +260,29 @@ def _kernel(folder: str) -> str:
     return content["environment"]["kernel"]
 
 
-def time_population(clock: Clock, trials: int, take: int) -> None:
-    if clock.over("population", 120):
-        return
+def time_population(keep: Keep, clock: Clock, trials: int | None, take: int) -> None:
     table = record.Table(
-        "gpu_population", [("trials", "{}"), ("seconds", "{:.1f}"), ("trials an hour", "{:.0f}")]
+        "gpu_population",
+        [
+            ("experiment", "{}"),
+            ("trials", "{}"),
+            ("seconds", "{:.1f}"),
+            ("trials an hour", "{:,.0f}"),
+        ],
     )
-    config = replace(experiments.load("lstm", ROOT)[1], {"train.epochs": 2, "data.take": take})
-    asked, engine = sweeps.Sweep(f"train.seed=0..{trials - 1}"), local.make(Options(population=64))
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        sweeps.run(asked, config, folder, engine=engine, watch=Watch())
-        took = time.perf_counter() - began
-    table.add(trials, took, 3600 * trials / took)
+    for name, usual in TRIALS.items():
+        count = trials or usual
+        if clock.over(f"population of {name}", 120):
+            return
+        config = replace(experiments.load(name, ROOT)[1], {"train.epochs": 2, "data.take": take})
+        asked = sweeps.Sweep(f"train.seed=0..{count - 1}")
+        engine = local.make(Options(population=count))
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            sweeps.run(asked, config, folder, engine=engine, watch=Watch())
+            took = time.perf_counter() - began
+        table.add(name, count, took, 3600 * count / took)
+    keep(table)
 
 
 def main() -> None:
@@ -210,20 +292,27 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8, help="as long as it may take")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--quick", action="store_true", help="little of everything")
+    record.add_flag(parser)
     arguments = parser.parse_args()
     clock = Clock(arguments.minutes)
     device = jax.devices()[0]
     print(f"{jax.device_count()} x {device.device_kind} ({device.platform}), JAX {jax.__version__}")
-    take = 40 if arguments.quick else 0
-    parts: dict[str, Callable[[], None]] = {
+    quick = arguments.quick
+    take = 40 if quick else 0
+    parts: dict[str, Callable[[Keep], None]] = {
         "kernels": check_kernels,
-        "layers": lambda: time_layers(clock, 1 if arguments.quick else len(SHAPES), 3),
-        "epochs": lambda: time_epochs(clock, take),
-        "population": lambda: time_population(clock, 4 if arguments.quick else TRIALS, take),
+        "layers": lambda keep: time_layers(
+            keep, clock, 1 if quick else len(SHAPES), 3 if quick else 20
+        ),
+        "linear": lambda keep: time_linear(
+            keep, clock, LENGTHS[:2] if quick else LENGTHS, 3 if quick else 10
+        ),
+        "epochs": lambda keep: time_epochs(keep, clock, take),
+        "population": lambda keep: time_population(keep, clock, 4 if quick else None, take),
     }
     for name in arguments.parts:
         print(flush=True)
-        parts[name]()
+        parts[name](lambda table: table.save() if arguments.save else None)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,9 @@ def machine() -> dict[str, Any]:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     info = _cpuinfo()
     flags = (info.get("flags") or info.get("Features") or "").split()
-    return {
+    device = jax.devices()[0]
+    accelerator = {} if device.platform == "cpu" else {"accelerator": device.device_kind}
+    return accelerator | {
         "processor": info.get("model name") or platform.processor() or platform.machine(),
         "instruction_set": next(
             (name for flag, name in INSTRUCTION_SETS.items() if flag in flags), None
