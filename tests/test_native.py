@@ -229,6 +229,49 @@ def test_the_same_bits_every_time(monkeypatch):
 
 
 @compiled
+@pytest.mark.parametrize("shared", ["inputs", "parameters", "nothing"])
+@pytest.mark.parametrize("make", [lstm, gru, simple_rnn, min_gru])
+def test_members_of_a_vmapped_call_are_computed_as_if_alone(make, shared):
+    """Over two axes, whichever of the arguments all of them share."""
+    cells = [make(9)]
+
+    def slopes(each, inputs, lengths):
+        def loss(each, inputs):
+            ((carry, outputs),) = unroll_directions(
+                alternating(cells, each), inputs, lengths=lengths, kernel="native"
+            )
+            return jnp.sum(jnp.sin(outputs)) + sum(map(jnp.sum, jax.tree.leaves(carry)))
+
+        return jax.value_and_grad(loss, (0, 1))(each, inputs)
+
+    each, inputs = arguments(cells, batch=3, time=7)
+    lengths = jnp.array([7, 2, 0])
+    outer, inner = 2, 3
+    factors = 1 + jnp.arange(outer * inner).reshape(outer, inner) / 8
+
+    def spread(tree, alone):
+        """A copy times its factor for each member, and where its axes are; or one for all."""
+        if alone:
+            return tree, None
+        return jax.tree.map(lambda leaf: jnp.multiply.outer(factors, leaf), tree), 0
+
+    many, of_params = spread(each, shared == "parameters")
+    given, of_inputs = spread(inputs, shared == "inputs")
+    axes = (of_params, of_inputs, None)
+    got = jax.jit(jax.vmap(jax.vmap(slopes, in_axes=axes), in_axes=axes))(many, given, lengths)
+    alone = jax.jit(slopes)
+    for member in np.ndindex(outer, inner):
+        of = lambda tree, axis, n=member: (
+            tree if axis is None else jax.tree.map(lambda x: x[n], tree)
+        )
+        expected = alone(of(many, of_params), of(given, of_inputs), lengths)
+        jax.tree.map(
+            lambda a, b, n=member: np.testing.assert_allclose(a[n], b, rtol=2e-6, atol=1e-6),
+            got, expected,
+        )  # fmt: skip
+
+
+@compiled
 @pytest.mark.parametrize("make", [lstm, gru, simple_rnn])
 def test_the_inputs_gradient_is_left_out_where_nobody_asks_for_it(make):
     cell = make(HIDDEN)

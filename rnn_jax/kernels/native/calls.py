@@ -26,16 +26,18 @@ def called(
 
     Args:
       target: its name, one of `library.calls`.
-      arrays: its arguments, of all directions.
+      arrays: its arguments, of all directions. Under `jax.vmap` members are computed side by side,
+        and what they share is not copied.
       shapes: of its results.
       reverse, variant: of each direction, whether it walks backwards and the cell's variant.
       parts: into how many parts the work is divided.
       instead: the kernels that can be differentiated more than once, as messages name them.
     """
+    rank = arrays[0].ndim  # of a member's
     foreign = jax.ffi.ffi_call(
         target,
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
-        vmap_method="sequential",
+        vmap_method="expand_dims",
     )
 
     @jax.custom_vjp
@@ -45,6 +47,7 @@ def called(
             reverse=np.array(reverse, np.int64),
             variant=np.array(variant, np.int64),
             parts=np.int64(parts),
+            rank=np.int64(rank),
         )
 
     def refuse(*_: Any) -> NoReturn:

@@ -4,8 +4,8 @@ XLA runs each step of a loop as several small kernels, and a layer as products a
 the other. Here one direction of a layer, or some of its rows, is one core's part, which keeps
 what it works on in that core's cache and its sums in registers.
 
-Reverse-mode differentiation only, and only once: the gradient is C++, too. Under `jax.vmap` its
-calls run one after the other.
+Reverse-mode differentiation only, and only once: the gradient is C++, too. Under `jax.vmap` the
+members are parts, too: one on each core.
 """
 
 from __future__ import annotations
