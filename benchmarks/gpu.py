@@ -20,7 +20,9 @@ runs.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -157,17 +159,30 @@ def check_kernels(keep: Keep) -> None:
             ("in the default precision", "{:.1e}"),
         ],
     )
+    made, exact = {}, {}
     for name, make in (CELLS | LINEAR).items():
         cell = make(hidden=33)
         params = cell.init(jax.random.key(0), 17)
         inputs = jax.random.normal(jax.random.key(1), (5, 70, 17))
-        exact = in_float64(cell, params, inputs)
-        for kernel, record_of in kernels.KERNELS.items():
-            if record_of().problem(cell) is not None:
-                continue
-            with jax.default_matmul_precision("highest"):
-                error = largest_error(passes(cell, kernel, params, inputs)(), exact)
-            rough = largest_error(passes(cell, kernel, params, inputs)(), exact)
+        made[name] = (cell, params, inputs)
+        exact[name] = in_float64(*made[name])
+
+    def errors(case: tuple[str, str]) -> tuple[float, float]:
+        """In float32, and in the default precision."""
+        name, kernel = case
+        cell, params, inputs = made[name]
+        with jax.default_matmul_precision("highest"):
+            error = largest_error(passes(cell, kernel, params, inputs)(), exact[name])
+        return error, largest_error(passes(cell, kernel, params, inputs)(), exact[name])
+
+    cases = [
+        (name, kernel)
+        for name, (cell, _, _) in made.items()
+        for kernel, factory in kernels.KERNELS.items()
+        if factory().problem(cell) is None
+    ]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # they wait for compilers
+        for (name, kernel), (error, rough) in zip(cases, pool.map(errors, cases), strict=True):
             table.add(name, kernel, error, "yes" if error < TOLERANCE else "NO", rough)
     keep(table)
 

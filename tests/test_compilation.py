@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from conftest import QUICK_XLA, known_flags
 from test_population import after, plan_of
 
 from rnn_jax import train
@@ -29,6 +30,13 @@ def listeners(monkeypatch):
     compilation.return_memory.cache_clear()
     for listener in found:
         jax.monitoring.unregister_event_duration_listener(listener)
+
+
+def test_flags_that_this_xla_does_not_have_are_left_out():
+    assert known_flags(("--xla_backend_optimization_level=0", "--xla_no_such_flag=1")) == (
+        "--xla_backend_optimization_level=0",
+    )
+    assert QUICK_XLA  # else all tests are compiled slowly
 
 
 def test_memory_is_returned_after_each_compilation_and_at_no_other_time(listeners, monkeypatch):
