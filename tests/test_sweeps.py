@@ -119,6 +119,12 @@ def test_a_grid_is_every_combination_the_last_axis_fastest():
     assert len({trial.name for trial in made}) == 12
 
 
+def test_a_grid_s_trials_of_one_shape_come_together():
+    made = trials.grid(space("optimizer.learning_rate=[0.1,0.2]; model.hidden=[8,16]"))
+    found = [tuple(trial.changes.values()) for trial in made]
+    assert found == [(0.1, 8), (0.2, 8), (0.1, 16), (0.2, 16)]
+
+
 def test_draws_stay_within_their_bounds_and_spread_evenly():
     axes = "optimizer.learning_rate=log(1e-4,1e-2); model.hidden=int(3,5); "
     axes += "optimizer.b1=uniform(0,0.5)"

@@ -112,8 +112,13 @@ def name_of(config: Config) -> str:
 
 
 def grid(space: Space) -> list[Trial]:
-    """Every combination of a space without draws."""
-    return [trial for cell in space.cells() for trial in space.trials_of(cell)]
+    """Every combination of a space without draws, the last axis fastest, but those that differ in
+    fractions only one after the other: they change no shape, so a population shares a program."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for cell in space.cells():
+        shape = [value for value in cell.values() if not isinstance(value, float)]
+        alike.setdefault(repr(shape), []).append(cell)
+    return [trial for cell in itertools.chain(*alike.values()) for trial in space.trials_of(cell)]
 
 
 def random(space: Space, count: int) -> list[Trial]:
