@@ -2,8 +2,9 @@
 
     python benchmarks/scaling.py [--figure=docs/figures/scaling.svg]
 
-Forward and backward of one LSTM layer by each kernel, in turns in one process; the shortest of
-several calls, since only that is free of what else the machine does.
+Forward and backward of one LSTM layer (or another cell's, --cell) by each kernel, in turns in one
+process; the shortest of several calls, since only that is free of what else the machine does.
+`auto` takes `native` on CPUs: this shows where that is right.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import tables
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from rnn_jax.cells import lstm
+from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.kernels.native.kernel import missing
 from rnn_jax.unrolling import unroll
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNELS = tuple(name for name in ("scan", "fused", "native") if name != "native" or not missing())
+CELLS = {"lstm": lstm, "gru": gru, "simple_rnn": simple_rnn}
 BASE = {"time": 64, "batch": 16, "hidden": 64}
 SWEEPS = {
     "time": (16, 64, 256, 1024, 4096),
@@ -35,9 +37,9 @@ SWEEPS = {
 }
 
 
-def functions(time: int, batch: int, hidden: int):
+def functions(kind: str, time: int, batch: int, hidden: int):
     """For each kernel a function that computes the gradient once; as many inputs as units."""
-    cell = lstm(hidden)
+    cell = CELLS[kind](hidden)
     params = cell.init(jax.random.key(0), hidden)
     inputs = jax.random.normal(jax.random.key(1), (batch, time, hidden))
 
@@ -51,9 +53,9 @@ def functions(time: int, batch: int, hidden: int):
     }
 
 
-def measure(calls: int, **shape: int) -> dict[str, float]:
+def measure(kind: str, calls: int, **shape: int) -> dict[str, float]:
     """Seconds a call of each kernel."""
-    runs = functions(**shape)
+    runs = functions(kind, **shape)
     found: dict[str, list[float]] = {kernel: [] for kernel in KERNELS}
     for _ in range(calls + 1):
         for kernel, run in runs.items():
@@ -89,6 +91,7 @@ def main() -> None:
         "--figure", type=pathlib.Path, default=ROOT / "docs" / "figures" / "scaling.svg"
     )
     parser.add_argument("--calls", type=int, default=8)
+    parser.add_argument("--cell", choices=CELLS, default="lstm", help="only lstm's are saved")
     record.add_flag(parser)
     arguments = parser.parse_args()
     print(f"{tables.machine()}; milliseconds, the shortest of {arguments.calls} calls\n")
@@ -101,10 +104,12 @@ def main() -> None:
         results[axis] = {}
         for value in values:
             shape = BASE | {axis: value}
-            seconds = results[axis][value] = measure(arguments.calls, **shape)
+            seconds = results[axis][value] = measure(arguments.cell, arguments.calls, **shape)
             times = [1e3 * seconds[kernel] for kernel in KERNELS]
             ratios = [seconds["scan"] / seconds[kernel] for kernel in KERNELS[1:]]
             table.add(*shape.values(), *times, *ratios)
+    if arguments.cell != "lstm":
+        return
     if arguments.save:
         table.save()
     draw(results, arguments.figure)
