@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import functools
 import json
 import os
 import pathlib
@@ -31,10 +32,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import cudnn_lstm
 import jax
 import jax.numpy as jnp
 import numpy as np
 import record
+from turns import Clock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -67,20 +70,6 @@ TOLERANCE = 1e-4
 Keep = Callable[[record.Table], Any]  # what becomes of a table that is whole
 
 
-class Clock:
-    """How long the command may still take."""
-
-    def __init__(self, minutes: float):
-        self._end = time.monotonic() + 60 * minutes
-
-    def over(self, part: str, seconds: float) -> bool:
-        """Whether a part of about so many seconds would end too late; then it says so."""
-        late = time.monotonic() + seconds > self._end
-        if late:
-            print(f"left out for want of time: {part}", flush=True)
-        return late
-
-
 def passes(cell: Any, kernel: str, params: Any, inputs: Any) -> Callable[[], Any]:
     """One call of a layer with its gradient."""
 
@@ -91,30 +80,6 @@ def passes(cell: Any, kernel: str, params: Any, inputs: Any) -> Callable[[], Any
 
     gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
     return lambda: gradient(params, inputs)
-
-
-def cudnn(shape: tuple[int, int, int, int]) -> Callable[[], Any] | None:
-    """The same call of cuDNN's LSTM; None where there is none."""
-    batch, time_, in_features, hidden = shape
-    try:
-        from jax.experimental import rnn
-
-        weights = rnn.init_lstm_weight(jax.random.key(0), in_features, hidden, 1, False)
-        inputs = jax.random.normal(jax.random.key(1), (batch, time_, in_features))
-        zeros, lengths = jnp.zeros((1, batch, hidden)), jnp.full(batch, time_, jnp.int32)
-
-        def loss(inputs: Any, weights: Any) -> Any:
-            outputs, _, _ = rnn.lstm(
-                inputs, zeros, zeros, weights, lengths, in_features, hidden, 1, 0.0, False
-            )
-            return jnp.mean(outputs**2)
-
-        gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
-        jax.block_until_ready(gradient(inputs, weights))
-    except Exception as error:  # its interface and its support differ from version to version
-        print(f"no cuDNN here: {str(error).splitlines()[0][:100]}", flush=True)
-        return None
-    return lambda: gradient(inputs, weights)
 
 
 def seconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -193,6 +158,9 @@ def time_layers(keep: Keep, clock: Clock, shapes: int, rounds: int) -> None:
         "gpu_layers",
         [("cell", "{}"), ("batch x time x in x hidden", "{}"), *((n, "{:.2f} ms") for n in names)],
     )
+    missing = cudnn_lstm.problem()
+    if missing:
+        print(f"no cuDNN here: {missing}", flush=True)
     for shape in SHAPES[:shapes]:
         for name, make in CELLS.items():
             if clock.over(f"layer {name} {shape}", 30):
@@ -202,9 +170,9 @@ def time_layers(keep: Keep, clock: Clock, shapes: int, rounds: int) -> None:
             params = cell.init(jax.random.key(0), in_features)
             inputs = jax.random.normal(jax.random.key(1), (batch, time_, in_features))
             calls = {kernel: passes(cell, kernel, params, inputs) for kernel in names[:2]}
-            theirs = cudnn(shape) if name == "lstm" and jax.default_backend() == "gpu" else None
-            if theirs is not None:
-                calls["cuDNN"] = theirs
+            if name == "lstm" and not missing:
+                function, arguments = cudnn_lstm.lstm(shape, gradient=True)
+                calls["cuDNN"] = functools.partial(jax.jit(function), *arguments)
             found = seconds(calls, rounds)
             ms = [1e3 * found[each] if each in found else None for each in names]
             table.add(name, "x".join(map(str, shape)), *ms)

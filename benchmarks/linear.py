@@ -1,15 +1,21 @@
 """Linear recurrences, h_t = a_t * h_{t-1} + b_t, by kernel, over lengths and widths.
 
     python benchmarks/linear.py
+    python benchmarks/linear.py --quick
 
 A lane is an entry of the state: batch times features. `a` and `b` are given, so this is the
 recurrence alone, without products and gates. The gradient is with respect to `a`, `b` and the
 initial state. All entrants run in one process and take turns, several rounds; the table shows
-medians. `copy` is a call in C++ that is bound by memory: it reads and writes as many bytes as the
-recurrence must at least, 12 an entry forwards, and 20 more backwards.
+medians. `scan` is `jax.lax.scan` and its own gradient. `copy` is bound by memory: it reads and
+writes as many bytes as the recurrence must at least, 12 an entry forwards, and 20 more backwards;
+the share of it that the fastest kernel reaches is the copy's time divided by the kernel's.
+
+It runs on the device that JAX finds; the result of a CPU is linear.json, of an accelerator
+linear_on_gpu.json. It needs nothing but JAX and this repository. `--quick` takes fewer sizes, and
+begins nothing after 36 seconds; rows that would end after `--minutes` are left out, and said so.
 
 With `--layers` instead: a whole layer of `min_gru` beside torch.nn.GRU and the package's own GRU,
-at the sizes of `layer.py`.
+at the sizes of `layer.py`, on a CPU; `peers.py` makes torch's environment.
 """
 
 from __future__ import annotations
@@ -17,17 +23,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import math
 import statistics
-import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import layer
 import numpy as np
-import peers
 import record
 import tables
+import turns
 
 from rnn_jax.kernels.native import library
 from rnn_jax.kernels.native import linear as native
@@ -36,8 +41,11 @@ from rnn_jax.kernels.parallel.recurrence import Method
 
 LENGTHS = (64, 512, 4096, 65536)
 LANES = ((1, 8), (1, 128), (16, 64), (128, 64))  # batch, features
-LARGEST = 2**23  # entries; larger ones take minutes by the slowest
+LARGEST = {"cpu": 2**25, "gpu": 2**26}  # entries
+QUICK = ((4096, 512, 16384), ((128, 64), (1, 128), (16, 64)), 2**27)  # the telling ones first
 BYTES = {False: 12, True: 32}  # an entry
+QUICK_MINUTES = 0.6
+ROW = 5  # seconds, about, with compilation
 
 
 def stepwise(is_complex: bool, reverse: bool, a: jax.Array, b: jax.Array, h: jax.Array):
@@ -57,18 +65,17 @@ KERNELS: dict[str, Callable] = {
     "associative": functools.partial(recurrence.states, Method(recurrence.by_tree)),
     "scan": stepwise,
 }
-REFERENCE = "native"
 
 
-def entrants(length: int, batch: int, features: int, gradient: bool) -> dict[str, Callable]:
-    """A function without arguments for each entrant, which runs it once, to its end."""
-    draw = np.random.default_rng(0)
-    a, b, d = (
-        jnp.asarray(draw.normal(size=(batch, length, features)), jnp.float32) for _ in range(3)
-    )
+def entrants(
+    names: list[str], length: int, batch: int, features: int, gradient: bool
+) -> dict[str, turns.Call]:
+    """A call of each kernel, and of the copy."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    a, b, d = (jax.random.normal(key, (batch, length, features)) for key in keys)
     a, initial = jax.nn.sigmoid(a), jnp.zeros((batch, features))
 
-    def made(states: Callable) -> Callable:
+    def made(states: Callable) -> tuple[Callable, tuple]:
         def forward(a, b, initial):
             return states(False, False, a, b, initial)
 
@@ -76,60 +83,57 @@ def entrants(length: int, batch: int, features: int, gradient: bool) -> dict[str
             h, pull = jax.vjp(forward, a, b, initial)
             return h, pull(d)
 
-        compiled = jax.jit(both if gradient else forward)
-        arguments = (a, b, initial, d) if gradient else (a, b, initial)
-        return lambda: jax.block_until_ready(compiled(*arguments))
+        return (both, (a, b, initial, d)) if gradient else (forward, (a, b, initial))
 
-    size = batch * length * features * BYTES[gradient]
-    source, target = np.ones(size // 8, np.float32), np.ones(size // 8, np.float32)
-    return {name: made(states) for name, states in KERNELS.items()} | {
-        "copy": lambda: np.copyto(target, source)
-    }
-
-
-def seconds(call: Callable) -> float:
-    """Of one call; short ones are repeated."""
-    began = time.perf_counter()
-    call()
-    once = time.perf_counter() - began
-    if once > 0.01:
-        return once
-    count = max(1, int(0.02 / once))
-    began = time.perf_counter()
-    for _ in range(count):
-        call()
-    return (time.perf_counter() - began) / count
+    calls = turns.compiled({name: made(KERNELS[name]) for name in names})
+    count = batch * length * features * BYTES[gradient] // 8
+    if jax.default_backend() == "cpu":
+        # Into memory that is there already: an array that XLA makes anew costs page faults.
+        source, target = np.ones(count, np.float32), np.ones(count, np.float32)
+        return calls | {"copy": lambda: np.copyto(target, source)}
+    return calls | turns.compiled({"copy": (lambda x: x + 1, (jnp.ones(count),))})
 
 
-def recurrences(rounds: int, save: bool) -> None:
+def recurrences(count: int, quick: bool, clock: turns.Clock, save: bool) -> None:
     """The table over lengths and lanes."""
-    names = [*KERNELS, "copy"]
-    texts = (("steps", "{:,}"), ("lanes", "{}"), ("pass", "{}"))
-    heads = [(f"{name}, ms", "{:.3f}") for name in names]
-    ratios = [(f"{name} / {REFERENCE}", "{:.2f}") for name in names if name != REFERENCE]
-    table = record.Table("linear", [*texts, *heads, *ratios])
-    for length in LENGTHS:
-        for batch, features in LANES:
-            if length * batch * features > LARGEST:
+    backend = jax.default_backend()
+    problem = library.missing() if backend == "cpu" else "on CPUs only"
+    if problem:
+        print(f"without the kernel `native`: {problem}\n")
+    names = [name for name in KERNELS if not (name == "native" and problem)]
+    table = record.Table(
+        "linear" if backend == "cpu" else "linear_on_gpu",
+        [
+            ("steps", "{:,}"),
+            ("lanes", "{}"),
+            ("pass", "{}"),
+            *((f"{name}, ms", "{:.3f}") for name in [*names, "copy"]),
+            ("fastest", "{}"),
+            ("share of the copy", "{:.0%}"),
+            ("times `scan`", "{:.1f}"),
+        ],
+    )
+    lengths, lanes, largest = LENGTHS, LANES, LARGEST["cpu" if backend == "cpu" else "gpu"]
+    if quick:
+        lengths, lanes, largest = QUICK
+    for length in lengths:
+        for batch, features in lanes:
+            if length * batch * features > largest:
                 continue
             for gradient in (False, True):
-                calls = entrants(length, batch, features, gradient)
-                for call in calls.values():
-                    call()  # compiles
-                found = [{n: seconds(call) for n, call in calls.items()} for _ in range(rounds)]
-                median = {name: statistics.median(each[name] for each in found) for name in names}
-                ratio = {
-                    name: statistics.median(each[name] / each[REFERENCE] for each in found)
-                    for name in names
-                }
                 way = "forward + backward" if gradient else "forward"
+                if clock.over(f"{length} steps of {batch} x {features}, {way}", ROW):
+                    continue
+                found = turns.rounds(entrants(names, length, batch, features, gradient), count)
+                times = {name: turns.median(found, name) for name in [*names, "copy"]}
+                best = min(names, key=lambda name, times=times: times[name])
                 table.add(
                     length, f"{batch} x {features}", way,
-                    *(1e3 * median[name] for name in names),
-                    *(ratio[name] for name in names if name != REFERENCE),
+                    *(1e3 * each for each in times.values()), best,
+                    turns.median(found, "copy", over=best), turns.median(found, "scan", over=best),
                 )  # fmt: skip
-    if save:
-        table.save()
+                if save:
+                    table.save()
 
 
 LAYERS = {  # name: (worker, environment, cell)
@@ -141,6 +145,9 @@ LAYERS = {  # name: (worker, environment, cell)
 
 def layers(rounds: int, save: bool) -> None:
     """The table of whole layers."""
+    import layer
+    import peers
+
     names = list(LAYERS)
     texts = (("batch x time x in x hidden", "{}"), ("pass", "{}"))
     heads = [(f"{name}, ms", "{:.2f}") for name in names]
@@ -175,13 +182,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--layers", action="store_true", help="whole layers, beside torch.nn.GRU")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="fewer sizes, for less than a minute")
+    parser.add_argument("--minutes", type=float, help="as long as it may take")
     record.add_flag(parser)
     arguments = parser.parse_args()
+    minutes = arguments.minutes or (QUICK_MINUTES if arguments.quick else math.inf)
+    clock = turns.Clock(minutes)
     print(f"{tables.machine()}; milliseconds a call, medians of {arguments.rounds} rounds\n")
-    if problem := library.missing():
-        parser.error(f"the native kernel {problem}")
-    (layers if arguments.layers else recurrences)(arguments.rounds, arguments.save)
+    if arguments.layers:
+        layers(arguments.rounds, arguments.save)
+    else:
+        recurrences(arguments.rounds, arguments.quick, clock, arguments.save)
 
 
 if __name__ == "__main__":

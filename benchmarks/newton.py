@@ -1,10 +1,17 @@
-"""The kernel `newton` beside `scan`: where it loses, and where it would win.
+"""The kernel `newton` beside `scan`, and cuDNN: where it loses, and where it wins.
 
     python benchmarks/newton.py
+    python benchmarks/newton.py --quick
 
-A GRU as it is initialised, forwards, on inputs N(0, 1), for several numbers of units, rows and
-steps. Both kernels take turns in one process, several rounds; the table shows medians, and how many
-times as long `newton` takes: more than 1 is where it loses.
+A GRU and an LSTM as they are initialised, on inputs N(0, 1), for several numbers of units, rows and
+steps, forward and with the gradient of the outputs' mean square. All entrants take turns in one
+process, several rounds; the table shows medians, and how many times as long `newton` takes: more
+than 1 is where it loses. cuDNN has turns where JAX finds a GPU, with LSTMs only
+(`jax.experimental.rnn`), in JAX's default precision as the other two.
+
+It runs on the device that JAX finds; the result of a CPU is newton.json, of an accelerator
+newton_on_gpu.json. It needs nothing but JAX and this repository. `--quick` takes fewer sizes, and
+begins nothing after 36 seconds; rows that would end after `--minutes` are left out, and said so.
 
 With `--figures` instead: draws docs/figures/newton_*.svg, the errors of Newton's iterates over
 time, on a cell that contracts and on one that expands.
@@ -13,79 +20,108 @@ time, on a cell that contracts and on one that expands.
 from __future__ import annotations
 
 import argparse
+import math
 import pathlib
-import statistics
-import time
 from collections.abc import Callable
+from typing import Any
 
+import cudnn_lstm
 import jax
 import jax.numpy as jnp
 import numpy as np
 import record
 import tables
+import turns
 
 import rnn_jax
 from rnn_jax import kernels, report
 from rnn_jax.kernels.parallel import newton
 
+CELLS = {"gru": rnn_jax.gru, "lstm": rnn_jax.lstm}
 HIDDEN = (1, 8, 32)
 ROWS = (1, 16)
-STEPS = (64, 4096)
-LARGEST = 2**25  # entries of all Jacobians
+STEPS = {"cpu": (64, 4096), "gpu": (4096, 16384)}
+LARGEST = {"cpu": 2**25, "gpu": 2**28}  # entries of all Jacobians
+QUICK = ((32, 8), (1,), (4096, 16384), 2**27)
+QUICK_MINUTES = 0.6
+ROW = 8  # seconds, about, with compilation
 FIGURES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "figures"
 
 
-def walked(cell: rnn_jax.Cell, kernel: str, given: tuple) -> Callable[[], tuple]:
-    """An unroll that also gives out Newton's rounds and which rows converged; the exponent, which
-    costs as much as a round, is not computed."""
+def unrolled(cell: rnn_jax.Cell, kernel: str, gradient: bool) -> Callable[..., tuple[Any, Any]]:
+    """A function of parameters and inputs: the outputs, or the mean of their squares and its
+    gradient; and Newton's rounds and which rows converged. The exponent, which costs as much as a
+    round, is not among them, and so not computed."""
 
-    @jax.jit
-    def run(params, inputs):
-        carry, outputs, report = rnn_jax.unroll(cell, params, inputs, kernel=kernel, report=True)
-        told = None if report is None else (report[0].iterations, report[0].converged)
-        return carry, outputs, told
+    def run(params: Any, inputs: Any) -> tuple[Any, Any]:
+        _, outputs, told = rnn_jax.unroll(cell, params, inputs, kernel=kernel, report=True)
+        return outputs, None if told is None else (told[0].iterations, told[0].converged)
 
-    return lambda: run(*given)
+    def loss(params: Any, inputs: Any) -> tuple[Any, Any]:
+        outputs, told = run(params, inputs)
+        return jnp.mean(outputs**2), told
+
+    if not gradient:
+        return run
+
+    def both(params: Any, inputs: Any) -> tuple[Any, Any]:
+        (value, told), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, inputs)
+        return (value, gradients), told
+
+    return both
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Of one call."""
-    began = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - began
-
-
-def table(rounds: int, save: bool) -> None:
+def table(count: int, quick: bool, clock: turns.Clock, save: bool) -> None:
     """Prints the table."""
+    backend = "cpu" if jax.default_backend() == "cpu" else "gpu"
     shown = record.Table(
-        "newton",
+        "newton" if backend == "cpu" else "newton_on_gpu",
         [
-            ("hidden", "{}"), ("rows", "{}"), ("steps", "{:,}"), ("scan, ms", "{:.2f}"),
-            ("newton, ms", "{:.2f}"), ("newton / scan", "{:.1f}"), ("Newton's rounds", "{}"),
-            ("rows fallen back", "{}"),
+            ("cell", "{}"), ("hidden", "{}"), ("rows", "{}"), ("steps", "{:,}"), ("pass", "{}"),
+            ("scan, ms", "{:.2f}"), ("newton, ms", "{:.2f}"), ("newton / scan", "{:.2f}"),
+            ("newton / cuDNN", "{:.1f}"), ("Newton's rounds", "{}"), ("rows fallen back", "{}"),
         ],
     )  # fmt: skip
-    for hidden in HIDDEN:
-        cell = rnn_jax.gru(hidden=hidden)
+    missing = cudnn_lstm.problem()
+    if missing:
+        print(f"without cuDNN: {missing}\n")
+    sizes = (HIDDEN, ROWS, STEPS[backend], LARGEST[backend])
+    all_hidden, all_rows, all_steps, largest = QUICK if quick else sizes
+    each = [
+        (name, hidden, rows, steps, gradient)
+        for gradient in (False, True)
+        for steps in all_steps
+        for hidden in all_hidden
+        for rows in all_rows
+        for name in CELLS
+    ]
+    for name, hidden, rows, steps, gradient in each:
+        cell = CELLS[name](hidden=hidden)
+        features = hidden * (2 if name == "lstm" else 1)  # of the carry
+        if steps * rows * features**2 > largest:
+            continue
+        way = "forward + backward" if gradient else "forward"
+        if clock.over(f"{name}({hidden}), {rows} rows of {steps} steps, {way}", ROW):
+            continue
         params = cell.init(jax.random.key(0), hidden)
-        for rows in ROWS:
-            for steps in STEPS:
-                if steps * rows * hidden**2 > LARGEST:
-                    continue
-                given = (params, jax.random.normal(jax.random.key(1), (rows, steps, hidden)))
-                calls = {name: walked(cell, name, given) for name in ("scan", "newton")}
-                for call in calls.values():
-                    seconds(call)  # compiles
-                _, _, (iterations, converged) = calls["newton"]()
-                found = [{n: seconds(call) for n, call in calls.items()} for _ in range(rounds)]
-                median = {name: statistics.median(each[name] for each in found) for name in calls}
-                ratio = statistics.median(each["newton"] / each["scan"] for each in found)
-                shown.add(
-                    hidden, rows, steps, 1e3 * median["scan"], 1e3 * median["newton"], ratio,
-                    int(iterations.max()), int((~converged).sum()),
-                )  # fmt: skip
-                if save:
-                    shown.save()
+        given = (params, jax.random.normal(jax.random.key(1), (rows, steps, hidden)))
+        calls: dict[str, Any] = {
+            kernel: (unrolled(cell, kernel, gradient), given) for kernel in ("scan", "newton")
+        }
+        if name == "lstm" and not missing:
+            calls["cuDNN"] = cudnn_lstm.lstm((rows, steps, hidden, hidden), gradient)
+        calls = turns.compiled(calls)
+        _, (iterations, converged) = calls["newton"]()
+        found = turns.rounds(calls, count)
+        shown.add(
+            name, hidden, rows, steps, way,
+            1e3 * turns.median(found, "scan"), 1e3 * turns.median(found, "newton"),
+            turns.median(found, "newton", over="scan"),
+            turns.median(found, "newton", over="cuDNN") if "cuDNN" in calls else None,
+            int(iterations.max()), int((~converged).sum()),
+        )  # fmt: skip
+        if save:
+            shown.save()
 
 
 def figures() -> None:
@@ -117,13 +153,16 @@ def main() -> None:
     )
     parser.add_argument("--figures", action="store_true", help="draw the pictures of the docs")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="fewer sizes, for less than a minute")
+    parser.add_argument("--minutes", type=float, help="as long as it may take")
     record.add_flag(parser)
     arguments = parser.parse_args()
     if arguments.figures:
         figures()
         return
+    clock = turns.Clock(arguments.minutes or (QUICK_MINUTES if arguments.quick else math.inf))
     print(f"{tables.machine()}; milliseconds a call, medians of {arguments.rounds} rounds\n")
-    table(arguments.rounds, arguments.save)
+    table(arguments.rounds, arguments.quick, clock, arguments.save)
 
 
 if __name__ == "__main__":
