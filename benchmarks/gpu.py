@@ -9,7 +9,7 @@ It needs nothing but JAX and this repository, and prints these tables:
   and in JAX's default precision, which on NVIDIA GPUs is TF32;
 - layers: a call, forward and with its gradient, by kernel; LSTMs beside cuDNN
   (`jax.experimental.rnn`) where it works. Medians of interleaved calls;
-- linear: the same for linear cells, by length; and `newton` beside `scan` for a small GRU, forward;
+- linear: the same for linear cells, by length (`linear.py` and `newton.py` have the kernels alone);
 - epochs: seconds of each experiment's epochs, the first with its compilation;
 - population: trials an hour, trained together.
 
@@ -58,16 +58,16 @@ LINEAR = {
     "rg_lru": rnn_jax.rg_lru,
 }
 SHAPES = ((16, 64, 128, 64), (64, 128, 256, 256), (128, 256, 512, 512))  # batch, time, in, hidden
-LENGTHS = (64, 512, 4096, 16384)
+LENGTHS = (64, 512, 4096)
 LINEAR_KERNELS = ("scan", "blocked", "associative")
 EXPERIMENTS = (
-    "simple_rnn", "lstm", "gru", "min_gru", "bilstm", "char_language_model", "language_model",
-    "translation",
+    "bilstm", "language_model", "translation", "lstm", "simple_rnn", "min_gru", "gru",
+    "char_language_model",
 )  # fmt: skip
-TRIALS = {"lstm": 64, "bilstm": 64}
+TRIALS = {"bilstm": 64, "lstm": 64}
 PARTS = ("kernels", "layers", "linear", "epochs", "population")
 TOLERANCE = 1e-4
-Keep = Callable[[record.Table], Any]  # what becomes of a table that is whole
+Keep = Callable[[record.Table], Any]  # what becomes of a table with each row
 
 
 def passes(cell: Any, kernel: str, params: Any, inputs: Any) -> Callable[[], Any]:
@@ -149,7 +149,7 @@ def check_kernels(keep: Keep) -> None:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # they wait for compilers
         for (name, kernel), (error, rough) in zip(cases, pool.map(errors, cases), strict=True):
             table.add(name, kernel, error, "yes" if error < TOLERANCE else "NO", rough)
-    keep(table)
+            keep(table)
 
 
 def time_layers(keep: Keep, clock: Clock, shapes: int, rounds: int) -> None:
@@ -176,11 +176,11 @@ def time_layers(keep: Keep, clock: Clock, shapes: int, rounds: int) -> None:
             found = seconds(calls, rounds)
             ms = [1e3 * found[each] if each in found else None for each in names]
             table.add(name, "x".join(map(str, shape)), *ms)
-    keep(table)
+            keep(table)
 
 
 def time_linear(keep: Keep, clock: Clock, lengths: tuple[int, ...], rounds: int) -> None:
-    """A layer of each linear cell by kernel; then `newton` beside `scan`."""
+    """A layer of each linear cell by kernel."""
     batch, features = 16, 64
     table = record.Table(
         "gpu_linear",
@@ -196,29 +196,7 @@ def time_linear(keep: Keep, clock: Clock, lengths: tuple[int, ...], rounds: int)
             calls = {each: passes(cell, each, params, inputs) for each in LINEAR_KERNELS}
             found = seconds(calls, rounds)
             table.add(name, length, *(1e3 * found[each] for each in LINEAR_KERNELS))
-    keep(table)
-    print(flush=True)
-    table = record.Table(
-        "gpu_newton",
-        [("cell", "{}"), ("steps", "{:,}"), ("scan", "{:.2f} ms"), ("newton", "{:.2f} ms")],
-    )
-    for hidden in (8, 32):
-        for length in lengths[-2:]:
-            if clock.over(f"newton {hidden} {length}", 20):
-                return
-            cell = rnn_jax.gru(hidden=hidden)
-            params = cell.init(jax.random.key(0), features)
-            inputs = jax.random.normal(jax.random.key(1), (1, length, features))
-            calls = {each: forward(cell, each, params, inputs) for each in ("scan", "newton")}
-            found = seconds(calls, rounds)
-            table.add(f"gru({hidden})", length, 1e3 * found["scan"], 1e3 * found["newton"])
-    keep(table)
-
-
-def forward(cell: Any, kernel: str, params: Any, inputs: Any) -> Callable[[], Any]:
-    """One call of a layer."""
-    call = jax.jit(lambda params, inputs: rnn_jax.unroll(cell, params, inputs, kernel=kernel)[1])
-    return lambda: call(params, inputs)
+            keep(table)
 
 
 def time_epochs(keep: Keep, clock: Clock, take: int) -> None:
@@ -227,7 +205,7 @@ def time_epochs(keep: Keep, clock: Clock, take: int) -> None:
         [("experiment", "{}"), ("kernel", "{}"), ("first epoch", "{:.1f} s"), ("next", "{:.2f} s")],
     )
     for name in EXPERIMENTS:
-        if clock.over(f"epochs of {name}", 90):
+        if clock.over(f"epochs of {name}", 40):
             return
         config = experiments.load(name, ROOT)[1]
         config = replace(config, {"train.epochs": 2, "data.take": take})
@@ -235,7 +213,7 @@ def time_epochs(keep: Keep, clock: Clock, take: int) -> None:
             run = train.run(config, folder, display=Display(quiet=True))
             first, following = run.columns("train")["seconds"]
             table.add(name, _kernel(folder), float(first), float(following))
-    keep(table)
+            keep(table)
 
 
 def _kernel(folder: str) -> str:
@@ -255,7 +233,7 @@ def time_population(keep: Keep, clock: Clock, trials: int | None, take: int) -> 
     )
     for name, usual in TRIALS.items():
         count = trials or usual
-        if clock.over(f"population of {name}", 120):
+        if clock.over(f"population of {name}", 60):
             return
         config = replace(experiments.load(name, ROOT)[1], {"train.epochs": 2, "data.take": take})
         asked = sweeps.Sweep(f"train.seed=0..{count - 1}")
@@ -265,7 +243,7 @@ def time_population(keep: Keep, clock: Clock, trials: int | None, take: int) -> 
             sweeps.run(asked, config, folder, engine=engine, watch=Watch())
             took = time.perf_counter() - began
         table.add(name, count, took, 3600 * count / took)
-    keep(table)
+        keep(table)
 
 
 def main() -> None:
@@ -285,7 +263,7 @@ def main() -> None:
     parts: dict[str, Callable[[Keep], None]] = {
         "kernels": check_kernels,
         "layers": lambda keep: time_layers(
-            keep, clock, 1 if quick else len(SHAPES), 3 if quick else 20
+            keep, clock, 1 if quick else len(SHAPES), 3 if quick else 10
         ),
         "linear": lambda keep: time_linear(
             keep, clock, LENGTHS[:2] if quick else LENGTHS, 3 if quick else 10
