@@ -163,7 +163,7 @@ def time_layers(keep: Keep, clock: Clock, shapes: int, rounds: int) -> None:
         print(f"no cuDNN here: {missing}", flush=True)
     for shape in SHAPES[:shapes]:
         for name, make in CELLS.items():
-            if clock.over(f"layer {name} {shape}", 30):
+            if clock.over(f"layer {name} {shape}", 10):
                 return
             batch, time_, in_features, hidden = shape
             cell = make(hidden=hidden)
@@ -188,7 +188,7 @@ def time_linear(keep: Keep, clock: Clock, lengths: tuple[int, ...], rounds: int)
     )
     for name in ("min_gru", "lru"):
         for length in lengths:
-            if clock.over(f"linear {name} {length}", 20):
+            if clock.over(f"linear {name} {length}", 10):
                 return
             cell = LINEAR[name](hidden=features)
             params = cell.init(jax.random.key(0), features)
