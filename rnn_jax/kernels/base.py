@@ -43,6 +43,8 @@ class Kernel:
     forward_mode: whether it can be differentiated forwards.
     figures: `(report) -> float32[batch] by name`, what of a report a run's log shows, all finite;
       None for a kernel that reports nothing.
+    slower: `(cell) -> str | None`, why "auto" passes it over although it can run a cell here: where
+      another one was measured to be faster.
 
     >>> from rnn_jax import kernels
     >>> kernels.scan(remat_chunk=128)
@@ -57,6 +59,7 @@ class Kernel:
     options: tuple[tuple[str, Hashable], ...] = ()
     forward_mode: bool = True
     figures: Callable[[Any], dict[str, Array]] | None = None
+    slower: Callable[[Cell], str | None] = runs_everything
 
     def __repr__(self) -> str:
         options = (f"{name}={value!r}" for name, value in self.options if value is not None)
