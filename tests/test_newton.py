@@ -11,7 +11,7 @@ import unrolls
 from classifiers import task_of
 
 from rnn_jax import Config, DataConfig, ModelConfig, cells, kernels, unroll
-from rnn_jax.kernels.parallel import blocks, newton
+from rnn_jax.kernels.parallel import blocks, newton, rounds
 from rnn_jax.kernels.parallel.blocks import Layout
 from rnn_jax.nn.layers import RNN, Stacked
 from rnn_jax.types import Batch, Cell
@@ -153,7 +153,7 @@ def test_damping_halves_where_the_residual_grows_or_is_lost():
         (0.5, nan, 9, 1.0), (0.5, inf, 9, 1.0), (2.0**-23, 1, 2, 2.0**-23),
     ]  # fmt: skip
     damping, before, after, then = jnp.asarray(cases, jnp.float32).T
-    np.testing.assert_array_equal(newton.damped(damping, before, after), then)
+    np.testing.assert_array_equal(rounds.damped(damping, before, after), then)
 
 
 def test_a_contracting_cell_converges_in_few_rounds_and_the_report_says_so():

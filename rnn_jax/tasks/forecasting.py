@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.data.series.preparation import Known, Prepared, Split
 from rnn_jax.data.series.windows import Windows
 from rnn_jax.models.forecaster import Forecaster, ForecasterConfig, forecaster, forecaster_rates
-from rnn_jax.tasks import forecast_report, recurrent
+from rnn_jax.tasks import forecast_report, recurrent, told
 from rnn_jax.tasks.base import (
     MODES,
     Cells,
@@ -118,6 +119,7 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
     plain = dataclasses.replace(config.model, dropout=0.0)
     seasons, ahead, levels = tuple(facts["seasons"]), config.data.ahead, config.model.levels
     horizon = config.data.horizon
+    teller = told.teller(plain)
     module = forecaster(plain, config.data.history, horizon, seasons, config.data.lags, cells)
     parts = preparation.layout_of(config.data, seasons)
     low, high = interval(levels)
@@ -133,7 +135,9 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
         )["params"]
 
     def measured(params: Params, batch: ArrayBatch, **noise: Any) -> tuple[Array, Sums, Array]:
-        quantiles = _said(module, params, batch.arrays, **noise)
+        apply = functools.partial(teller.apply, module)
+        found, heard = _applied(module, apply, params, batch.arrays, **noise)
+        quantiles = found.quantiles
         came = jnp.asarray(batch.arrays.values)[:, parts.reach :]
         counted = jnp.asarray(batch.arrays.seen)[:, parts.reach :]
         counted &= (jnp.asarray(batch.weights) > 0)[:, None]
@@ -152,7 +156,8 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
         for steps in ahead:
             sums[f"error_{steps}"] = jnp.sum(errors[:, :steps])
             sums[f"steps_{steps}"] = jnp.sum(counted[:, :steps], dtype=jnp.int32)
-        return sums["loss"] / jnp.maximum(sums["examples"], 1), sums, quantiles
+        mean = sums["loss"] / jnp.maximum(sums["examples"], 1)
+        return mean, sums | teller.sums(heard, jnp.asarray(batch.weights) > 0), quantiles
 
     def loss(
         params: Params, carry: None, batch: ArrayBatch, key: PRNGKey, rates: Any
@@ -214,10 +219,10 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
 
     def predictor(trained: Trained) -> Forecasts:
         known = known_of(trained.remembered)
-        said = lambda windows: _said(module, trained.params, windows)
+        said = lambda windows: _applied(module, module.apply, trained.params, windows).quantiles
         return Forecasts(said, known, config.data, parts, levels)
 
-    return Task(
+    task = Task(
         key=recurrent.key_of(module, facts["known"], ahead, config.data.smoothed),
         facts=facts,
         init=init,
@@ -238,6 +243,7 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
         answer=_no_text,
         onwards=lambda predictor, file: predictor.lines(file),
     )
+    return teller.reporting(task)
 
 
 def pinball(quantiles: Array, came: Array, levels: tuple[float, ...]) -> Array:
@@ -282,18 +288,22 @@ def known_of(remembered: Mapping[str, str]) -> Known:
         raise InputError(f"the run's {SERIES} cannot be used: {error}") from error
 
 
-def _said(
-    module: Forecaster, params: Params, windows: Windows, rates: Any = None, **noise: Any
-) -> Array:
-    """The quantiles: float32[batch, horizon, levels]; what came is not looked at."""
+def _applied(
+    module: Forecaster,
+    apply: Callable[..., Any],
+    params: Params,
+    windows: Windows,
+    rates: Any = None,
+    **noise: Any,
+) -> Any:
+    """What a module's `apply` makes of windows; what came is not looked at."""
     variables = {"params": params} if rates is None else {"params": params, "rates": rates}
     reach = windows.values.shape[1] - module.horizon
     values, seen, known, typical, smoothed = (jnp.asarray(each) for each in windows)
     # Rows that only fill a batch are zeros.
     typical = jnp.where(typical > 0, typical, 1)
     before = (values[:, :reach], seen[:, :reach])
-    found: Any = module.apply(variables, *before, known, typical, smoothed, **noise)
-    return found.quantiles
+    return apply(variables, *before, known, typical, smoothed, **noise)
 
 
 def _like_sums(ahead: tuple[int, ...]) -> Any:
