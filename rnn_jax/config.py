@@ -291,9 +291,10 @@ def check_value(name: str, field: dataclasses.Field, value: Any) -> None:
       value: perhaps its value.
     """
     kind, bounds = type(field.default), field.metadata
+    given: Any = value
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise InputError(f"--config.{name} must be of type {kind.__name__}, not {value!r}")
-    number = _single(value) if kind is float else value
+    number: Any = _single(given) if kind is float else given
     if kind is float and not math.isfinite(number):
         raise InputError(f"--config.{name} must be a finite number in float32, not {value!r:.40}")
     if type(value) is str and not is_text(value):

@@ -11,7 +11,7 @@ import unrolls
 from classifiers import task_of
 
 from rnn_jax import Config, DataConfig, ModelConfig, cells, kernels, unroll
-from rnn_jax.kernels.parallel import blocks, newton
+from rnn_jax.kernels.parallel import blocks, newton, rounds
 from rnn_jax.kernels.parallel.blocks import Layout
 from rnn_jax.nn.layers import RNN, Stacked
 from rnn_jax.types import Batch, Cell
@@ -153,7 +153,7 @@ def test_damping_halves_where_the_residual_grows_or_is_lost():
         (0.5, nan, 9, 1.0), (0.5, inf, 9, 1.0), (2.0**-23, 1, 2, 2.0**-23),
     ]  # fmt: skip
     damping, before, after, then = jnp.asarray(cases, jnp.float32).T
-    np.testing.assert_array_equal(newton.damped(damping, before, after), then)
+    np.testing.assert_array_equal(rounds.damped(damping, before, after), then)
 
 
 def test_a_contracting_cell_converges_in_few_rounds_and_the_report_says_so():
@@ -212,6 +212,20 @@ def test_an_expanding_cell_falls_back_row_by_row_with_the_numbers_of_scan():
     scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(slopes_of_scan))
     for one, other in zip(*map(jax.tree.leaves, (slopes, slopes_of_scan)), strict=True):
         np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=1e-2)
+
+
+def test_products_are_in_float32_whatever_a_device_takes_by_itself():
+    """As traced for any device; what TF32 does to convergence only such a device can show."""
+    cell = cells.gru(3)
+    params, inputs = cell.init(jax.random.key(0), 2), jnp.ones((2, 5, 2))
+
+    def loss(params, inputs):
+        return jnp.sum(unroll(cell, params, inputs, kernel=kernels.newton(window=4))[1])
+
+    program = str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(params, inputs))
+    products = program.count("dot_general[")
+    assert products > 5
+    assert program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
 
 
 def test_nan_is_no_convergence():

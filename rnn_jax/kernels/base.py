@@ -41,8 +41,7 @@ class Kernel:
       the inputs are given where they are known.
     options: (name, value) of each option that `run` takes.
     forward_mode: whether it can be differentiated forwards.
-    figures: `(report) -> float32[batch] by name`, what of a report a run's log shows, all finite;
-      None for a kernel that reports nothing.
+    figures: (name, `(report) -> float32[batch]`) of what a run's log shows of a report, all finite.
     slower: `(cell) -> str | None`, why "auto" passes it over although it can run a cell here: where
       another one was measured to be faster.
 
@@ -58,7 +57,7 @@ class Kernel:
     problem: Callable[..., str | None] = runs_everything
     options: tuple[tuple[str, Hashable], ...] = ()
     forward_mode: bool = True
-    figures: Callable[[Any], dict[str, Array]] | None = None
+    figures: tuple[tuple[str, Callable[[Any], Array]], ...] = ()
     slower: Callable[[Cell], str | None] = runs_everything
 
     def __repr__(self) -> str:

@@ -272,6 +272,7 @@ class Task(NamedTuple):
     counts: those sums that are shown as they are.
     examples: what people call the examples, while they are counted.
     headline: the means that stand in an epoch's line; all if there are none.
+    told: those means that stand in a line of their own below it.
     details: `(outputs, test) -> lines`, what `--mode=evaluate` prints above the result.
     warnings: `(outputs, test) -> lines`, what there is to warn of after the test.
     calibrate: `(params, say, validation) -> params`, what the best parameters become before they
@@ -309,6 +310,7 @@ class Task(NamedTuple):
     counts: tuple[str, ...] = ("examples",)
     examples: str = "examples"
     headline: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     details: Callable[[np.ndarray, Any], Sequence[str]] = lambda outputs, test: ()
     warnings: Callable[[np.ndarray, Any], Sequence[str]] = lambda outputs, test: ()
     calibrate: Calibrate | None = None

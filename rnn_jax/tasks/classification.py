@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rnn_jax import models, report
 from rnn_jax.config import Config, InputError
@@ -21,7 +20,7 @@ from rnn_jax.data.text import SPECIAL, Vectorizer
 from rnn_jax.inspect import Scorer
 from rnn_jax.models import ModelConfig
 from rnn_jax.optim.tables import Tables
-from rnn_jax.tasks import explanation, metrics, pretrained, recurrent
+from rnn_jax.tasks import explanation, metrics, pretrained, recurrent, told
 from rnn_jax.tasks.base import (
     MODES,
     Cells,
@@ -141,7 +140,7 @@ def _task(
         loss_rates = rates(model)
         model = dataclasses.replace(model, dropout=0.0, token_dropout=0.0)
     module = network(model, config.data.vocab_size, len(classes), widths, cells)
-    tells = recurrent.reports(model)
+    teller = told.teller(model)
     has_table = bool(config.model.embedding_size)
     balanced = config.data.class_weights == "balanced"
 
@@ -168,17 +167,14 @@ def _task(
     ) -> tuple[Array, Sums]:
         vectors = embed(params, batch.tokens)
         variables = {"params": params} if rates is None else {"params": params, "rates": rates}
-        found = module.apply(
-            variables, vectors, batch.lengths, segments=batch.segments, method="classify",
-            mutable=recurrent.REPORTS if tells else False, **noise,
+        logits, heard = teller.apply(
+            module, variables, vectors, batch.lengths, segments=batch.segments, method="classify",
+            **noise,
         )  # fmt: skip
-        logits: Any = found[0] if tells else found
         sums = metrics.classification(logits, batch.labels, batch.weights, batch.lengths)
-        if tells:
-            segments = batch.segments
-            told = batch.weights > 0 if segments is None else (segments > 0).any(axis=1)
-            rows = jnp.asarray(told)
-            sums |= recurrent.report_sums(model, found[1][recurrent.REPORTS], rows)
+        segments = batch.segments
+        rows = batch.weights > 0 if segments is None else (segments > 0).any(axis=1)
+        sums |= teller.sums(heard, jnp.asarray(rows))
         return logits, sums
 
     def loss(
@@ -240,11 +236,8 @@ def _task(
     logits = jax.ShapeDtypeStruct((1, len(classes)), jnp.float32)
     frozen = pretrained.frozen(config.model)
     sums = jax.eval_shape(metrics.classification, logits, rows, rows, rows)
-    if tells:
-        example = Batch(np.ones((1, 1), np.int32), *np.ones((3, 1), np.int32))
-        sums = jax.eval_shape(lambda: classify(init(jax.random.key(0)), example)[1])
     key = recurrent.key_of(module, widths, config.data.vocab_size, has_table, frozen, balanced)
-    return Task(
+    task = Task(
         key=key,
         facts=facts,
         init=init,
@@ -252,7 +245,7 @@ def _task(
         evaluate=evaluate,
         rates=loss_rates,
         sums=sums,
-        means=lambda sums: metrics.classification_means(sums) | recurrent.report_means(sums),
+        means=metrics.classification_means,
         flow=("embedding", "recurrent", "head"),
         counts=("examples", "tokens"),
         tables=_tables(init, config.data.vocab_size) if has_table else None,
@@ -268,6 +261,7 @@ def _task(
         answer=lambda predictor, text: predictor(text)._asdict(),
         explain=explanation.of_classifier,
     )
+    return teller.reporting(task)
 
 
 def _tables(init: Callable[[PRNGKey], Params], rows: int) -> Tables:

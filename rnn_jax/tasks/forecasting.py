@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,7 +19,7 @@ from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.data.series.preparation import Known, Prepared, Split
 from rnn_jax.data.series.windows import Windows
 from rnn_jax.models.forecaster import Forecaster, ForecasterConfig, forecaster, forecaster_rates
-from rnn_jax.tasks import forecast_report, intervals, recurrent
+from rnn_jax.tasks import forecast_report, intervals, recurrent, told
 from rnn_jax.tasks.base import (
     MODES,
     Cells,
@@ -121,6 +122,7 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
     plain = dataclasses.replace(config.model, dropout=0.0)
     seasons, ahead, levels = tuple(facts["seasons"]), config.data.ahead, config.model.levels
     horizon = config.data.horizon
+    teller = told.teller(plain)
     module = forecaster(plain, config.data.history, horizon, seasons, config.data.lags, cells)
     parts = preparation.layout_of(config.data, seasons)
     low, high = interval(levels)
@@ -139,7 +141,12 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
         )["params"]
         return {**drawn, **as_learned}
 
-    def measured(quantiles: Array, batch: ArrayBatch) -> tuple[Array, Sums]:
+    def measured(
+        params: Params, batch: ArrayBatch, widen: Callable[[Array], Array], **noise: Any
+    ) -> tuple[Array, Sums, Array]:
+        apply = functools.partial(teller.apply, module)
+        found, heard = _applied(module, apply, params, batch.arrays, **noise)
+        quantiles = widen(found.quantiles)
         came = jnp.asarray(batch.arrays.values)[:, parts.reach :]
         counted = jnp.asarray(batch.arrays.seen)[:, parts.reach :]
         counted &= (jnp.asarray(batch.weights) > 0)[:, None]
@@ -158,18 +165,19 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
         for steps in ahead:
             sums[f"error_{steps}"] = jnp.sum(errors[:, :steps])
             sums[f"steps_{steps}"] = jnp.sum(counted[:, :steps], dtype=jnp.int32)
-        return sums["loss"] / jnp.maximum(sums["examples"], 1), sums
+        mean = sums["loss"] / jnp.maximum(sums["examples"], 1)
+        return mean, sums | teller.sums(heard, jnp.asarray(batch.weights) > 0), quantiles
 
     def loss(
         params: Params, carry: None, batch: ArrayBatch, key: PRNGKey, rates: Any
     ) -> tuple[Array, tuple[None, Sums]]:
         noise = {"rates": rates, "deterministic": False, "rngs": {"dropout": key}}
-        mean, sums = measured(_learned(module, params, batch.arrays, **noise), batch)
+        mean, sums, _ = measured(params, batch, lambda quantiles: quantiles, **noise)
         return mean, (carry, sums)
 
     def evaluate(params: Params, carry: None, batch: ArrayBatch) -> tuple[None, Sums, Array]:
-        quantiles = _said(module, params, batch.arrays)
-        return carry, measured(quantiles, batch)[1], quantiles
+        _, sums, quantiles = measured(params, batch, functools.partial(_widened, params))
+        return carry, sums, quantiles
 
     def calibrate(
         params: Params, say: Callable[[Params], np.ndarray], validation: SeriesPass
@@ -227,10 +235,14 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
 
     def predictor(trained: Trained) -> Forecasts:
         known = known_of(trained.remembered)
-        said = lambda windows: _said(module, trained.params, windows)
+
+        def said(windows: Windows) -> Array:
+            found = _applied(module, module.apply, trained.params, windows)
+            return _widened(trained.params, found.quantiles)
+
         return Forecasts(said, known, config.data, parts, levels)
 
-    return Task(
+    task = Task(
         key=recurrent.key_of(module, facts["known"], ahead, config.data.smoothed, conformal),
         facts=facts,
         init=init,
@@ -253,6 +265,7 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
         answer=_no_text,
         onwards=lambda predictor, file: predictor.lines(file),
     )
+    return teller.reporting(task)
 
 
 def pinball(quantiles: Array, came: Array, levels: tuple[float, ...]) -> Array:
@@ -297,16 +310,20 @@ def known_of(remembered: Mapping[str, str]) -> Known:
         raise InputError(f"the run's {SERIES} cannot be used: {error}") from error
 
 
-def _said(module: Forecaster, params: Params, windows: Windows) -> Array:
-    """The quantiles: float32[batch, horizon, levels]; what came is not looked at."""
-    quantiles = _learned(module, params, windows)
+def _widened(params: Params, quantiles: Array) -> Array:
+    """Quantiles as the validation part has shown that they should be, if it was asked."""
     return intervals.calibrated(quantiles, params[FACTORS]) if FACTORS in params else quantiles
 
 
-def _learned(
-    module: Forecaster, params: Params, windows: Windows, rates: Any = None, **noise: Any
-) -> Array:
-    """The same as the steps see them."""
+def _applied(
+    module: Forecaster,
+    apply: Callable[..., Any],
+    params: Params,
+    windows: Windows,
+    rates: Any = None,
+    **noise: Any,
+) -> Any:
+    """What a module's `apply` makes of windows; what came is not looked at."""
     own = {name: each for name, each in params.items() if name != FACTORS}
     variables = {"params": own} if rates is None else {"params": own, "rates": rates}
     reach = windows.values.shape[1] - module.horizon
@@ -314,8 +331,7 @@ def _learned(
     # Rows that only fill a batch are zeros.
     typical = jnp.where(typical > 0, typical, 1)
     before = (values[:, :reach], seen[:, :reach])
-    found: Any = module.apply(variables, *before, known, typical, smoothed, **noise)
-    return found.quantiles
+    return apply(variables, *before, known, typical, smoothed, **noise)
 
 
 def _held(init: Callable[[PRNGKey], Params]) -> Held:

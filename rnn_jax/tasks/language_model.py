@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -20,7 +20,6 @@ from rnn_jax.data.language.windows import TextBatch, TextEpochs
 from rnn_jax.data.text import PADDING, UNKNOWN
 from rnn_jax.models import LanguageModelConfig
 from rnn_jax.models.language_model import (
-    LanguageModel,
     Read,
     Readout,
     language_model,
@@ -28,9 +27,10 @@ from rnn_jax.models.language_model import (
     readout,
 )
 from rnn_jax.nn import cross_entropy
-from rnn_jax.tasks import explanation, language_report, metrics, pretrained, recurrent
+from rnn_jax.tasks import explanation, language_report, metrics, pretrained, recurrent, told
 from rnn_jax.tasks.base import MODES, Cells, Data, Facts, Kind, Record, Say, Task
 from rnn_jax.tasks.metrics import Sums
+from rnn_jax.tasks.told import Told
 from rnn_jax.tasks.writer import Network, Writer, empty_carry
 from rnn_jax.types import AnyArray, Array, Carry, Params, PRNGKey
 
@@ -88,7 +88,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         output_dropout=0.0,
         embedding_dropout=0.0,
     )
-    module = language_model(plain, facts["vocab_size"], cells)
+    module, teller = language_model(plain, facts["vocab_size"], cells), told.teller(plain)
     candidates = config.model.sampled
     rows, time, resets = config.train.batch_size, config.data.window, config.data.carry == "story"
 
@@ -99,8 +99,9 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
 
     def read(
         params: Params, carry: Carry, inputs: AnyArray, rates: Any = None, **noise: Any
-    ) -> Read:
-        return _read(module, resets, params, carry, inputs, rates, **noise)
+    ) -> tuple[Read, Told]:
+        apply = functools.partial(teller.apply, module)
+        return _read(apply, resets, params, carry, inputs, rates, **noise)
 
     def head(params: Params) -> Readout:
         table, bias = readout(params)
@@ -108,14 +109,16 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
 
     # A token at a time, other kernels than the reference prepare more than they compute.
     stepwise = language_model(dataclasses.replace(plain, kernel="scan"), facts["vocab_size"], cells)
-    network = Network(functools.partial(_read, stepwise, resets), head, key)
+    network = Network(functools.partial(_read, stepwise.apply, resets), head, key)
 
     def loss(
         params: Params, carry: Carry, batch: TextBatch, key: PRNGKey, rates: Any
     ) -> tuple[Array, tuple[Carry, Sums]]:
         noise, penalties = rates
         key, drawn = jax.random.split(key)
-        found = read(params, carry, batch.inputs, noise, deterministic=False, rngs={"dropout": key})
+        found, heard = read(
+            params, carry, batch.inputs, noise, deterministic=False, rngs={"dropout": key}
+        )
         counted = (jnp.asarray(batch.targets) != PADDING).astype(jnp.float32)
         asked = (found.features, *head(params), batch.targets, counted)
         if candidates:
@@ -129,15 +132,16 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         if slowness is not None:
             steps = found.outputs[:, 1:] - found.outputs[:, :-1]
             mean += slowness * jnp.mean(jnp.square(steps))
-        return mean, (found.carry, _sums(total, batch))
+        return mean, (found.carry, _sums(total, batch) | teller.sums(heard, _rows(batch)))
 
     def evaluate(params: Params, carry: Carry, batch: TextBatch) -> tuple[Carry, Sums, Array]:
-        found = read(params, carry, batch.inputs)
+        found, heard = read(params, carry, batch.inputs)
         said = cross_entropy.token_statistics(found.features, *head(params), batch.targets)
         counted = jnp.asarray(batch.targets) != PADDING
         losses = jnp.where(counted, said.losses, 0)
         outputs = jnp.stack([losses, said.largest, said.hit.astype(jnp.float32)], axis=-1)
-        return found.carry, _sums(jnp.sum(losses), batch), outputs
+        sums = _sums(jnp.sum(losses), batch) | teller.sums(heard, _rows(batch))
+        return found.carry, sums, outputs
 
     def initial_carry() -> Carry:
         return empty_carry(network, jax.eval_shape(lambda: init(jax.random.key(0))), rows)
@@ -170,7 +174,7 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
             f"({config.data.source}, {record['tokens']} tokens)"
         )
 
-    return Task(
+    task = Task(
         key=key,
         facts=facts,
         init=init,
@@ -205,23 +209,28 @@ def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
         answer=lambda predictor, text: predictor(text)._asdict(),
         explain=explanation.of_writer,
     )
+    return teller.reporting(task)
 
 
 def _read(
-    module: LanguageModel,
+    apply: Callable[..., Any],
     resets: bool,
     params: Params,
     carry: Carry,
     inputs: AnyArray,
     rates: Any = None,
     **noise: Any,
-) -> Read:
-    """What a module makes of a window; with `resets` an end is followed by a state of none."""
+) -> Any:
+    """What a module's `apply` makes of a window; with `resets` an end is followed by a state of
+    none."""
     variables = {"params": params} if rates is None else {"params": params, "rates": rates}
     starts = inputs == END if resets else None
-    found = module.apply(variables, inputs, initial=carry, resets=starts, **noise)
-    assert isinstance(found, Read)  # flax returns a pair only where a collection is mutable
-    return found
+    return apply(variables, inputs, initial=carry, resets=starts, **noise)
+
+
+def _rows(batch: TextBatch) -> Array:
+    """The rows that have a token to be guessed: bool[batch]."""
+    return jnp.any(jnp.asarray(batch.targets) != PADDING, axis=-1)
 
 
 def _sums(loss: Array, batch: TextBatch) -> Sums:
@@ -232,7 +241,7 @@ def _sums(loss: Array, batch: TextBatch) -> Sums:
         "loss": loss,
         "tokens": count(targets != PADDING),
         "unknown": count(targets == UNKNOWN),
-        "examples": count(jnp.any(targets != PADDING, axis=-1)),
+        "examples": count(_rows(batch)),
         "characters": jnp.sum(batch.characters, dtype=jnp.int32),
         "spelling": jnp.sum(batch.spelling),
     }

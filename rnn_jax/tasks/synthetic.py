@@ -8,6 +8,7 @@ kind of task of it. The network is `rnn_jax.models.reader`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,8 +18,8 @@ import numpy as np
 
 from rnn_jax.config import AdamConfig, Config, InputError, Section, option
 from rnn_jax.data.arrays import ArrayBatch, ArrayPass
-from rnn_jax.models.reader import ReaderConfig, SequenceReader, reader
-from rnn_jax.tasks import recurrent
+from rnn_jax.models.reader import ReaderConfig, reader
+from rnn_jax.tasks import recurrent, told
 from rnn_jax.tasks.base import (
     Cells,
     Data,
@@ -189,7 +190,7 @@ def _check_size(config: DrawnConfig, problem: Problem) -> None:
 
 def _task(config: SyntheticConfig, facts: Facts, cells: Cells, problem: Problem, name: str) -> Task:
     module = reader(config.model, problem.symbols, problem.outputs, cells)
-    padded = config.data.longest > config.data.lag
+    padded, teller = config.data.longest > config.data.lag, told.teller(config.model)
 
     def init(key: PRNGKey) -> Params:
         inputs = (
@@ -200,13 +201,15 @@ def _task(config: SyntheticConfig, facts: Facts, cells: Cells, problem: Problem,
         return module.init(key, inputs, jnp.zeros((1, 1), jnp.int32))["params"]
 
     def measured(params: Params, batch: ArrayBatch) -> tuple[Sums, Array]:
-        found = answers(module, params, batch.arrays, padded)
+        apply = functools.partial(teller.apply, module)
+        found, heard = applied(apply, params, batch.arrays, padded)
         real = jnp.asarray(batch.weights) > 0
         sums = {
             each: jnp.sum(jnp.where(real, values, 0))
             for each, values in problem.measure(found, jnp.asarray(batch.arrays.targets)).items()
         }
-        return sums | {"examples": jnp.sum(real, dtype=jnp.int32)}, found
+        sums |= {"examples": jnp.sum(real, dtype=jnp.int32)}
+        return sums | teller.sums(heard, real), found
 
     def loss(
         params: Params, carry: None, batch: ArrayBatch, key: PRNGKey, rates: Any
@@ -239,7 +242,7 @@ def _task(config: SyntheticConfig, facts: Facts, cells: Cells, problem: Problem,
     def predictor(trained: Trained) -> Answers:
         return Answers(trained.task, trained.params)
 
-    return Task(
+    task = Task(
         key=recurrent.key_of(module, problem.features, padded),
         facts=facts,
         init=init,
@@ -255,22 +258,22 @@ def _task(config: SyntheticConfig, facts: Facts, cells: Cells, problem: Problem,
         predictor=predictor,
         answer=_no_text,
     )
+    return teller.reporting(task)
 
 
-def answers(module: SequenceReader, params: Params, examples: Examples, padded: bool) -> Array:
-    """What a network answers: float32[examples, answers, outputs].
+def applied(apply: Callable[..., Any], params: Params, examples: Examples, padded: bool) -> Any:
+    """What a network's `apply` makes of examples: its answers, float32[batch, answers, outputs].
 
     Args:
-      module: the network.
+      apply: of the network.
       params: its parameters.
       examples: what is asked; targets are not looked at.
       padded: whether lengths count; otherwise all steps are valid.
     """
     lengths = jnp.asarray(examples.lengths) if padded else None
-    at = jnp.asarray(examples.at)
-    found = module.apply({"params": params}, jnp.asarray(examples.inputs), at, lengths)
-    assert not isinstance(found, tuple)  # flax returns one only where a collection is mutable
-    return found
+    return apply(
+        {"params": params}, jnp.asarray(examples.inputs), jnp.asarray(examples.at), lengths
+    )
 
 
 def _like_sums(problem: Problem) -> Any:

@@ -30,9 +30,10 @@ from rnn_jax.models.seq2seq import (
     writable,
 )
 from rnn_jax.nn.noise import rate_array
-from rnn_jax.tasks import metrics, recurrent, translation_report
+from rnn_jax.tasks import metrics, recurrent, told, translation_report
 from rnn_jax.tasks.base import MODES, Cells, Data, Facts, Kind, Record, Say, Task
 from rnn_jax.tasks.metrics import Sums
+from rnn_jax.tasks.told import Told
 from rnn_jax.tasks.translator import SLACK, Network, Translator, step_of
 from rnn_jax.types import AnyArray, Array, Params, PRNGKey
 
@@ -88,14 +89,29 @@ def _task(config: TranslationConfig, facts: Facts, cells: Cells) -> Task:
     )
     key = recurrent.key_of(module, limit, beam, model.length_penalty)
 
+    teller = told.teller(plain)
+
     def apply(net: Any, method: str, params: Params, *arrays: Any, **how: Any) -> Any:
         noise = how.pop("noise", None)
         variables = {"params": params} if noise is None else {"params": params, "rates": noise}
-        return net.apply(variables, *arrays, method=method, **how)
+        return net(variables, *arrays, method=method, **how)
 
-    encode = functools.partial(apply, module, "encode")
-    decode = functools.partial(apply, module, "decode")
-    network = Network(encode, functools.partial(apply, stepwise, "decode"), key)
+    telling = functools.partial(teller.apply, module)
+    encode = functools.partial(apply, telling, "encode")
+    decode = functools.partial(apply, telling, "decode")
+    network = Network(
+        functools.partial(apply, module.apply, "encode"),
+        functools.partial(apply, stepwise.apply, "decode"),
+        key,
+    )
+
+    def read_and_write(
+        params: Params, batch: PairBatch, before: Array, reading: Any, writing: Any
+    ) -> tuple[Start, Decoded, Told]:
+        """Both passes, with the noise of each, and what kernels tell of them."""
+        start, read = encode(params, batch.inputs, **reading)
+        said, written = decode(params, start.memory, start.carry, before, **writing)
+        return start, said, told.largest(read, written)
 
     def init(key: PRNGKey) -> Params:
         return module.init(key, jnp.ones((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32))["params"]
@@ -106,19 +122,19 @@ def _task(config: TranslationConfig, facts: Facts, cells: Cells) -> Task:
         noise, smoothing, sampling = rates
         reading, writing, again, drawing = jax.random.split(key, 4)
         noisy = lambda key: {"noise": noise, "deterministic": False, "rngs": {"dropout": key}}
-        start: Start = encode(params, batch.inputs, **noisy(reading))
         before = _before(batch.targets)
-        said: Decoded = decode(params, start.memory, start.carry, before, **noisy(writing))
+        start, said, heard = read_and_write(params, batch, before, noisy(reading), noisy(writing))
         if sampling is not None:
             before = _mixed(drawing, before, said.logits, sampling)
-            said = decode(params, start.memory, start.carry, before, **noisy(again))
-        sums, mean = _told(said.logits, batch, smoothing)
-        return mean, (carry, sums | _unsearched(sums))
+            said, more = decode(params, start.memory, start.carry, before, **noisy(again))
+            heard = told.largest(heard, more)
+        sums, mean = _measured(said.logits, batch, smoothing)
+        sums |= _unsearched(sums) | teller.sums(heard, jnp.asarray(batch.weights) > 0)
+        return mean, (carry, sums)
 
     def evaluate(params: Params, carry: None, batch: PairBatch) -> tuple[None, Sums, Array]:
-        start: Start = encode(params, batch.inputs)
-        said: Decoded = decode(params, start.memory, start.carry, _before(batch.targets))
-        sums, _ = _told(said.logits, batch, None)
+        start, said, heard = read_and_write(params, batch, _before(batch.targets), {}, {})
+        sums, _ = _measured(said.logits, batch, None)
         step, rows = step_of(network, params, start, beam), len(batch.inputs)
         if beam == 1:
             tokens = decoding.greedy(step, start.carry, END, END, rows, limit).tokens
@@ -135,7 +151,7 @@ def _task(config: TranslationConfig, facts: Facts, cells: Cells) -> Task:
             "edits": counted(edits),
             "wanted": counted(wanted),
             "searched": counted(1),
-        }
+        } | teller.sums(heard, real)
         return carry, sums, jnp.concatenate([edits[:, None], wanted[:, None], tokens], axis=1)
 
     def prepare(say: Say, remembered: Mapping[str, str] | None) -> Data:
@@ -165,7 +181,7 @@ def _task(config: TranslationConfig, facts: Facts, cells: Cells) -> Task:
         known = _vocabularies(remembered)
         return Translator(network, params, known, limit, model.beam, model.length_penalty, run)
 
-    return Task(
+    task = Task(
         key=key,
         facts=facts,
         init=init,
@@ -192,6 +208,7 @@ def _task(config: TranslationConfig, facts: Facts, cells: Cells) -> Task:
         predictor=lambda trained: translator(trained.params, trained.remembered, trained),
         answer=translation_report.answer,
     )  # fmt: skip
+    return teller.reporting(task)
 
 
 COUNTS = ("tokens", "correct", "examples", "exact", "edits", "wanted", "searched")
@@ -212,7 +229,7 @@ def _mixed(key: PRNGKey, before: Array, logits: Array, rate: Array) -> Array:
     return jnp.where(chosen, own, before)
 
 
-def _told(logits: Array, batch: PairBatch, smoothing: Array | None) -> tuple[Sums, Array]:
+def _measured(logits: Array, batch: PairBatch, smoothing: Array | None) -> tuple[Sums, Array]:
     """What the logits after the right tokens before are worth: the sums, and the mean loss to be
     learned."""
     targets = jnp.asarray(batch.targets)

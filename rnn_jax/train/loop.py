@@ -260,6 +260,8 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
             epoch_lib.save(plan, session, standing)
         line, columns = session.display.line, session.display.columns
         line(outcome.epoch_line(plan.task, config.epochs, trained, validated, better, columns))
+        if told := outcome.told_line(plan.task, validated):
+            line(told)
         if not plan.company.promising(standing.progress.history):
             epoch_lib.save(plan, session, standing)
             session.checkpoints.wait()

@@ -115,7 +115,8 @@ def epoch_line(
       columns: of the terminal.
     """
     names = [name for name, value in validated.items() if records.is_figure(name, value)]
-    names = [name for name in names if not task.headline or name in task.headline]
+    names = [name for name in names if name in (task.headline or names)]
+    names = [name for name in names if name not in task.told]
     parts = [f"{name} {trained[name]:.4f} val {validated[name]:.4f}" for name in names]
     parts.append(f"{trained['seconds']:.1f} s")
     begin, end = f"epoch {trained['epoch']}/{epochs}", ["best"] if better else []
@@ -123,3 +124,10 @@ def epoch_line(
     if len(line) > columns and names:
         line = fitted(begin, [f"val {names[0]} {validated[names[0]]:.4f}"], end, columns)
     return line
+
+
+def told_line(task: Task, validated: dict[str, Any]) -> str:
+    """What kernels told of their work in validation, in a line; empty where they told nothing."""
+    known = {name.replace("_", " "): validated.get(name) for name in task.told}
+    found = [f"{name} {value:.2f}" for name, value in known.items() if value is not None]
+    return f"  {', '.join(found)}" if found else ""

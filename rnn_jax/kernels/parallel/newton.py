@@ -11,12 +11,6 @@ where the second line is a linear recurrence, which `jax.lax.associative_scan` s
 stay as they are, and the first that is not becomes so, whatever stands for `J`: after
 `k` rounds the first `k` states are exact.
 
-Damping multiplies a row's `J` by a number in (0, 1], which halves when a round made the largest
-residual of the row larger, or not finite, and otherwise doubles, up to 1. Damping is an answer of
-this package's own to what ELK (Gonzalez et al. 2024, https://arxiv.org/abs/2407.19115) answers with
-a Kalman smoother: steps that blow up where the cell expands. Unlike a shorter step it leaves exact
-states exact. Where a step is no longer finite, `f(h_{t-1}, x_t)` is taken instead.
-
 The gradient is that of the equations solved (the implicit function theorem), with the exact
 Jacobian at the final states, by one linear recurrence backwards in time.
 """
@@ -33,20 +27,18 @@ import numpy as np
 
 from rnn_jax.kernels import support
 from rnn_jax.kernels.base import Kernel, Unrolled
-from rnn_jax.kernels.parallel import blocks
+from rnn_jax.kernels.parallel import implicit
+from rnn_jax.kernels.parallel import rounds as rounds_lib
 from rnn_jax.kernels.parallel.equations import (
     JACOBIANS,
     Equations,
     Given,
     Options,
     all_steps,
-    jacobians,
     largest_exponent,
     met,
     parted,
-    residuals,
-    step,
-    whole,
+    precisely,
 )
 from rnn_jax.kernels.scan import scan
 from rnn_jax.masking import starts, zero_masked
@@ -67,6 +59,30 @@ class Report(NamedTuple):
     residual: Array
     converged: Array
     exponent: Array
+
+
+def _most(name: str, reports: tuple[Report, ...]) -> Array:
+    """The largest of all directions, float32[batch]."""
+    each = jnp.stack([getattr(report, name) for report in reports])
+    return jnp.max(each, axis=0).astype(jnp.float32)
+
+
+def _fell_back(reports: tuple[Report, ...]) -> Array:
+    sound = jnp.stack([report.converged for report in reports])
+    return (~jnp.all(sound, axis=0)).astype(jnp.float32)
+
+
+def _exponent(reports: tuple[Report, ...]) -> Array:
+    return jnp.clip(jnp.nan_to_num(_most("exponent", reports), nan=0.0), -100, 100)
+
+
+# What a run's log shows of a row: the most rounds of a direction, whether one fell back to a walk
+# step by step, and the largest Lyapunov exponent.
+FIGURES = (
+    ("newton_rounds", partial(_most, "iterations")),
+    ("newton_fell_back", _fell_back),
+    ("newton_exponent", _exponent),
+)
 
 
 def newton(
@@ -117,17 +133,7 @@ def newton(
         raise ValueError(f"jacobian must be one of {', '.join(JACOBIANS)}, got {jacobian!r}")
     options = Options(int(window), int(iterations), atol, rtol, damping, jacobian)
     taken = tuple(options._asdict().items())
-    return Kernel("newton", _unroll, problem, taken, forward_mode=False, figures=figures)
-
-
-def figures(reports: tuple[Report, ...]) -> dict[str, Array]:
-    """What a run's log shows of a row: the most rounds of a direction, whether one fell back to a
-    walk step by step, and the largest Lyapunov exponent."""
-    most = lambda name: jnp.max(jnp.stack([getattr(each, name) for each in reports]), axis=0)
-    fallen = ~jnp.all(jnp.stack([each.converged for each in reports]), axis=0)
-    exponent = jnp.clip(jnp.nan_to_num(most("exponent"), nan=0.0), -100, 100)
-    found = {"rounds": most("iterations"), "fell_back": fallen, "exponent": exponent}
-    return {f"newton_{name}": each.astype(jnp.float32) for name, each in found.items()}
+    return Kernel("newton", _unroll, problem, taken, forward_mode=False, figures=FIGURES)
 
 
 def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> str | None:
@@ -140,145 +146,7 @@ def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> s
     return support.symbolic_shape(inputs)
 
 
-class _Round(NamedTuple):
-    """Where Newton's method stands: states and `f` of what they meet [time, batch, features], and
-    of each row the largest residual, the same as a share of what is tolerated, the damping, the
-    rounds and if it is done."""
-
-    passed: Array
-    states: Array
-    images: Array
-    residual: Array
-    misfit: Array
-    damping: Array
-    rounds: Array
-    done: Array
-
-
-def damped(damping: Array, before: Array, after: Array) -> Array:
-    """The damping of each row, whose residual was `before` this round and is `after` it."""
-    better = jnp.isfinite(after) & ~(after > before)  # anything is better than NaN
-    least = jnp.finfo(damping.dtype).eps  # never 0, from which doubling leads nowhere
-    return jnp.where(better, jnp.minimum(1, 2 * damping), jnp.maximum(least, damping / 2))
-
-
-def _begun(equations: Equations, given: Given, initial: Array) -> _Round:
-    """Before the first round: every step is guessed to meet the initial state."""
-    time = jax.tree.leaves((given.stepwise, given.flags))[0].shape[0]
-    states = all_steps(equations, given, jnp.broadcast_to(initial, (time, *initial.shape)))[0]
-    images = all_steps(equations, given, met(initial, states))[0]
-    residual, misfit = residuals(equations, states, images)
-    passed = jnp.zeros((), jnp.int32)
-    rounds, damping = jnp.zeros_like(misfit, jnp.int32), jnp.ones_like(misfit)
-    return _Round(passed, states, images, residual, misfit, damping, rounds, misfit <= 1)
-
-
-def _improved(equations: Equations, given: Given, initial: Array, now: _Round) -> _Round:
-    """After one more round; rows that are done stay as they are."""
-    before = met(initial, now.states)
-    matrices, layout = jacobians(equations, given, before, equations.options.jacobian)
-    matrices = matrices * now.damping[:, None, None, None]
-    change = layout.joined(blocks.solve(matrices, layout.cut(now.images - now.states)))
-    states = now.states + change
-    finite = jnp.isfinite(states).all(axis=2, keepdims=True)
-    states = jnp.where(finite, states, now.images)
-    states = jnp.where(now.done[:, None], now.states, states)
-    images = all_steps(equations, given, met(initial, states))[0]
-    residual, misfit = residuals(equations, states, images)
-    damping = now.damping
-    if equations.options.damping:
-        damping = damped(damping, now.residual, residual)
-    rounds, passed = now.rounds + ~now.done, now.passed + 1
-    return _Round(passed, states, images, residual, misfit, damping, rounds, misfit <= 1)
-
-
-def _window(
-    equations: Equations, given: Given, initial: Array
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    """The states of a window, and of each row its rounds, its residual and if it converged."""
-    start = _begun(equations, given, initial)
-    limit = equations.options.iterations or len(start.states)
-    end = jax.lax.while_loop(
-        lambda now: jnp.any(~now.done) & (now.passed < limit),
-        partial(_improved, equations, given, initial),
-        start,
-    )
-    walk = lambda: jnp.where(end.done[:, None], end.states, _stepwise(equations, given, initial))
-    states = jax.lax.cond(jnp.all(end.done), lambda: end.states, walk)
-    return states, (end.rounds, end.residual, end.done)
-
-
-def _stepwise(equations: Equations, given: Given, initial: Array) -> Array:
-    """The states of a window, one step after the other."""
-
-    def walk(before: Array, window: tuple[Any, Any]) -> tuple[Array, Array]:
-        after = step(equations, Given(given.constants, *window), before)[0]
-        return after, after
-
-    return jax.lax.scan(walk, initial, given[1:])[1]
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _solved(
-    equations: Equations, given: Any, held: Any, initial: Array
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    """The states of all windows [windows, steps, batch, features], and what became of their rows.
-
-    Args:
-      equations: which.
-      given: (constants, stepwise) of `Given`, stepwise leaves [windows, steps, batch, ...]; only
-        the floating leaves, None for others.
-      held: the rest of it: the other leaves, and the flags.
-      initial: float[batch, features].
-    """
-    constants, windows = whole(given, held)
-
-    def solve(before: Array, window: Any) -> tuple[Array, Any]:
-        states, told = _window(equations, Given(constants, *window), before)
-        return states[-1], (states, told)
-
-    return jax.lax.scan(solve, initial, windows)[1]
-
-
-def _forwards(equations: Equations, given: Any, held: Any, initial: Array) -> tuple[Any, Any]:
-    states, told = _solved(equations, given, held, initial)
-    return (states, told), (given, held, initial, states, told[2])
-
-
-def _backwards(equations: Equations, residuals: Any, cotangents: Any) -> tuple[Any, None, Array]:
-    (given, held, initial, states, converged), d_states = residuals, cotangents[0]
-    begun = jnp.concatenate([initial[None], states[:-1, -1]])
-    windows = ((given[1], held[1]), begun, states, converged, d_states)
-
-    def pull(carry: tuple[Any, Array], window: Any) -> tuple[tuple[Any, Array], Any]:
-        (d_constants, d_last), (both, begun, states, converged, d) = carry, window
-        (stepwise, others), before = both, met(begun, states)
-
-        def images(constants: Any, stepwise: Any, before: Array) -> Array:
-            arrays = whole((constants, stepwise), (held[0], others))
-            return all_steps(equations, Given(arrays[0], *arrays[1]), before)[0]
-
-        arrays = whole((given[0], stepwise), (held[0], others))
-        matrices, layout = jacobians(equations, Given(arrays[0], *arrays[1]), before, "exact")
-        after = jnp.concatenate([matrices[1:], jnp.zeros_like(matrices[:1])])
-        d = d.at[-1].add(d_last)
-        flipped = jnp.flip(after.swapaxes(-1, -2), 0), jnp.flip(layout.cut(d), 0)
-        g = blocks.solve(*flipped)
-        sound = converged & jnp.isfinite(g).all(axis=(0, 2, 3))
-        walk = lambda: jnp.where(sound[:, None, None], g, blocks.solve_stepwise(*flipped))
-        g = jax.lax.cond(jnp.all(sound), lambda: g, walk)
-        _, back = jax.vjp(images, given[0], stepwise, before)
-        more, d_stepwise, d_before = back(layout.joined(jnp.flip(g, 0)))
-        return (jax.tree.map(jnp.add, d_constants, more), d_before[0]), d_stepwise
-
-    start = (jax.tree.map(jnp.zeros_like, given[0]), jnp.zeros_like(initial))
-    (d_constants, d_initial), d_stepwise = jax.lax.scan(pull, start, windows, reverse=True)
-    return (d_constants, d_stepwise), None, d_initial
-
-
-_solved.defvjp(_forwards, _backwards)
-
-
+@precisely
 def _unroll(
     directions: tuple[Direction, ...],
     inputs: Array,
@@ -336,7 +204,7 @@ def _unroll_one(
     )
     start = equations.flat(initial)
     held = (other_constants, (others, flags))
-    states, told = _solved(equations, (constants, floating), held, start)
+    states, told = implicit.solved(equations, (constants, floating), held, start)
     begun = jnp.concatenate([start[None], states[:-1, -1]])
     before = jax.vmap(met)(begun, states)
 
@@ -352,6 +220,7 @@ def _unroll_one(
     return (carry, zero_masked(outputs, mask)), report
 
 
+@precisely
 def iterates(
     cell: Cell,
     params: Params,
@@ -383,10 +252,10 @@ def iterates(
         cell.projected(params, inputs),
     )
     given, flat = Given((params, None), stepwise, (None, None)), equations.flat(initial)
-    start = _begun(equations, given, flat)
+    start = rounds_lib.begun(equations, given, flat)
 
-    def improve(now: _Round, _: None) -> tuple[_Round, Array]:
-        after = _improved(equations, given, flat, now)
+    def improve(now: rounds_lib.Round, _: None) -> tuple[rounds_lib.Round, Array]:
+        after = rounds_lib.improved(equations, given, flat, now)
         return after, after.states
 
     _, found = jax.lax.scan(improve, start, None, length=rounds)
