@@ -1,4 +1,5 @@
-"""Forecasts of `time_series` beside naive ones and those of statsforecast, from the same origins.
+"""Forecasts of `time_series` beside naive ones, statsforecast's and NeuralForecast's, from the same
+origins.
 
     python benchmarks/forecasting.py
 
@@ -7,8 +8,9 @@ that the training part gave, statsforecast's fitted anew at each origin. MASE is
 error over the first 1, 48 and 336 steps ahead, in units of the seasonal naive error of the training
 part. Of rnn_jax the mean of three seeds, and the median of their trainings' seconds: the first one
 compiles, the others in the same process do not. Exponential smoothing is the mean of the forecasts
-that the network starts from. Missing values are filled in for statsforecast, by straight lines, and
-do not count.
+that the network starts from. NeuralForecast's LSTM has as many units and is fitted once, too; its
+seconds are those of `fit` alone. Missing values are filled in for the others, by straight lines,
+and do not count.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from rnn_jax.tasks import forecast_report, forecasting
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCES = {"electricity": {}, "sea_temperature": {"data.stride": 8, "data.test_stride": 25}}
+STEPS = 500  # that NeuralForecast's network learns for
 MOST = 2000  # steps of history of MSTL where a series has many more
+PEERS = ("statsforecast", "neuralforecast")
 COLUMNS = [
     ("series", "{}"), ("forecast", "{}"), ("1 step", "{:.3f}"), ("48 steps", "{:.3f}"),
     ("336 steps", "{:.3f}"), ("inside the 80% interval", "{:.3f}"), ("seconds", "{:.0f}"),
@@ -52,7 +56,7 @@ def main() -> None:
         for source, changes in SOURCES.items():
             _rows(table, folder, source, changes, arguments.seeds)
     if arguments.save:
-        table.save(versions={"statsforecast": peers.REQUIREMENTS["statsforecast"][0][15:]})
+        table.save(versions={name: peers.REQUIREMENTS[name][0].split("==")[1] for name in PEERS})
 
 
 def _rows(
@@ -78,7 +82,7 @@ def _rows(
     errors = forecast_report.errors_of(np.zeros(shape, np.float32), data, split, levels)
     for each, off in list(errors.items())[1:]:
         table.add(name, each, *(np.nanmean(off[:, :steps]) for steps in ahead), None, None)
-    for each, said, took in _peers(folder, source, data, config.data.horizon):
+    for each, said, took in _peers(folder, source, data, config):
         off = np.abs(said[:, 0] - came) / scale
         inside = ((came >= said[:, 1]) & (came <= said[:, 2]))[np.isfinite(came)]
         table.add(name, each, *(np.nanmean(off[:, :steps]) for steps in ahead), inside.mean(), took)
@@ -97,21 +101,25 @@ def _ours(run: train.Run, ahead: tuple[int, ...]) -> list[float]:
     return [*(last[each] for each in names), last["MASE"], last["coverage"]]
 
 
-def _peers(folder: pathlib.Path, source: str, data, horizon: int):
+def _peers(folder: pathlib.Path, source: str, data, config: forecasting.ForecastingConfig):
     """Yields (name, [origins, 3, horizon], seconds) of each model."""
-    given, target = folder / f"{source}.npz", folder / f"{source}_statsforecast.npz"
+    given = folder / f"{source}.npz"
     values = data.found.values[:, 0]
     steps, seen = np.arange(len(values)), np.isfinite(values)
     np.savez(
         given, values=np.interp(steps, steps[seen], values[seen]), origins=data.test.origins,
-        horizon=horizon, seasons=data.found.seasons, most=max(MOST, 12 * data.found.seasons[-1]),
+        horizon=config.data.horizon, seasons=data.found.seasons,
+        most=max(MOST, 12 * data.found.seasons[-1]), training=data.validation.origins[0],
+        units=config.model.hidden, steps=STEPS, batch=config.train.batch_size,
     )  # fmt: skip
-    if not target.exists():
-        script = HERE / "peer_workers" / "forecasting_statsforecast.py"
-        subprocess.run([peers.ensure("statsforecast"), script, given, target], check=True)
-    found = np.load(target)
-    for number, name in enumerate(found["names"]):
-        yield str(name), found[f"{number}"], float(found[f"seconds_{number}"])
+    for peer in PEERS:
+        target = folder / f"{source}_{peer}.npz"
+        if not target.exists():
+            script = HERE / "peer_workers" / f"forecasting_{peer}.py"
+            subprocess.run([peers.ensure(peer), script, given, target], check=True)
+        found = np.load(target)
+        for number, name in enumerate(found["names"]):
+            yield str(name), found[f"{number}"], float(found[f"seconds_{number}"])
 
 
 if __name__ == "__main__":
