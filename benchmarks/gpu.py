@@ -147,8 +147,10 @@ def check_kernels(keep: Keep) -> None:
         if factory().problem(cell) is None
     ]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # they wait for compilers
-        for (name, kernel), (error, rough) in zip(cases, pool.map(errors, cases), strict=True):
-            table.add(name, kernel, error, "yes" if error < TOLERANCE else "NO", rough)
+        running = {pool.submit(errors, case): case for case in cases}
+        for done in concurrent.futures.as_completed(running):
+            error, rough = done.result()
+            table.add(*running[done], error, "yes" if error < TOLERANCE else "NO", rough)
             keep(table)
 
 

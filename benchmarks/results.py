@@ -71,8 +71,13 @@ TABLES: dict[str, dict[str, Column]] = {  # the columns that are written
         "lowest to highest": span,
         "processor time": processor,
     },
+    "bfloat16": {  # DTYPE: of the runs
+        "DTYPE, mean of three seeds": mean,
+        "DTYPE, by seed": by_seed,
+    },
     "course": THREE,
 }
+DTYPE = "--config.train.dtype="
 
 
 def trained(experiment: str, flags: list[str], seed: int) -> Trained:
@@ -127,8 +132,11 @@ def main() -> None:
             flush=True,
         )
         if arguments.save:
-            columns = TABLES[arguments.save].items()
-            cells = {(f"`{experiment}`", name): column(runs) for name, column in columns}
+            dtype = next((flag for flag in flags if flag.startswith(DTYPE)), "float32")
+            cells = {
+                (f"`{experiment}`", name.replace("DTYPE", dtype.removeprefix(DTYPE))): column(runs)
+                for name, column in TABLES[arguments.save].items()
+            }
             record_lib.update(arguments.save, cells)
 
 

@@ -12,8 +12,11 @@ import dataclasses
 import difflib
 import math
 import types
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
+
+import numpy as np
 
 
 class InputError(ValueError):
@@ -288,19 +291,44 @@ def check_value(name: str, field: dataclasses.Field, value: Any) -> None:
       value: perhaps its value.
     """
     kind, bounds = type(field.default), field.metadata
+    given: Any = value
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise InputError(f"--config.{name} must be of type {kind.__name__}, not {value!r}")
-    if type(value) is float and not math.isfinite(value):
-        raise InputError(f"--config.{name} must be a finite number, not {value!r}")
+    number: Any = _single(given) if kind is float else given
+    if kind is float and not math.isfinite(number):
+        raise InputError(f"--config.{name} must be a finite number in float32, not {value!r:.40}")
+    if type(value) is str and not is_text(value):
+        raise InputError(
+            f"--config.{name} must be text in UTF-8 without control characters, not {value!r}"
+        )
     if bounds["choices"] and value not in bounds["choices"]:
         raise InputError(
             f"--config.{name} must be one of {', '.join(bounds['choices'])}, not {value!r}"
             f"{nearest(str(value), bounds['choices'])}"
         )
-    if bounds["minimum"] is not None and not value >= bounds["minimum"]:
-        raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r}")
-    if bounds["below"] is not None and not value < bounds["below"]:
-        raise InputError(f"--config.{name} must be below {bounds['below']}, not {value!r}")
+    if bounds["minimum"] is not None and not number >= bounds["minimum"]:
+        raise InputError(f"--config.{name} must be at least {bounds['minimum']}, not {value!r:.40}")
+    if bounds["below"] is not None and not number < bounds["below"]:
+        raise InputError(f"--config.{name} must be below {bounds['below']}, not {value!r:.40}")
+
+
+def _single(value: float) -> float:
+    """A number as float32 has it, in which it is computed with: 1 - 1e-9 is 1 there."""
+    try:
+        with np.errstate(over="ignore"):
+            return float(np.float32(value))
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be written to files and terminals as it is: it has no control characters
+    (NUL, line feeds, escapes) and no half of a character.
+
+    >>> [is_text(each) for each in ("Börse", "a\\0b", "\\x1b[31m", "\\udcff")]
+    [True, False, False, False]
+    """
+    return not any(unicodedata.category(each) in ("Cc", "Cs") for each in value)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
 """Faults on demand: a look at the disk at every moment of a write, a disk that is full, a bit that
-flips."""
+flips, a folder that may not be read."""
 
 import contextlib
+import ctypes
+import os
 import resource
 import signal
 import sys
@@ -46,6 +48,47 @@ def full_disk(size):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+_OVERRIDES = 0b1110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER of capabilities(7)
+_VERSION_3 = 0x20080522
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Set(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable"))
+
+
+@contextlib.contextmanager
+def permissions_bind():
+    """Root may use any file; here this thread may not, and those that it starts.
+
+    Raises:
+      RuntimeError: this system has no way to do so.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    if sys.platform != "linux":
+        raise RuntimeError("root's rights cannot be given up for a while here")
+    library, header, sets = ctypes.CDLL(None, use_errno=True), _Header(_VERSION_3, 0), (_Set * 2)()
+
+    def call(name):
+        if getattr(library, name)(ctypes.byref(header), sets):
+            raise RuntimeError(f"{name}: {os.strerror(ctypes.get_errno())}")
+
+    call("capget")
+    before = sets[0].effective
+    sets[0].effective = before & ~_OVERRIDES
+    call("capset")
+    try:
+        yield
+    finally:
+        sets[0].effective = before
+        call("capset")
 
 
 def flip(raw):

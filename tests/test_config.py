@@ -47,6 +47,12 @@ def test_replace_changes_nothing_else():
         ({"model.pooling": "meen"}, "did you mean 'mean'"),
         ({"optimizer.learning_rate": float("nan")}, "must be a finite number"),
         ({"optimizer.learning_rate": float("inf")}, "must be a finite number"),
+        ({"optimizer.learning_rate": 1e39}, "must be a finite number in float32"),
+        ({"optimizer.learning_rate": 10**400}, "must be a finite number in float32"),
+        ({"optimizer.b1": 1 - 1e-9}, "must be below 1.0, not 0.999999999"),  # 1 in float32
+        ({"train.epochs": 10**400}, "must be below 2147483648, not 1000"),
+        ({"data.data_dir": "a\0b"}, "must be text in UTF-8 without control characters"),
+        ({"data.data_dir": "a\udcffb"}, "must be text in UTF-8 without control characters"),
     ],
 )
 def test_illegal_values_are_named(changes, message):

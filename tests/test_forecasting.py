@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,8 @@ from rnn_jax.models import simple_forecasts
 from rnn_jax.models.forecaster import levels_of
 from rnn_jax.report import forecasting as pages
 from rnn_jax.system.interrupts import Interrupted
-from rnn_jax.tasks import forecasting
+from rnn_jax.tasks import forecast_report, forecasting
+from rnn_jax.tasks.base import outputs_in_order
 
 HOURS = 24 * 30
 
@@ -240,7 +242,8 @@ def test_what_is_missing_changes_no_bit_and_rows_that_fill_a_batch_count_for_not
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
     untouched = [jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(grads)
                  if not np.abs(leaf).max() > 0]  # fmt: skip
-    assert untouched == []
+    assert untouched == ["['calibration']"]  # which is found after training
+    assert task.held.marks["calibration"] is True
 
 
 def test_smoothed_forecasts_need_a_season(config):
@@ -401,6 +404,43 @@ def test_bad_questions_are_one_line(run, launch, tmp_path):
     assert "has time steps of 1 months, the run's are of 3600 s" in refused(f"--file={file}")
     file.write_text("north,south\n1,2\n3,1\n")
     assert "has no times, the run's series have some" in refused(f"--file={file}")
+
+
+def test_the_best_parameters_are_calibrated_and_those_that_training_goes_on_from_are_not(
+    config, run, tmp_path
+):
+    data, task = preparation.prepare(config.data), made(config)
+    split = forecasting.SeriesPass(data, data.validation, 32)
+    found = run.params["calibration"]
+    assert found.shape == (6, 1)
+    # Validation holds 19 forecasts five steps apart, and 10 that are six.
+    assert ((found != 1)[:, 0] == (np.arange(6) < 5)).all()
+    say = lambda params: np.stack(outputs_in_order(task, params, split))
+    again = task.calibrate(run.params, say, split)  # as after a kill
+    jax.tree.map(np.testing.assert_array_equal, again, run.params)
+    # It is on those forecasts that intervals hold four fifths, and barely more.
+    came = forecast_report.scaled_came(data, data.validation)
+    said = say(run.params)
+    inside = (came >= said[..., 0]) & (came <= said[..., 2])
+    assert 0.8 <= inside[:, 0].mean() < 0.85
+    longer = train.run(replace(config, {"train.epochs": 7}), tmp_path / "longer")
+    shutil.copytree(run.folder, tmp_path / "extended")
+    extended = train.run(replace(config, {"train.epochs": 7}), tmp_path / "extended")
+    jax.tree.map(np.testing.assert_array_equal, extended.params, longer.params)
+    assert extended.line == longer.line
+
+
+def test_without_calibration_intervals_are_as_they_were_learned(config, run, tmp_path):
+    config = replace(config, {"train.epochs": 5, "model.calibration": "none"})
+    plain = train.run(config, tmp_path / "plain")
+    assert "calibration" not in plain.params
+    network = {name: leaf for name, leaf in run.params.items() if name != "calibration"}
+    jax.tree.map(np.testing.assert_array_equal, network, plain.params)
+    found, learned = run.predictor.forecast().values, plain.predictor.forecast().values
+    np.testing.assert_array_equal(found[..., 1], learned[..., 1])
+    widths = (found[..., 2] - found[..., 0]) / (learned[..., 2] - learned[..., 0])
+    expected = np.broadcast_to(run.params["calibration"][:, 0], (2, 6))
+    np.testing.assert_allclose(widths, expected, rtol=1e-3)
 
 
 def test_a_run_that_is_stopped_ends_with_the_bits_of_one_that_is_not(

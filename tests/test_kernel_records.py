@@ -221,8 +221,9 @@ def test_layers_leave_reports_in_a_collection():
 def test_a_kernel_sees_through_wrappers_that_leave_the_steps_alone():
     assert resolve("auto", [learnable_initial(gru(4))]).kernel in (native(), fused())
     resolved = resolve("auto", [learnable_initial(zoneout(gru(4), 0.1))])
-    assert resolved == (scan(), "native supports the cells gru, lstm, simple_rnn, got zoneout; "
-                        "fused supports the cells gru, lstm, simple_rnn, got zoneout")  # fmt: skip
+    known = "supports the cells gru, lstm, simple_rnn, got zoneout"
+    linear = "supports linear cells (min_gru, min_lstm, lru, rg_lru), got zoneout"
+    assert resolved == (scan(), f"native {known}; fused {known}; associative {linear}")
 
 
 @pytest.mark.parametrize("make", [lstm, gru])

@@ -369,6 +369,26 @@ def test_auto_takes_the_fastest_kernel_that_can_run():
 
 
 @compiled
+def test_auto_passes_over_what_was_measured_to_be_slower():
+    kernel, reason = kernels.resolve("auto", [lstm(8), lstm(512)])
+    assert kernel == kernels.fused()
+    assert reason == "native is slower than fused from 512 units on"
+    assert kernels.resolve("native", [lstm(512)]).kernel == kernels.native()  # if it is asked for
+    assert kernels.resolve("auto", [min_gru(512)]).kernel == kernels.native()
+
+
+def test_linear_cells_take_the_tree_where_there_are_accelerators(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert kernels.resolve("auto", [min_gru(4)]).kernel == kernels.associative()
+    assert kernels.resolve("auto", [gru(4)]).kernel == kernels.fused()
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(native_library, "missing", lambda: "needs a C++ compiler")
+    kernel, reason = kernels.resolve("auto", [min_gru(4)])
+    assert kernel == kernels.scan()
+    assert reason.endswith("associative is slower than scan on CPUs")
+
+
+@compiled
 def test_auto_is_bit_for_bit_the_kernel_that_it_takes():
     cells = [lstm(HIDDEN), lstm(HIDDEN)]
     given = arguments(cells)

@@ -214,6 +214,20 @@ def test_an_expanding_cell_falls_back_row_by_row_with_the_numbers_of_scan():
         np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=1e-2)
 
 
+def test_products_are_in_float32_whatever_a_device_takes_by_itself():
+    """As traced for any device; what TF32 does to convergence only such a device can show."""
+    cell = cells.gru(3)
+    params, inputs = cell.init(jax.random.key(0), 2), jnp.ones((2, 5, 2))
+
+    def loss(params, inputs):
+        return jnp.sum(unroll(cell, params, inputs, kernel=kernels.newton(window=4))[1])
+
+    program = str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(params, inputs))
+    products = program.count("dot_general[")
+    assert products > 5
+    assert program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
+
+
 def test_nan_is_no_convergence():
     cell, params, inputs = simple(0.5)
     kernel = kernels.newton(iterations=20)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import jax
 
 from rnn_jax.commands.base import Mode
 from rnn_jax.config import InputError
-from rnn_jax.system.messages import first_line, printable
+from rnn_jax.system.messages import first_line, printable, shortened
 from rnn_jax.train import RunError
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 STANDARD_OUTPUT = "standard output"  # what `launch.py` calls it in errors
+MAX_LINE = 800  # characters, of which a path may have thousands
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# What the system says of a path that somebody chose, wherever the program comes to use it.
+REFUSED = (
+    errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
+    errno.ENOENT, errno.ENXIO,
+)  # fmt: skip
 
 
 def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
@@ -25,9 +33,9 @@ def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
     """
     if isinstance(error, InputError):
         lines = (error.message, *error.pointer)
-        return "\n".join(map(printable, lines)), EXIT_BAD_INPUT
+        return "\n".join(map(_shown, lines)), EXIT_BAD_INPUT
     if isinstance(error, RunError):
-        return printable(str(error)), EXIT_FAILED
+        return _shown(str(error)), EXIT_FAILED
     out_of_memory = isinstance(error, jax.errors.JaxRuntimeError) and (
         "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
     )
@@ -45,12 +53,24 @@ def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
             "reached; what process 0 saved before stays: start all of them again to go on "
             f"({first_line(error)[:400]})"
         )
-        return printable(said), EXIT_FAILED
+        return _shown(said), EXIT_FAILED
     if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
         kept = "; what the run has saved stays" if mode and mode.saves else ""
         return f"cannot write to {STANDARD_OUTPUT} ({error.strerror}){kept}", EXIT_FAILED
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    if isinstance(error, OSError) and error.errno in FULL:
         where = error.filename or "the run folder"
         said = f"cannot write {where} ({error.strerror}); what was saved before stays"
-        return printable(said), EXIT_FAILED
+        return _shown(said), EXIT_FAILED
+    if (
+        isinstance(error, OSError)
+        and error.errno in REFUSED
+        and isinstance(error.filename, str | bytes)
+    ):
+        said = f"cannot use {os.fsdecode(error.filename)} ({error.strerror})"
+        return _shown(said), EXIT_BAD_INPUT
     return None
+
+
+def _shown(line: str) -> str:
+    """A line that does nothing to a terminal but to be read there, whatever it quotes."""
+    return printable(shortened(line, MAX_LINE))

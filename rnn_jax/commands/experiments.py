@@ -11,7 +11,10 @@ import traceback
 import types
 
 from rnn_jax.config import Config, InputError, nearest
+from rnn_jax.system import files
 from rnn_jax.system.messages import first_line
+
+MAX_FILE = 2**20  # bytes of an experiment
 
 
 def names(root: pathlib.Path) -> dict[str, str]:
@@ -26,12 +29,12 @@ def names(root: pathlib.Path) -> dict[str, str]:
 @functools.cache
 def _names(folder: pathlib.Path) -> dict[str, str]:
     found = {}
-    for file in sorted(folder.glob("*.py")):
-        if not file.stem.isidentifier():  # an editor's or a system's own file
+    for file in sorted(folder.iterdir()):
+        if file.suffix != ".py" or not file.stem.isidentifier():  # an editor's or a system's own
             continue
         try:
-            docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        except (OSError, ValueError, SyntaxError) as error:
+            docstring = ast.get_docstring(ast.parse(files.read_bounded(file, MAX_FILE))) or ""
+        except (OSError, ValueError, SyntaxError, RecursionError) as error:
             docstring = f"(cannot be read: {error})"
         found[file.stem] = docstring.partition("\n")[0]
     return found
@@ -42,7 +45,7 @@ def load(name: str, root: pathlib.Path) -> tuple[types.ModuleType, Config]:
     whose name is the file's: a copy under another name is another experiment.
 
     Raises:
-      InputError: there is none of this name, or its file is broken.
+      InputError: there is none of this name, or its file is broken or may not be read.
     """
     known = names(root)
     if name not in known:
@@ -50,6 +53,7 @@ def load(name: str, root: pathlib.Path) -> tuple[types.ModuleType, Config]:
             f"unknown experiment {name!r}{nearest(name, known)} (--list_experiments names them all)"
         )
     try:
+        files.read_bounded(root / "experiments" / f"{name}.py", MAX_FILE)  # a pipe would block
         module = importlib.import_module(f"experiments.{name}")
         config = module.get_config() if hasattr(module, "get_config") else None
     except InputError:

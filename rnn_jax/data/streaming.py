@@ -273,7 +273,7 @@ def _chunks(stories: Iterable[tuple[str | None, str, int]]) -> Iterator[Stories]
 @contextlib.contextmanager
 def _locked(path: pathlib.Path, say: Say) -> Iterator[None]:
     """Waits until no other process prepares the same stories."""
-    with open(path, "a") as lock:
+    with files.open_lock(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

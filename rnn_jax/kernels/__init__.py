@@ -48,15 +48,14 @@ __all__ = [
     "scan",
 ]
 
-# The fastest first: "auto" takes the first that can run the cells. `scan` runs every cell, so what
-# stands below it is taken by name only: on CPUs that is slower than `scan` at most lengths and
-# widths (benchmarks/linear.py), and other devices were not measured.
+# The fastest first: "auto" takes the first that can run the cells and was not measured to be slower
+# for them (`Kernel.slower`). `scan` runs every cell, so what stands below it is taken by name only.
 KERNELS: dict[str, Callable[..., Kernel]] = {
     "native": native,
     "fused": fused,
+    "associative": associative,
     "scan": scan,
     "blocked": blocked,
-    "associative": associative,
     "newton": newton,
 }
 
@@ -119,7 +118,7 @@ def resolve(
 
     Args:
       choice: a name in `KERNELS`, a record, or "auto" for the first of `KERNELS` that can run all
-        the cells.
+        the cells and is not slower than the next.
       cells: the cells of one unroll.
       params: each cell's parameters, if they are known; their types matter to some kernels.
       inputs: the inputs, if they are known.
@@ -152,7 +151,7 @@ def resolve(
     reasons: list[str] = []
     for make in KERNELS.values():
         kernel = make()
-        reason = problem(kernel)
+        reason = problem(kernel) or next(filter(None, map(kernel.slower, cells)), None)
         if reason is None:
             return Chosen(kernel, "; ".join(reasons))
         reasons.append(f"{kernel.name} {reason}")

@@ -42,6 +42,8 @@ class Kernel:
     options: (name, value) of each option that `run` takes.
     forward_mode: whether it can be differentiated forwards.
     figures: (name, `(report) -> float32[batch]`) of what a run's log shows of a report, all finite.
+    slower: `(cell) -> str | None`, why "auto" passes it over although it can run a cell here: where
+      another one was measured to be faster.
 
     >>> from rnn_jax import kernels
     >>> kernels.scan(remat_chunk=128)
@@ -56,6 +58,7 @@ class Kernel:
     options: tuple[tuple[str, Hashable], ...] = ()
     forward_mode: bool = True
     figures: tuple[tuple[str, Callable[[Any], Array]], ...] = ()
+    slower: Callable[[Cell], str | None] = runs_everything
 
     def __repr__(self) -> str:
         options = (f"{name}={value!r}" for name, value in self.options if value is not None)

@@ -2,9 +2,10 @@
 
 An encoder reads the history: scaled values, how far they are from earlier seasons, and what is
 known ahead. For each step ahead a small network reads what the encoder found, what is known of that
-step, and how far ahead it is (a direct head, as in Wen et al. 2017, "A multi-horizon quantile
-recurrent forecaster", https://arxiv.org/abs/1711.11053), or the outputs of a second recurrent
-network that goes on from the encoder's state (decoder=recurrent). It gives
+step, how far ahead it is and how much the series moved of late (a direct head, as in Wen et al.
+2017, "A multi-horizon quantile recurrent forecaster", https://arxiv.org/abs/1711.11053), or the
+outputs of a second recurrent network that goes on from the encoder's state (decoder=recurrent). It
+gives
 
     median_h = sum_j w_hj c_hj + a_h . d + u_h s_h
 
@@ -37,6 +38,7 @@ from rnn_jax.types import Array, Cell
 DECAYS = (1.0, 4.0, 16.0, 64.0, 256.0)  # steps over which what is known of a lead falls
 BY_LEAD = 10.0  # how much faster than the network that is learned which depends on the lead alone
 SMOOTHED = 2.0  # how much above the others' logits those of smoothed forecasts start
+STILL = 0.01  # a mean change, scaled, below which a series counts as still
 _NEVER = -1e9  # a logit of a forecast that cannot be made
 
 
@@ -58,6 +60,12 @@ class ForecasterConfig(RecurrentConfig):
     width: int = option(64, "units of the head's hidden layer", minimum=1, below=2**16)
     differences: int = option(
         2, "last differences that the linear path reads (0: no such path)", minimum=0, below=1000
+    )
+    calibration: str = option(
+        "conformal",
+        "conformal: the best epoch's intervals are made as wide as the validation part asks for, "
+        "where it holds enough forecasts; none: they stay as they were learned",
+        choices=("conformal", "none"),
     )
     dropout: float = option(
         0.0, "share of the head's inputs and units that training drops", minimum=0.0, below=1.0
@@ -168,6 +176,7 @@ class Forecaster(nn.Module):
         off = jnp.where(simple.made, jnp.square(simple.values - middle[..., None]), 0)
         spread = jnp.sqrt(jnp.sum(off, axis=-1) / count + 1e-12)
 
+        moves = _moves(values, seen, self.seasons[0])[:, None]
         inputs = self._history(values, seen, known, residuals)
         carry, outputs = self.encoder(inputs, deterministic=deterministic)
         ahead = jnp.concatenate(
@@ -176,6 +185,7 @@ class Forecaster(nn.Module):
                 jnp.broadcast_to(_lead(self.horizon), (len(values), *_lead(self.horizon).shape)),
                 _squashed(jnp.stack([middle, middle - simple.last[:, None], spread], axis=-1)),
                 jnp.log(typical)[..., None],
+                jnp.broadcast_to(moves, (len(values), self.horizon, moves.shape[-1])),
             ],
             axis=-1,
         )
@@ -247,6 +257,21 @@ def _residuals(values: Array, seen: Array, season: int, lags: int) -> tuple[Arra
         counts += jnp.pad(seen, shift)[:, : values.shape[1]]
     there = seen & (counts > 0)
     return jnp.where(there, values - sums / jnp.maximum(counts, 1), 0), there
+
+
+def _moves(values: Array, seen: Array, season: int) -> Array:
+    """How much the series moved of late, from step to step and from season to season, over a
+    quarter of a season, a season and all that is known: logarithms of mean absolute changes,
+    float32[batch, 6]; 0 where nothing can be compared."""
+    found = []
+    for lag in (1, season):
+        both = seen[:, lag:] & seen[:, :-lag]
+        off = jnp.where(both, jnp.abs(values[:, lag:] - values[:, :-lag]), 0)
+        for span in (max(season // 4, 1), season, both.shape[1]):
+            count = jnp.sum(both[:, -span:], axis=1)
+            mean = jnp.sum(off[:, -span:], axis=1) / jnp.maximum(count, 1)
+            found.append(jnp.where(count > 0, jnp.log(mean + STILL), 0))
+    return jnp.stack(found, axis=-1)
 
 
 def _squashed(values: Array) -> Array:

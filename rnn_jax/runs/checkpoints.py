@@ -27,7 +27,7 @@ import pathlib
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -292,9 +292,15 @@ def _present(tree: Any) -> Any:
 
 
 def verify(path: pathlib.Path) -> str:
-    """What is wrong with the checkpoint at `path`, or "" if nothing is."""
+    """What is wrong with the checkpoint at `path`, or "" if nothing is.
+
+    Raises:
+      PermissionError: it may not be read, so that nobody knows.
+    """
     try:
         expected = json.loads(files.read_bounded(path / DIGESTS, MAX_DIGESTS))
+    except PermissionError:
+        raise
     except FileNotFoundError:
         return f"it has no {DIGESTS}"
     except (OSError, ValueError, RecursionError) as error:
@@ -303,6 +309,8 @@ def verify(path: pathlib.Path) -> str:
         return f"its {DIGESTS} is no JSON object"
     try:
         found = _digests(path)
+    except PermissionError:
+        raise
     except (OSError, ValueError) as error:
         return first_line(error)
     if expected != found:
@@ -325,7 +333,7 @@ def _paths(folder: pathlib.Path, ending: str = "") -> list[pathlib.Path]:
 
 def _digests(path: pathlib.Path) -> dict[str, str]:
     found = {}
-    for file in sorted(path.rglob("*")):
+    for file in sorted(_below(path)):
         if file.is_symlink():
             raise ValueError(f"{file.name} is a link, which no checkpoint has")
         if file.is_file() and file != path / DIGESTS:
@@ -333,6 +341,18 @@ def _digests(path: pathlib.Path) -> dict[str, str]:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
             found[file.relative_to(path).as_posix()] = digest
     return found
+
+
+def _below(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """All that is in a folder and the folders in it.
+
+    Raises:
+      OSError: one cannot be read, which `rglob` would pass over.
+    """
+    for each in path.iterdir():
+        yield each
+        if each.is_dir() and not each.is_symlink():
+            yield from _below(each)
 
 
 def _fitting(metadata: Any, likes: Sequence[Any]) -> Any:

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rnn_jax.config import Config, InputError
+from rnn_jax.config import Config, InputError, is_text
 from rnn_jax.runs import checkpoints
 from rnn_jax.runs.checkpoints import Found
 from rnn_jax.runs.comparison import compare
@@ -35,6 +35,7 @@ from rnn_jax.runs.identity import (
 from rnn_jax.runs.mirror import NONE, Mirror
 from rnn_jax.runs.records import METRICS, TENSORBOARD
 from rnn_jax.system import files
+from rnn_jax.system.messages import cause
 
 log = logging.getLogger(__name__)
 
@@ -70,19 +71,17 @@ def place(path: str | os.PathLike) -> pathlib.Path:
 
     Raises:
       InputError: there can be none: the path is too long, leads over a file, or over a link to
-        nothing, or is no UTF-8, and those that write checkpoints know no other.
+        nothing, has control characters, or is no UTF-8, and those that write checkpoints know no
+        other.
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"the run folder must be a path, got {path!r:.60}")
     path = pathlib.Path(os.path.expanduser(path))
-    try:
-        if "\0" in os.fsencode(path.absolute()).decode():
-            raise ValueError("no system call takes it")
-    except ValueError as error:
+    if not is_text(str(path)):
         raise InputError(
-            f"the path of the run folder, {str(path)!r}, is no valid UTF-8; choose another "
-            "--workdir"
-        ) from error
+            f"the path of the run folder, {str(path)!r}, is no valid UTF-8 or has control "
+            "characters; choose another --workdir"
+        )
     for each in (path, *path.parents):
         if os.path.lexists(each) and not each.is_dir():
             what = "a file" if each.exists() else "a link that leads nowhere"
@@ -129,9 +128,9 @@ def claim(
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(files.made(path, lambda: _holds_work(path)))
-            lock = held.enter_context(open(path / ".lock", "a"))
+            lock = held.enter_context(files.open_lock(path / ".lock"))
         except OSError as error:
-            raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
+            raise InputError(f"cannot write to the run folder {path} ({cause(error)})") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -161,7 +160,7 @@ def claim(
                 identity, found = Identity(config, facts, environment(chosen)), None
             files.write_atomically(path / CONFIG, identity.to_json())
         except OSError as error:
-            raise InputError(f"cannot write to the run folder {path} ({error.strerror})") from error
+            raise InputError(f"cannot write to the run folder {path} ({cause(error)})") from error
         yield Claim(path, identity, found, reader.remembered, extended)
 
 
@@ -309,13 +308,20 @@ def _refuse_to_clear(path: pathlib.Path) -> None:
 
 def _clear(path: pathlib.Path, remembered: Sequence[str]) -> None:
     """Removes what a run writes, and nothing else; a kill on the way leaves a run without
-    checkpoints."""
+    checkpoints.
+
+    Raises:
+      OSError: something cannot be removed; the checkpoints stay, then.
+    """
     if not (path / CONFIG).exists():
         return
-    if (path / CHECKPOINTS).exists():
-        (path / CHECKPOINTS).rename(path / OVERWRITTEN)
+    with contextlib.ExitStack() as back:
+        if (path / CHECKPOINTS).exists():
+            (path / CHECKPOINTS).rename(path / OVERWRITTEN)
+            back.callback((path / OVERWRITTEN).rename, path / CHECKPOINTS)
+        files.remove(path / TENSORBOARD)
+        back.pop_all()
     for name in (METRICS, *remembered, REPORT, FAILURE):
         (path / name).unlink(missing_ok=True)
-    shutil.rmtree(path / TENSORBOARD, ignore_errors=True)
     (path / CONFIG).unlink()
     shutil.rmtree(path / OVERWRITTEN, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-import shutil
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -51,7 +50,7 @@ class Scalars:
         # a thread, which a full disk ends unheard, and then waits for it for ever.
         from tensorboardX.event_file_writer import EventsWriter
 
-        shutil.rmtree(path / TENSORBOARD, ignore_errors=True)
+        files.remove(path / TENSORBOARD)
         (path / TENSORBOARD).mkdir()
         self._writer = EventsWriter(str(path / TENSORBOARD / "events"))
         for record in history:

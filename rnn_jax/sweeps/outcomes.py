@@ -12,6 +12,10 @@ from rnn_jax.config import InputError
 from rnn_jax.runs import checkpoints
 from rnn_jax.runs.failure import FAILURE
 from rnn_jax.runs.folder import CHECKPOINTS
+from rnn_jax.system import files
+from rnn_jax.system.messages import cause
+
+MAX_FAILURE = 2**28  # bytes of a failure.json
 
 WAITING, RUNNING, PAUSED, FINISHED, PRUNED, FAILED = (
     "waiting", "running", "paused", "finished", "pruned", "failed",
@@ -68,13 +72,15 @@ def loss(record: Mapping[str, Any]) -> float | None:
 
 def read(folder: pathlib.Path) -> Outcome:
     """What a trial's folder says."""
-    if not folder.is_dir():
-        return Outcome()
-    reason = _reason(folder)
     try:
+        if not folder.is_dir():
+            return Outcome()
         found = checkpoints.newest(folder / CHECKPOINTS)
     except InputError as error:
         return Outcome(FAILED, (), str(error))
+    except OSError as error:  # it may not be read
+        return Outcome(FAILED, (), cause(error))
+    reason = _reason(folder)
     history = found.progress.history if found else ()
     if found and found.progress.finished:
         return Outcome(FINISHED, history)
@@ -86,9 +92,9 @@ def read(folder: pathlib.Path) -> Outcome:
 def _reason(folder: pathlib.Path) -> str:
     """Why a run cannot go on, by its failure.json; "" if there is none."""
     try:
-        said = json.loads((folder / FAILURE).read_text(encoding="utf-8"))
+        said = json.loads(files.read_bounded(folder / FAILURE, MAX_FAILURE))
         return f"not finite: {said['split']} of epoch {said['epoch']}, step {said['step']}"
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return f"{FAILURE} cannot be read"

@@ -21,7 +21,7 @@ from rnn_jax.config import Config, InputError
 from rnn_jax.runs import checkpoints, identity, sweep_folder
 from rnn_jax.runs import mirror as mirror_lib
 from rnn_jax.runs.failure import writing
-from rnn_jax.runs.folder import CHECKPOINTS
+from rnn_jax.runs.folder import CHECKPOINTS, place
 from rnn_jax.runs.mirror import Mirror
 from rnn_jax.runs.sweep_folder import TRIALS
 from rnn_jax.sweeps import book as book_lib
@@ -35,6 +35,7 @@ from rnn_jax.sweeps.trials import Space, Trial
 from rnn_jax.sweeps.watch import Watch
 from rnn_jax.system import files
 from rnn_jax.system.interrupts import Interrupted, Request
+from rnn_jax.system.messages import cause
 from rnn_jax.tasks import Extras
 
 
@@ -106,7 +107,7 @@ def run(
     request, default = request or Request(), default or base
     space = Space(base, grammar.parse(asked.axes, base))
     kind = search.kind_of(space, asked.search, asked.trials)
-    path = pathlib.Path(os.path.expanduser(path))
+    path = place(path)
     mirrored = mirror_lib.opened(mirror, watch.line)
     with _held(path), writing(path):
         said = sweep_folder.read(path)
@@ -257,10 +258,10 @@ def _held(path: pathlib.Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(files.made(path, lambda: any((path / TRIALS).glob("*"))))
-            lock = held.enter_context(open(path / ".sweep_lock", "a"))
+            lock = held.enter_context(files.open_lock(path / ".sweep_lock"))
         except OSError as error:
             raise InputError(
-                f"cannot write to the sweep's folder {path} ({error.strerror})"
+                f"cannot write to the sweep's folder {path} ({cause(error)})"
             ) from error
         if (path / identity.CONFIG).exists():
             raise InputError(

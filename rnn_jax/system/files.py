@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import functools
 import os
 import pathlib
@@ -103,14 +104,17 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
     path = pathlib.Path(path)
     part = path.with_name(path.name + ".part")
     try:
-        with open(part, "w", encoding="utf-8") as file:
+        part.unlink(
+            missing_ok=True
+        )  # a kill's, or a pipe, which would block, or a link to anything
+        with open(part, "x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError:
         with contextlib.suppress(OSError):
-            part.unlink()  # on a full disk it would be in the way of what comes next
+            part.unlink(missing_ok=True)  # on a full disk it would be in the way of what comes next
         raise
     sync_folder(path.parent)
 
@@ -150,15 +154,50 @@ def read_bounded(path: str | os.PathLike, limit: int) -> bytes:
       OSError: it cannot be read.
       ValueError: it is no regular file (a pipe would block, a device never end), or larger.
     """
-    # Opened without blocking, and asked only then what it is: nobody can swap it in between.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no regular file")
+    with open(_regular(path, os.O_RDONLY), "rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"it is larger than {limit} bytes")
     return content
+
+
+def open_lock(path: str | os.PathLike) -> BinaryIO:
+    """A file to be locked, made if need be; nothing is written to it.
+
+    Raises:
+      OSError: it cannot be opened or made, or is no regular file.
+    """
+    try:
+        return open(_regular(path, os.O_RDWR | os.O_CREAT), "r+b")
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+
+
+def _regular(path: str | os.PathLike, flags: int) -> int:
+    """The descriptor of a regular file, opened without blocking, and asked only then what it is:
+    nobody can swap it in between.
+
+    Raises:
+      OSError: it cannot be opened.
+      ValueError: it is no regular file.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise ValueError("it is no regular file")
+
+
+def remove(path: pathlib.Path) -> None:
+    """Removes a folder with all that is in it, a file or a link, if there is one.
+
+    Raises:
+      OSError: it cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def signature(path: str | os.PathLike) -> Hashable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 def first_line(error: BaseException) -> str:
     """What an error says, or its kind where it says nothing; what the system said comes first.
@@ -13,6 +15,30 @@ def first_line(error: BaseException) -> str:
     """
     strerror = getattr(error, "strerror", None)
     return strerror or next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def cause(error: OSError) -> str:
+    """What the system said, and of which path.
+
+    >>> cause(PermissionError(13, "Permission denied", "/data/train.csv"))
+    'Permission denied: /data/train.csv'
+    >>> cause(OSError(5, "Input/output error"))
+    'Input/output error'
+    """
+    said = first_line(error)
+    if error.filename is None or isinstance(error.filename, int):
+        return said
+    return f"{said}: {os.fsdecode(error.filename)}"
+
+
+def shortened(text: str, length: int) -> str:
+    """A text of about so many characters at most: how it begins and how it ends.
+
+    >>> shortened("0123456789", 4)
+    '01...89'
+    """
+    half = length // 2
+    return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
 
 
 def one_line(error: BaseException) -> str:

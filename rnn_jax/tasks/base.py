@@ -23,6 +23,8 @@ from rnn_jax.types import AnyArray, Array, Carry, Cell, Params, PRNGKey
 Facts = Mapping[str, Any]  # what of the data a model must know, such as classes; plain JSON
 Record = Mapping[str, Any]  # a line of metrics.jsonl
 Say = Callable[[str], None]  # told in a line when something takes long
+# (params, (params) -> outputs [examples, ...] of the validation split, that split) -> params
+Calibrate = Callable[[Params, Callable[[Params], np.ndarray], Any], Params]
 Cells = Mapping[str, Callable[[Any], Cell]]  # name -> (the config's model section) -> cell
 
 NOTHING: Mapping[str, Any] = types.MappingProxyType({})
@@ -273,6 +275,10 @@ class Task(NamedTuple):
     told: those means that stand in a line of their own below it.
     details: `(outputs, test) -> lines`, what `--mode=evaluate` prints above the result.
     warnings: `(outputs, test) -> lines`, what there is to warn of after the test.
+    calibrate: `(params, say, validation) -> params`, what the best parameters become before they
+      are tested and kept, for what is found on the validation split and not by steps, such as how
+      wide intervals must be; `say(params)` is what `evaluate` says of each of its examples. Called
+      again with what it returned, it must return the same. None for nothing.
     shown: `(params, remembered) -> texts by name`, what is shown of each epoch, kept in its
       validation record as "shown"; None for nothing.
     sections: `(tested) -> report sections`.
@@ -307,6 +313,7 @@ class Task(NamedTuple):
     told: tuple[str, ...] = ()
     details: Callable[[np.ndarray, Any], Sequence[str]] = lambda outputs, test: ()
     warnings: Callable[[np.ndarray, Any], Sequence[str]] = lambda outputs, test: ()
+    calibrate: Calibrate | None = None
     shown: Callable[[Params, Mapping[str, str]], dict[str, str] | None] = (
         lambda params, remembered: None
     )

@@ -60,8 +60,7 @@ def sections(
     """
     errors = errors_of(outputs, prepared, split, levels)
     known, found = prepared.known, prepared.found
-    came = came_of(prepared, split)
-    scaled = (came - known.centres[split.series, None]) / known.scales[split.series, None]
+    scaled = scaled_came(prepared, split)
     inside = pages.coverage_by_lead(outputs, scaled, levels)
     made = [
         pages.comparison(errors, ahead, found.seasons[-1], len(split.origins)),
@@ -115,6 +114,13 @@ def came_of(prepared: Prepared, split: Split) -> np.ndarray:
     _, horizon = split.windows.typical.shape
     steps = split.origins[:, None] + np.arange(horizon)
     return prepared.found.values[steps, split.series[:, None]]
+
+
+def scaled_came(prepared: Prepared, split: Split) -> np.ndarray:
+    """The same, scaled as the quantiles are."""
+    known = prepared.known
+    came = came_of(prepared, split)
+    return (came - known.centres[split.series, None]) / known.scales[split.series, None]
 
 
 def _shown(

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,12 +19,13 @@ from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.data.series.preparation import Known, Prepared, Split
 from rnn_jax.data.series.windows import Windows
 from rnn_jax.models.forecaster import Forecaster, ForecasterConfig, forecaster, forecaster_rates
-from rnn_jax.tasks import forecast_report, recurrent, told
+from rnn_jax.tasks import forecast_report, intervals, recurrent, told
 from rnn_jax.tasks.base import (
     MODES,
     Cells,
     Data,
     Facts,
+    Held,
     Kind,
     Record,
     Resolved,
@@ -37,6 +39,7 @@ from rnn_jax.tasks.metrics import Sums
 from rnn_jax.types import Array, Params, PRNGKey
 
 SERIES = "series.json"
+FACTORS = "calibration"  # among the parameters: float32[horizon, intervals], by how much they widen
 NEAR = 1.0  # a step's weight in the loss falls with this power of how far ahead it is
 INTERVAL = 0.8  # the interval whose coverage is counted, or that of the quantiles nearest to it
 
@@ -123,9 +126,12 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
     module = forecaster(plain, config.data.history, horizon, seasons, config.data.lags, cells)
     parts = preparation.layout_of(config.data, seasons)
     low, high = interval(levels)
+    # Beside the network's own parameters; no step changes them.
+    conformal = config.model.calibration == "conformal"
+    as_learned = {FACTORS: jnp.ones((horizon, intervals.pairs(levels)))} if conformal else {}
 
     def init(key: PRNGKey) -> Params:
-        return module.init(
+        drawn = module.init(
             key,
             jnp.zeros((1, parts.reach)),
             jnp.ones((1, parts.reach), bool),
@@ -133,11 +139,14 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
             jnp.ones((1, horizon)),
             jnp.zeros((1, horizon, config.data.smoothed)),
         )["params"]
+        return {**drawn, **as_learned}
 
-    def measured(params: Params, batch: ArrayBatch, **noise: Any) -> tuple[Array, Sums, Array]:
+    def measured(
+        params: Params, batch: ArrayBatch, widen: Callable[[Array], Array], **noise: Any
+    ) -> tuple[Array, Sums, Array]:
         apply = functools.partial(teller.apply, module)
         found, heard = _applied(module, apply, params, batch.arrays, **noise)
-        quantiles = found.quantiles
+        quantiles = widen(found.quantiles)
         came = jnp.asarray(batch.arrays.values)[:, parts.reach :]
         counted = jnp.asarray(batch.arrays.seen)[:, parts.reach :]
         counted &= (jnp.asarray(batch.weights) > 0)[:, None]
@@ -162,14 +171,21 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
     def loss(
         params: Params, carry: None, batch: ArrayBatch, key: PRNGKey, rates: Any
     ) -> tuple[Array, tuple[None, Sums]]:
-        mean, sums, _ = measured(
-            params, batch, rates=rates, deterministic=False, rngs={"dropout": key}
-        )
+        noise = {"rates": rates, "deterministic": False, "rngs": {"dropout": key}}
+        mean, sums, _ = measured(params, batch, lambda quantiles: quantiles, **noise)
         return mean, (carry, sums)
 
     def evaluate(params: Params, carry: None, batch: ArrayBatch) -> tuple[None, Sums, Array]:
-        _, sums, quantiles = measured(params, batch)
+        _, sums, quantiles = measured(params, batch, functools.partial(_widened, params))
         return carry, sums, quantiles
+
+    def calibrate(
+        params: Params, say: Callable[[Params], np.ndarray], validation: SeriesPass
+    ) -> Params:
+        plain = {**params, **as_learned}
+        came = forecast_report.scaled_came(validation.prepared, validation.split)
+        origins = validation.split.origins
+        return {**plain, FACTORS: jnp.asarray(intervals.factors(say(plain), came, origins, levels))}
 
     def means(sums: Mapping[str, Any]) -> dict[str, float]:
         found = {"loss": float(sums["loss"]) / max(int(sums["examples"]), 1)}
@@ -219,25 +235,31 @@ def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
 
     def predictor(trained: Trained) -> Forecasts:
         known = known_of(trained.remembered)
-        said = lambda windows: _applied(module, module.apply, trained.params, windows).quantiles
+
+        def said(windows: Windows) -> Array:
+            found = _applied(module, module.apply, trained.params, windows)
+            return _widened(trained.params, found.quantiles)
+
         return Forecasts(said, known, config.data, parts, levels)
 
     task = Task(
-        key=recurrent.key_of(module, facts["known"], ahead, config.data.smoothed),
+        key=recurrent.key_of(module, facts["known"], ahead, config.data.smoothed, conformal),
         facts=facts,
         init=init,
         loss=loss,
         evaluate=evaluate,
         rates=forecaster_rates(config.model),
+        held=_held(init) if conformal else None,
         sums=_like_sums(ahead),
         means=means,
-        flow=("encoder", "decoder", "head_state", "head_ahead", "head_hidden", "head"),
+        flow=("encoder", "decoder", "head_state", "head_ahead", "head_hidden", "head", FACTORS),
         examples="windows",
         headline=("MASE", "coverage"),
         prepare=prepare,
         test=test,
         result=result,
         details=details,
+        calibrate=calibrate if conformal else None,
         sections=sections,
         predictor=predictor,
         answer=_no_text,
@@ -288,6 +310,11 @@ def known_of(remembered: Mapping[str, str]) -> Known:
         raise InputError(f"the run's {SERIES} cannot be used: {error}") from error
 
 
+def _widened(params: Params, quantiles: Array) -> Array:
+    """Quantiles as the validation part has shown that they should be, if it was asked."""
+    return intervals.calibrated(quantiles, params[FACTORS]) if FACTORS in params else quantiles
+
+
 def _applied(
     module: Forecaster,
     apply: Callable[..., Any],
@@ -297,13 +324,20 @@ def _applied(
     **noise: Any,
 ) -> Any:
     """What a module's `apply` makes of windows; what came is not looked at."""
-    variables = {"params": params} if rates is None else {"params": params, "rates": rates}
+    own = {name: each for name, each in params.items() if name != FACTORS}
+    variables = {"params": own} if rates is None else {"params": own, "rates": rates}
     reach = windows.values.shape[1] - module.horizon
     values, seen, known, typical, smoothed = (jnp.asarray(each) for each in windows)
     # Rows that only fill a batch are zeros.
     typical = jnp.where(typical > 0, typical, 1)
     before = (values[:, :reach], seen[:, :reach])
     return apply(variables, *before, known, typical, smoothed, **noise)
+
+
+def _held(init: Callable[[PRNGKey], Params]) -> Held:
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return Held({name: jax.tree.map(lambda _, own=name == FACTORS: own, tree)
+                 for name, tree in shapes.items()}, None)  # fmt: skip
 
 
 def _like_sums(ahead: tuple[int, ...]) -> Any:

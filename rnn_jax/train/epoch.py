@@ -18,6 +18,7 @@ from rnn_jax.tasks.base import Window
 from rnn_jax.train import failures, numerics, steps
 from rnn_jax.train.evaluate import evaluate_split
 from rnn_jax.train.plan import Plan, Session, Standing
+from rnn_jax.types import Params
 
 AHEAD = 2  # calls that may wait for the device
 
@@ -80,6 +81,29 @@ def measure(
     )
     epoch = progress.epoch + 1 if validating else progress.best_epoch
     return {"step": int(standing.state.step), "epoch": epoch, "split": split} | figures, outputs
+
+
+def calibrate(plan: Plan, session: Session, standing: Standing) -> Standing:
+    """The best parameters as they are tested and kept. Those of the last step stay as they are, so
+    that a run can go on from them."""
+    if plan.task.calibrate is None:
+        return standing
+    validation = plan.data.validation
+
+    def say(params: Params) -> np.ndarray:
+        _, outputs = evaluate_split(
+            plan.task,
+            params,
+            validation,
+            title="calibration",
+            display=session.display,
+            between=lambda: _between(plan, session, standing),
+            evaluate=plan.evaluate,
+        )
+        return outputs
+
+    assert standing.best is not None
+    return standing._replace(best=plan.task.calibrate(standing.best, say, validation))
 
 
 def train_record(plan: Plan, standing: Standing) -> dict[str, Any]:

@@ -268,6 +268,7 @@ def _until_tested(plan: Plan, session: Session, standing: Standing) -> tuple[Sta
             raise company_lib.Pruned
     if standing.best is None:  # no validation loss was a number
         standing = standing._replace(best=standing.state.params)
+    standing = epoch_lib.calibrate(plan, session, standing)
     tested, outputs = epoch_lib.measure(plan, session, standing, "test")
     return _recorded(session, standing, tested), outputs
 

@@ -34,6 +34,9 @@ _SUPPORTED = {kind: cell.options for kind, cell in CELLS.items()}
 # to help late. Measured on two x86 cores.
 _ROWS = 4
 _MULTIPLICATIONS = 1 << 21
+# From so many units on the weights outgrow a core's cache, and each core reads them all at each
+# step: at 16 rows `fused` takes half to nine tenths of the time (benchmarks/scaling.py, each cell).
+_WIDE = 512
 
 
 def native() -> Kernel:
@@ -42,7 +45,7 @@ def native() -> Kernel:
 
     It can be differentiated backwards, and only once.
     """
-    return Kernel("native", _unroll, problem, forward_mode=False)
+    return Kernel("native", _unroll, problem, forward_mode=False, slower=slower)
 
 
 def _unroll(
@@ -118,6 +121,13 @@ def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> s
     if dtype != jnp.float32:
         return f"supports dtype=float32, got {dtype}"
     return _tracing_problem((params, inputs)) or missing()
+
+
+def slower(cell: Cell) -> str | None:
+    """`Kernel.slower`: wide layers."""
+    if cell.linear is not None or support.spec_of(cell).hidden < _WIDE:
+        return None
+    return f"is slower than fused from {_WIDE} units on"
 
 
 def missing() -> str | None:

@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.kernels.parallel import blocks, rounds
-from rnn_jax.kernels.parallel.equations import Equations, Given, all_steps, jacobians, met, whole
+from rnn_jax.kernels.parallel.equations import (
+    Equations,
+    Given,
+    all_steps,
+    jacobians,
+    met,
+    precisely,
+    whole,
+)
 from rnn_jax.types import Array
 
 
@@ -38,11 +46,13 @@ def solved(
     return jax.lax.scan(solve, initial, windows)[1]
 
 
+@precisely
 def _forwards(equations: Equations, given: Any, held: Any, initial: Array) -> tuple[Any, Any]:
     states, told = solved(equations, given, held, initial)
     return (states, told), (given, held, initial, states, told[2])
 
 
+@precisely
 def _backwards(equations: Equations, residuals: Any, cotangents: Any) -> tuple[Any, None, Array]:
     (given, held, initial, states, converged), d_states = residuals, cotangents[0]
     begun = jnp.concatenate([initial[None], states[:-1, -1]])

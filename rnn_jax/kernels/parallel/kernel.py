@@ -32,7 +32,7 @@ def associative() -> Kernel:
 
     It cannot be differentiated forwards.
     """
-    return Kernel("associative", _associative, problem, forward_mode=False)
+    return Kernel("associative", _associative, problem, forward_mode=False, slower=slower)
 
 
 def blocked(steps: int = 0) -> Kernel:
@@ -68,9 +68,17 @@ def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> s
     """`Kernel.problem`: a cell that is not linear, or shapes that are not known."""
     del params
     if cell.linear is None:
-        kind = getattr(cell.spec, "kind", None) or repr(cell.spec)
+        spec = support.spec_of(cell)
+        kind = getattr(spec, "kind", None) or repr(spec)
         return f"supports linear cells (min_gru, min_lstm, lru, rg_lru), got {kind}"
     return support.symbolic_shape(inputs)
+
+
+def slower(cell: Cell) -> str | None:
+    """`Kernel.slower` of `associative`: on CPUs `scan` is faster at most lengths and widths, on an
+    NVIDIA H200 it takes 24 to 1,200 times as long (benchmarks/linear.py on each)."""
+    del cell
+    return "is slower than scan on CPUs" if jax.default_backend() == "cpu" else None
 
 
 def unrolled(

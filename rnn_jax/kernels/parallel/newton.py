@@ -38,6 +38,7 @@ from rnn_jax.kernels.parallel.equations import (
     largest_exponent,
     met,
     parted,
+    precisely,
 )
 from rnn_jax.kernels.scan import scan
 from rnn_jax.masking import starts, zero_masked
@@ -145,6 +146,7 @@ def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> s
     return support.symbolic_shape(inputs)
 
 
+@precisely
 def _unroll(
     directions: tuple[Direction, ...],
     inputs: Array,
@@ -218,6 +220,7 @@ def _unroll_one(
     return (carry, zero_masked(outputs, mask)), report
 
 
+@precisely
 def iterates(
     cell: Cell,
     params: Params,
