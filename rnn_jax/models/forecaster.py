@@ -330,4 +330,5 @@ def forecaster(
 def forecaster_rates(config: ForecasterConfig) -> dict[str, Any]:
     """The rates of a config's forecaster as arrays, None where they are 0: its collection
     "rates"."""
-    return {"dropout": rate_array(config.dropout)}
+    layers = recurrent.stack_rates(config)
+    return {"dropout": rate_array(config.dropout), "encoder": layers, "decoder": layers}
