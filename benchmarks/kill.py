@@ -112,9 +112,11 @@ def work(pipe: int, arguments: list[str]) -> int:
 
     class Announcing(display.Display):
         @contextlib.contextmanager
-        def start(self, title: str, total: int, done: int = 0) -> Iterator[Any]:
+        def start(
+            self, title: str, total: int, done: int = 0, unit: str = "examples"
+        ) -> Iterator[Any]:
             announce("step" if title.startswith("epoch") else "evaluation")
-            with super().start(title, total, done) as shown:
+            with super().start(title, total, done, unit) as shown:
                 yield shown
             announce("report" if title == "test" else "step")
 
