@@ -137,7 +137,8 @@ class RNN(Layer):
         """A key for the cell's noise, where it has any and it is wanted."""
         if deterministic or self.cell.noise is None:
             return None
-        key, kept = self.make_rng("dropout"), self.get_variable(RATES, KEPT, None)
+        key = self.make_rng("dropout")
+        kept: Array | None = self.get_variable(RATES, KEPT, None)
         return NoiseKey(key, kept) if kept is not None else key
 
     @nn.nowrap
