@@ -173,6 +173,18 @@ def test_a_coordinator_that_does_not_answer(launch, small, monkeypatch):
     )
 
 
+def test_a_process_that_does_not_come(launch, small, monkeypatch, tmp_path):
+    monkeypatch.setattr(processes.join, "__defaults__", (1,))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    found = launch("--experiment=gru", *small, f"--coordinator={place}", "--processes=2")
+    assert found == (
+        2, "", f"launch.py: process 1 of 2 did not come to {place} within 1 s: start all of them, "
+        "each with its own --process\n",
+    )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 def test_slurm_and_mpi_are_asked_but_must_answer(launch, small, monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
 

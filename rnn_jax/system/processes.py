@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import socket
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rnn_jax.config import InputError
+from rnn_jax.system import meeting
 from rnn_jax.system.messages import first_line
 
 AUTO = "auto"  # the coordinator that Slurm, MPI or the TPU pod names
@@ -60,7 +59,9 @@ def join(coordinator: str, count: int, index: int, timeout: int = TIMEOUT) -> No
         if host in ("127.0.0.1", "localhost"):  # nobody else is to reach it
             options["coordinator_bind_address"] = f"127.0.0.1:{port}"
         if index:
-            _await(host, port, timeout)
+            meeting.report(host, port, count, index, timeout)
+        else:
+            meeting.gather(host, port, count, timeout)
     # JAX would take SIGTERM away from whoever handles it.
     with contextlib.suppress(AttributeError):
         jax.config.update("jax_enable_preemption_service", False)
@@ -128,19 +129,3 @@ def _address(coordinator: str) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
         raise InputError(f"--coordinator must be HOST:PORT or {AUTO}, not {coordinator!r}")
     return host, int(port)
-
-
-def _await(host: str, port: int, timeout: int) -> None:
-    """Returns once somebody listens there: JAX's own wait ends the process without a word."""
-    end = time.monotonic() + timeout
-    while True:
-        try:
-            with socket.create_connection((host, port), timeout=max(1.0, end - time.monotonic())):
-                return
-        except OSError as error:
-            if time.monotonic() > end or isinstance(error, socket.gaierror):
-                raise InputError(
-                    f"no coordinator answers at {host}:{port} ({error.strerror or error}, waited "
-                    f"{timeout} s): start process 0 there, or mend --coordinator"
-                ) from error
-        time.sleep(0.2)
