@@ -3,8 +3,9 @@
 Each run is first made undisturbed, and then again while it is killed over and over: with SIGKILL
 and with SIGTERM, in every phase (start, compile, step, checkpoint, evaluation, report), at a random
 moment of it. A killed run is started again by the same command until it ends. Then its parameters
-(final and best, optimizer state too), metrics.jsonl (less `seconds`), vocabulary.json and
-config.json must be those of the undisturbed run, bit for bit. After each kill the newest complete
+(final and best, optimizer state too), metrics.jsonl (less `seconds`), config.json and what it
+remembers of its data (vocabulary.json, series.json) must be those of the undisturbed run, bit for
+bit. After each kill the newest complete
 checkpoint must still be good, and the next start must go on from it.
 
 The program that is killed is launch.py itself. Only its display is replaced, by one that also tells
@@ -57,7 +58,10 @@ PHASE_COLUMNS = (
 PHASES = ("start", "compile", "step", "checkpoint", "evaluation", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 # Each takes a minute or more on two cores.
-RUNS = (("gru", 150), ("masked_rnn", 150), ("lstm", 150), ("bilstm", 14), ("language_model", 1))
+RUNS = (
+    ("gru", 150), ("masked_rnn", 150), ("lstm", 150), ("bilstm", 14), ("language_model", 1),
+    ("time_series", 150), ("translation", 2),
+)  # fmt: skip
 
 
 class Kill(NamedTuple):
@@ -108,9 +112,11 @@ def work(pipe: int, arguments: list[str]) -> int:
 
     class Announcing(display.Display):
         @contextlib.contextmanager
-        def start(self, title: str, total: int, done: int = 0) -> Iterator[Any]:
+        def start(
+            self, title: str, total: int, done: int = 0, unit: str = "examples"
+        ) -> Iterator[Any]:
             announce("step" if title.startswith("epoch") else "evaluation")
-            with super().start(title, total, done) as shown:
+            with super().start(title, total, done, unit) as shown:
                 yield shown
             announce("report" if title == "test" else "step")
 
@@ -223,7 +229,10 @@ class Victim:
 
     def compare(self, folder: pathlib.Path) -> None:
         """Raises Lost where a run ended otherwise than the undisturbed one."""
-        for name in ("config.json", "vocabulary.json"):
+        names = sorted(path.name for path in self.undisturbed.glob("*.json"))
+        if names != sorted(path.name for path in folder.glob("*.json")):
+            raise Lost(f"{self.name}: it has not the files {', '.join(names)}")
+        for name in names:
             if (folder / name).read_bytes() != (self.undisturbed / name).read_bytes():
                 raise Lost(f"{self.name}: {name} differs")
         if _records(folder) != _records(self.undisturbed):
@@ -378,7 +387,8 @@ def torment(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=120, help="how many in all")
-    parser.add_argument("--runs", type=int, default=len(RUNS), help="how many of the runs")
+    names = [experiment for experiment, _ in RUNS]
+    parser.add_argument("--runs", nargs="+", choices=names, default=names, help="which of the runs")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--minutes", type=float, default=60.0, help="no new kill after so long")
     parser.add_argument("--shorter", type=int, default=1, help="divides the epochs, for a trial")
@@ -386,11 +396,12 @@ def main() -> int:
     arguments = parser.parse_args()
     source, deadline = random.Random(arguments.seed), time.monotonic() + 60 * arguments.minutes
     pairs = itertools.cycle(itertools.product(PHASES, SIGNALS))
-    quotas = [collections.Counter() for _ in range(arguments.runs)]
+    chosen = [run for run in RUNS if run[0] in arguments.runs]
+    quotas = [collections.Counter() for _ in chosen]
     for index, pair in enumerate(itertools.islice(pairs, arguments.kills)):
-        quotas[index // (len(PHASES) * len(SIGNALS)) % arguments.runs][pair] += 1
+        quotas[index // (len(PHASES) * len(SIGNALS)) % len(chosen)][pair] += 1
     kills, rows, lost = [], [], 0
-    for index, (experiment, epochs) in enumerate(RUNS[: arguments.runs]):
+    for index, (experiment, epochs) in enumerate(chosen):
         with tempfile.TemporaryDirectory(prefix="rnn_jax_kill_") as scratch:
             victim = Victim(
                 experiment, max(1, epochs // arguments.shorter), index, pathlib.Path(scratch)

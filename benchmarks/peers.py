@@ -28,6 +28,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "keras-tuner==1.4.8",
         "tensorboard==2.21.0",  # KerasTuner imports it
     ),
+    "neuralforecast": ("neuralforecast==3.3.0", "torch==2.13.0", "numpy>=2.0"),
     "statsforecast": ("statsforecast==2.1.1", "numpy>=2.0"),
     "torch": ("torch==2.13.0", "numpy>=2.0", "optuna==5.0.0"),
 }
@@ -37,7 +38,7 @@ def ensure(name: str) -> pathlib.Path:
     """The Python of a peer's environment, which is made if it is missing.
 
     Args:
-      name: "flax", "keras", "statsforecast" or "torch".
+      name: "flax", "keras", "neuralforecast", "statsforecast" or "torch".
 
     Raises:
       ValueError: another name, or a variable that names no environment.

@@ -31,6 +31,8 @@ from rnn_jax.nn.heads import Head
 from rnn_jax.nn.layers import RNN, Bidirectional, Stacked
 from rnn_jax.nn.residual import ResidualBlock
 from rnn_jax.predict import Prediction, Predictor, load
+from rnn_jax.studies.compare import compare
+from rnn_jax.studies.comparison import Comparison
 from rnn_jax.tasks import (
     AddingConfig,
     ClassificationConfig,
@@ -58,6 +60,7 @@ __all__ = [
     "Bidirectional",
     "Cell",
     "ClassificationConfig",
+    "Comparison",
     "Config",
     "CopyConfig",
     "DataConfig",
@@ -91,6 +94,7 @@ __all__ = [
     "Translator",
     "Writer",
     "__version__",
+    "compare",
     "gru",
     "interop",
     "last_valid",

@@ -110,7 +110,7 @@ def check_cell(direction: Direction, inputs: Any) -> None:
     """
     cell, params, _, initial, noise = direction
     batch, time, _ = inputs.shape
-    if cell.noise is not None and not _takes(cell.project, 3):
+    if cell.noise is not None and not takes(cell.project, 3):
         raise ValueError(
             f"{cell}: project must take (params, inputs, noise), since the cell has noise, "
             f"got project{inspect.signature(cell.project)}"
@@ -180,7 +180,7 @@ def _is_array(leaf: Any) -> bool:
     return hasattr(leaf, "shape") or isinstance(leaf, bool | int | float | complex)
 
 
-def _takes(function: Callable[..., Any], count: int) -> bool:
+def takes(function: Callable[..., Any], count: int) -> bool:
     """Whether a function can be called with so many arguments, as far as it says."""
     try:
         inspect.signature(function).bind(*range(count))

@@ -98,7 +98,8 @@ class Cell:
     initial_carry: `(params, batch) -> carry` for `batch` rows; learnable initial states live in
       params.
     noise: `(key, batch, time, in_features) -> noise`, a pytree of [batch, time or 1, ...] drawn
-      once an unroll; None for a cell without any.
+      once an unroll; None for a cell without any. The package's own take the share of the hidden
+      state that is kept as a fifth argument, if it is given (`NoiseKey`).
     spec: a hashable value (the kind and the static options). Cells with equal specs are equal, and
       jit, the kernel table and tests rely on it. A cell without one equals only itself.
     output: `carry -> output`, what the step that left this carry gave out (its hidden state, unless
@@ -153,6 +154,17 @@ class WrappedSpec:
     same_steps: ClassVar[bool] = False
 
     inner: Hashable
+
+
+class NoiseKey(NamedTuple):
+    """A key for a cell's noise, with the share of the hidden state that its recurrent dropout keeps
+    in the place of the cell's own: an argument, where that is a constant of the program.
+
+    kept: float32[].
+    """
+
+    key: PRNGKey
+    kept: AnyArray
 
 
 class Direction(NamedTuple):

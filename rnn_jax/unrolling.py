@@ -14,7 +14,7 @@ from rnn_jax.kernels import Kernel, Unrolled
 from rnn_jax.kernels import rows as rows_lib
 from rnn_jax.kernels.rows import Rows
 from rnn_jax.masking import an_array, lengths_to_mask, rows_where, starts, zero_masked
-from rnn_jax.types import Array, Carry, Cell, Direction, Params, PRNGKey
+from rnn_jax.types import Array, Carry, Cell, Direction, NoiseKey, Params, PRNGKey
 
 
 @overload
@@ -128,7 +128,7 @@ def unroll_directions(
     mask: Array | None = None,
     resets: Array | None = None,
     remat_chunk: int | None = None,
-    keys: Sequence[PRNGKey | None] | None = None,
+    keys: Sequence[PRNGKey | NoiseKey | None] | None = None,
     kernel: str | Kernel = "scan",
     *,
     report: Literal[False] = False,
@@ -143,7 +143,7 @@ def unroll_directions(
     mask: Array | None = None,
     resets: Array | None = None,
     remat_chunk: int | None = None,
-    keys: Sequence[PRNGKey | None] | None = None,
+    keys: Sequence[PRNGKey | NoiseKey | None] | None = None,
     kernel: str | Kernel = "scan",
     *,
     report: Literal[True],
@@ -157,7 +157,7 @@ def unroll_directions(
     mask: Array | None = None,
     resets: Array | None = None,
     remat_chunk: int | None = None,
-    keys: Sequence[PRNGKey | None] | None = None,
+    keys: Sequence[PRNGKey | NoiseKey | None] | None = None,
     kernel: str | Kernel = "scan",
     *,
     report: bool = False,
@@ -167,7 +167,7 @@ def unroll_directions(
     Args:
       directions: each a cell with its parameters, direction of time and initial carry.
       inputs, lengths, mask, resets, remat_chunk, kernel: as in `unroll`.
-      keys: one key or None for each direction.
+      keys: one key, `NoiseKey` or None for each direction.
 
     Returns:
       (final carry, outputs) of each direction. With `report`, an `Unrolled` of those and what the
@@ -217,7 +217,7 @@ def _run(
     cells: tuple[tuple[Cell, bool], ...],
     params: tuple[Params, ...],
     initials: tuple[Carry, ...],
-    keys: tuple[PRNGKey | None, ...],
+    keys: tuple[PRNGKey | NoiseKey | None, ...],
     inputs: Array,
     lengths: Array | None,
     mask: Array | None,
@@ -246,7 +246,13 @@ def _run(
             initial = rows_where(unmet, zeros, initial)
         noise = None
         if key is not None and cell.noise is not None:
-            noise = cell.noise(key, batch, time, in_features)
+            sizes = (batch, time, in_features)
+            if not isinstance(key, NoiseKey):
+                noise = cell.noise(key, *sizes)
+            elif arguments.takes(cell.noise, 5):
+                noise = cell.noise(key.key, *sizes, key.kept)
+            else:  # one of somebody's own
+                noise = cell.noise(key.key, *sizes)
         direction = Direction(cell, cell_params, reverse, initial, noise)
         arguments.check_cell(direction, inputs)
         directions.append(direction)

@@ -18,7 +18,7 @@ def parts(spec, p, x, h, keep):
     """`x W + b` and `h U + b_h` of one row."""
     keep_x, keep_h = keep
     x = x * keep_x / (1 - spec.input_dropout)
-    h = h * keep_h / (1 - spec.recurrent_dropout)
+    h = h * keep_h
     wx, uh = x @ p["kernel"], h @ p["recurrent_kernel"]
     if spec.layer_norm:
         cuts = np.cumsum(np.array(spec.norm_groups) * spec.hidden)[:-1]

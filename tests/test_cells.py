@@ -12,8 +12,8 @@ import pytest
 
 from rnn_jax.cells import gru, lstm, simple_rnn
 from rnn_jax.cells.wrappers import learnable_initial, zoneout
-from rnn_jax.types import Cell, LSTMState
-from rnn_jax.unrolling import unroll
+from rnn_jax.types import Cell, Direction, LSTMState, NoiseKey
+from rnn_jax.unrolling import unroll, unroll_directions
 
 KEY = jax.random.key(7)
 
@@ -123,14 +123,33 @@ def test_equations(name):
 def test_dropout_is_one_mask_a_row(cell):
     params, inputs, initial = case(cell, in_features=4)
     noise = cell.noise(KEY, 3, 6, 4)
-    keep = [np.ones((3, 1)) if mask is None else np.asarray(mask)[:, 0] for mask in noise]
-    assert any(0 < mask.mean() < 1 for mask in keep)
+    keep = [np.ones((3, 1)) if each is None else np.asarray(each)[:, 0] for each in noise]
+    assert any(0 < (mask > 0).mean() < 1 for mask in keep)
     _, outputs = unroll(cell, params, inputs, initial=initial, key=KEY)
     flat = tuple(jax.tree.leaves(initial))
     _, expected = numpy_cells.unroll(cell.spec, params, inputs, flat, flat, keep=keep)
     np.testing.assert_allclose(outputs, expected, rtol=1e-12, atol=1e-13)
     _, quiet = unroll(cell, params, inputs, initial=initial)
     assert np.abs(quiet - outputs).max() > 1e-3
+
+
+@pytest.mark.parametrize("kernel", ["scan", "fused"])
+def test_the_share_that_recurrent_dropout_keeps_may_be_an_argument(kernel):
+    inputs = jnp.ones((3, 6, 4))
+    params = gru(5).init(KEY, 4)
+
+    @jax.jit
+    def outputs(kept):
+        direction = Direction(gru(5, recurrent_dropout=0.5), params, False, None)
+        keys = [NoiseKey(KEY, kept)]
+        return unroll_directions([direction], inputs, keys=keys, kernel=kernel)[0][1]
+
+    for rate in (0.25, 0.7):
+        own = unroll(gru(5, recurrent_dropout=rate), params, inputs, key=KEY, kernel=kernel)[1]
+        np.testing.assert_allclose(outputs(jnp.float32(1 - rate)), own, atol=1e-6)
+    assert outputs._cache_size() == 1
+    still = unroll(gru(5), params, inputs, kernel=kernel)[1]
+    np.testing.assert_allclose(outputs(jnp.float32(1)), still, atol=1e-6)
 
 
 def test_dropout_keeps_the_mean():

@@ -16,6 +16,7 @@ from rnn_jax import tasks
 from rnn_jax.config import AdamConfig, InputError, TrainConfig, replace
 from rnn_jax.data.language.vocabulary import END, SPECIAL, Vocabulary
 from rnn_jax.data.language.windows import TextBatch
+from rnn_jax.models import without_rates
 from rnn_jax.models.language_model import language_model, language_model_rates
 from rnn_jax.nn.noise import dropout, embedding_dropout
 from rnn_jax.optim import updates
@@ -208,12 +209,13 @@ def test_recurrent_dropout_reaches_the_recurrent_product(config):
 
 
 def test_rates_of_the_collection_do_what_those_of_the_module_do(config):
-    rates = {f"{name}_dropout": 0.25 for name in ("input", "hidden", "output", "embedding")}
+    kinds = ("input", "hidden", "output", "embedding", "recurrent")
+    rates = {f"{name}_dropout": 0.25 for name in kinds}
     model = dataclasses.replace(config.model, layers=2, **rates)
     tokens = jnp.asarray(some_targets())
     module, plain = (
         language_model(each, VOCABULARY)
-        for each in (model, dataclasses.replace(config.model, layers=2))
+        for each in (model, without_rates(model, {}, *(f"{name}_dropout" for name in kinds[:4])))
     )
     params = module.init(jax.random.key(0), tokens)["params"]
     noise = {"deterministic": False, "rngs": {"dropout": jax.random.key(7)}}

@@ -1,5 +1,7 @@
 """What holds for every network: padding and neighbours change nothing."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -272,6 +274,33 @@ def test_rates_given_as_arrays_drop_what_the_module_s_own_drop():
     # An array of 0 drops nothing either; a member of a population may have it.
     zeros = jax.tree.map(jnp.zeros_like, models.classifier_rates(config))
     np.testing.assert_allclose(logits(zeros), own(quiet), atol=1e-6)
+
+
+def test_recurrent_dropout_may_come_from_the_rates():
+    config = ModelConfig(
+        cell="gru", hidden=3, layers=2, bidirectional=True, embedding_size=4, recurrent_dropout=0.3
+    )
+    assert models.without_rates(config, {}) == dataclasses.replace(config, recurrent_dropout=0.5)
+    assert models.without_rates(config, {"gru": None}) == config  # one of somebody's own
+    tokens = jnp.arange(2, 14).reshape(2, 6)
+    make = lambda config: models.classifier(config, 20, 3, (6,))
+    usual, own = make(models.without_rates(config, {})), make(config)
+    lengths = jnp.array([6, 4])
+    params = own.init(jax.random.key(0), tokens, lengths)["params"]
+    noise = {"deterministic": False, "rngs": {"dropout": jax.random.key(5)}}
+
+    @jax.jit
+    def logits(rates):
+        return usual.apply({"params": params, "rates": rates}, tokens, lengths, **noise)
+
+    for rate in (0.3, 0.6):
+        own = make(dataclasses.replace(config, recurrent_dropout=rate))
+        expected = own.apply({"params": params}, tokens, lengths, **noise)
+        rates = models.classifier_rates(dataclasses.replace(config, recurrent_dropout=rate))
+        np.testing.assert_allclose(logits(rates), expected, atol=1e-6)
+    assert logits._cache_size() == 1
+    still = own.apply({"params": params}, tokens, lengths)
+    assert np.abs(still - expected).max() > 1e-3
 
 
 def test_token_dropout_leaves_out_whole_tokens():

@@ -14,7 +14,9 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def test_there_are_notebooks():
-    assert {"course_chapter_one", "your_own_cell"} <= {path.stem for path in NOTEBOOKS}
+    assert {"course_chapter_one", "generation_and_forecasting", "your_own_cell"} <= {
+        path.stem for path in NOTEBOOKS
+    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

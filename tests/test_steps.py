@@ -282,9 +282,10 @@ def test_runs_that_differ_in_numbers_alone_compile_nothing_anew(config, tmp_path
     }
     if embedding_update == "touched":
         changes["optimizer.weight_decay"] = 0.01
-    config = replace(config, changes)
+    config = replace(config, changes | {"model.recurrent_dropout": 0.1})
     other = {
         "model.dropout": 0.4,
+        "model.recurrent_dropout": 0.6,
         "optimizer.learning_rate": 0.03,
         "optimizer.clip_norm": 0.5,
         "optimizer.warmup_steps": 5,

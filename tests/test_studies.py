@@ -18,8 +18,8 @@ from rnn_jax.system.interrupts import Interrupted, Request
 
 SMALL = {
     "study.hidden": 4, "study.length": 9, "study.rows": 3, "study.shortest": 2, "study.longest": 4,
-    "study.clip_lag": 2, "study.examples": 40, "study.held_out": 10, "train.epochs": 1,
-    "train.batch_size": 20,
+    "study.seeds": 2, "study.clip_lag": 2, "study.examples": 40, "study.held_out": 10,
+    "train.epochs": 1, "train.batch_size": 20,
 }  # fmt: skip
 
 
@@ -72,10 +72,11 @@ def test_a_sigmoid_shrinks_to_a_quarter_at_most(finished):
 @pytest.mark.timeout(400)
 def test_every_cell_is_trained_at_the_first_lag_and_goes_on_only_if_it_learned(finished):
     for problem in (training.ADDING, training.COPYING):
-        for lags in parts(finished.path)[problem.name].values():
-            trials = {int(lag): training.Trial(*trial) for lag, trial in lags.items()}
-            assert min(trials) == 2
-            assert (4 in trials) == training.learned(problem, trials[2])
+        for lags in parts(finished.path)[f"{problem.name} over seeds"].values():
+            found = {int(lag): [training.Trial(*each) for each in lags[lag]] for lag in lags}
+            assert min(found) == 2
+            assert (4 in found) == training.settled(problem, found[2])
+            assert all(len(trials) == 2 for trials in found.values())
 
 
 @pytest.mark.slow
@@ -111,6 +112,29 @@ def test_a_folder_of_another_study_is_refused(finished, small):
     (finished.path / "adding" / "lag_2" / "study.json").unlink(missing_ok=True)
     with pytest.raises(InputError, match="holds a sweep, and a study needs a folder of its own"):
         study_lib.run(small, finished.path / "adding" / "lag_2", print, Request())
+
+
+def of(*figures):
+    return [training.Trial(figure, "folder", None) for figure in figures]
+
+
+def test_more_than_half_of_the_seeds_must_learn_and_each_is_told():
+    lags = {
+        "10": of(0.001, 0.002, 0.003),
+        "20": of(0.1, 0.001, 0.002),
+        "40": of(None, 0.1, 0.001),  # learned below a tenth of 1/6
+    }
+    assert training.reach(training.ADDING, lags) == 20
+    assert training.reaches(training.ADDING, lags) == [10, 20, 40]
+    assert not training.settled(training.ADDING, of(0.001, 0.1))  # half is not enough
+    assert training.reach(training.COPYING, {"10": of(0.5, 0.95, 0.2)}) is None
+
+
+def test_a_run_that_stopped_counts_as_the_worst_of_its_seeds():
+    for problem, order in ((training.ADDING, (0.1, 0.2)), (training.COPYING, (0.9, 0.4))):
+        assert training.median(problem, of(*order, None)) == order[1]
+        assert training.median(problem, of(None, order[0], None)) is None
+    assert training.median(training.ADDING, of()) is None
 
 
 def test_the_program_says_what_a_study_has_not(launch, tmp_path):

@@ -16,6 +16,7 @@ from rnn_jax.data.language.vocabulary import END
 from rnn_jax.data.pairs.batches import PairBatch
 from rnn_jax.data.pairs.options import PairsConfig
 from rnn_jax.data.pairs.vocabulary import Vocabularies, Vocabulary
+from rnn_jax.models import without_rates
 from rnn_jax.models.seq2seq import Decoded, Start, seq2seq, seq2seq_rates
 from rnn_jax.optim import updates
 from rnn_jax.report import translation as pages
@@ -190,10 +191,12 @@ def test_a_beam_of_one_is_greedy():
 
 
 def test_rates_of_the_collection_do_what_those_of_the_module_do():
-    config = dataclasses.replace(CONFIG.model, dropout=0.25, layers=2, decoder_layers=2)
+    config = dataclasses.replace(
+        CONFIG.model, dropout=0.25, recurrent_dropout=0.25, layers=2, decoder_layers=2
+    )
     module, plain = (
         seq2seq(each, FACTS["inputs"], FACTS["outputs"])
-        for each in (config, dataclasses.replace(config, dropout=0.0))
+        for each in (config, without_rates(config, {}, "dropout"))
     )
     batch = some_batch()
     asked = (batch.inputs, translation._before(batch.targets))

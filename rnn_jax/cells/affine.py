@@ -202,8 +202,7 @@ class Projected(NamedTuple):
     """What the inputs give to each step.
 
     gates: `x_t W + b`, [batch, time, gates * hidden].
-    keep: bool[batch, 1, features], which features of the hidden state recurrent dropout keeps; or
-      None.
+    keep: float[batch, 1, features], recurrent dropout's factors of the hidden state; or None.
     """
 
     gates: Array
@@ -211,10 +210,11 @@ class Projected(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Dropout masks, the same for all steps of a row: true where a feature is kept.
+    """Dropout, the same for all steps of a row.
 
-    inputs: bool[batch, 1, in_features], or None.
-    recurrent: bool[batch, 1, features], or None.
+    inputs: bool[batch, 1, in_features], true where a feature is kept; or None.
+    recurrent: float[batch, 1, features], the hidden state's factors: 0, or 1 over the share that is
+      kept; or None.
     """
 
     inputs: Array | None
@@ -250,22 +250,31 @@ def init(spec: CellSpec, key: PRNGKey, in_features: int) -> dict[str, Array]:
     return params
 
 
-def noise(spec: CellSpec) -> Callable[[PRNGKey, int, int, int], Noise] | None:
-    """The `noise` of a cell with these options; None where nothing is dropped."""
+def noise(spec: CellSpec) -> Callable[..., Noise] | None:
+    """The `noise` of a cell with these options; None where nothing is dropped.
+
+    Its last argument, which may be left out, is the share of the hidden state that is kept in the
+    place of what the options say, float[]; it may be traced.
+    """
     if not (spec.input_dropout or spec.recurrent_dropout):
         return None
 
-    def draw(key: PRNGKey, batch: int, time: int, in_features: int) -> Noise:
+    def draw(
+        key: PRNGKey, batch: int, time: int, in_features: int, kept: float | Array | None = None
+    ) -> Noise:
         del time  # variational dropout: one mask a row (Gal and Ghahramani 2016)
-        keys = jax.random.split(key)
-        rates = (spec.input_dropout, spec.recurrent_dropout)
-        widths = (in_features, spec.features)
-        return Noise(
-            *(
-                jax.random.bernoulli(key, 1 - rate, (batch, 1, width)) if rate else None
-                for key, rate, width in zip(keys, rates, widths, strict=True)
-            )
-        )
+        of_inputs, of_hidden = jax.random.split(key)
+        inputs = recurrent = None
+        if spec.input_dropout:
+            shape = (batch, 1, in_features)
+            inputs = jax.random.bernoulli(of_inputs, 1 - spec.input_dropout, shape)
+        if spec.recurrent_dropout:
+            kept = 1 - spec.recurrent_dropout if kept is None else kept
+            shape = (batch, 1, spec.features)  # drawn in float32, given as a constant or not
+            mask = jax.random.bernoulli(of_hidden, jnp.float32(kept), shape)
+            dtype = jnp.promote_types(spec.dtype or spec.param_dtype, jnp.float32)
+            recurrent = mask.astype(dtype) / kept
+        return Noise(inputs, recurrent)
 
     return draw
 
@@ -295,9 +304,8 @@ def recur(
     counts = spec.norm_groups
     first = sum(counts[: groups.start or 0]) * spec.hidden
     columns = slice(first, first + sum(counts[groups]) * spec.hidden)
-    sums = product(
-        spec, drop(hidden, keep, spec.recurrent_dropout), params, "recurrent_kernel", columns
-    )
+    fed = hidden if keep is None else hidden * keep.astype(hidden.dtype)
+    sums = product(spec, fed, params, "recurrent_kernel", columns)
     if spec.layer_norm:
         sums = normalise(spec, sums, counts[groups]) * cast(
             params["recurrent_scale"][columns], sums

@@ -4,7 +4,7 @@ from rnn_jax.models.classifier import ModelConfig, SequenceClassifier, classifie
 from rnn_jax.models.forecaster import Forecaster, ForecasterConfig, forecaster
 from rnn_jax.models.language_model import LanguageModel, LanguageModelConfig
 from rnn_jax.models.reader import ReaderConfig, SequenceReader, reader
-from rnn_jax.models.recurrent import CELLS, RecurrentConfig, WordsConfig
+from rnn_jax.models.recurrent import CELLS, RecurrentConfig, WordsConfig, without_rates
 from rnn_jax.models.seq2seq import Seq2Seq, Seq2SeqConfig
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "classifier_rates",
     "forecaster",
     "reader",
+    "without_rates",
 ]

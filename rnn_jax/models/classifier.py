@@ -238,5 +238,7 @@ def classifier_rates(config: ModelConfig) -> dict[str, Any]:
     return {
         "dropout": features,
         "token_dropout": rate_array(config.token_dropout),
-        "recurrent": {"dropout": features},
+        "recurrent": recurrent.stack_rates(
+            config, bidirectional=config.bidirectional, dropout=features
+        ),
     }

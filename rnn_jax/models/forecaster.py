@@ -12,7 +12,8 @@ gives
 the weights w of simple forecasts c (`rnn_jax.models.simple_forecasts`, and those of exponential
 smoothing, `rnn_jax.data.series.smoothing`), which are a softmax; a
 linear path a from the last differences d, as the autoregressive path of Lai et al. 2018,
-https://arxiv.org/abs/1703.07015; and a free part s in units of the typical error u_h. The other
+https://arxiv.org/abs/1703.07015; and a free part s in units of the typical error, which fades with
+the lead over the shortest season (u_h): farther ahead simple forecasts mixed are safer. The other
 quantiles are the median plus and minus sums of positive steps, so that none cross.
 """
 
@@ -211,7 +212,8 @@ class Forecaster(nn.Module):
         prior = np.zeros(forecasts, np.float32)
         prior[forecasts - smoothed.shape[-1] :] = SMOOTHED
         weights = jax.nn.softmax(jnp.where(simple.made, logits + prior, _NEVER), axis=-1)
-        median = jnp.sum(weights * simple.values, axis=-1) + typical * free[..., 0]
+        fading = np.exp(-np.arange(self.horizon) / self.seasons[0]).astype(np.float32)
+        median = jnp.sum(weights * simple.values, axis=-1) + typical * fading * free[..., 0]
         if self.differences:
             median += self._linear(values, seen, residuals)
         steps = jax.nn.softplus(steps) * typical[..., None]
@@ -328,4 +330,5 @@ def forecaster(
 def forecaster_rates(config: ForecasterConfig) -> dict[str, Any]:
     """The rates of a config's forecaster as arrays, None where they are 0: its collection
     "rates"."""
-    return {"dropout": rate_array(config.dropout)}
+    layers = recurrent.stack_rates(config)
+    return {"dropout": rate_array(config.dropout), "encoder": layers, "decoder": layers}

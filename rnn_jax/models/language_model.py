@@ -218,5 +218,5 @@ def language_model_rates(config: LanguageModelConfig) -> dict[str, Any]:
         "input_dropout": rate_array(config.input_dropout),
         "output_dropout": rate_array(config.output_dropout),
         "embedding_dropout": rate_array(config.embedding_dropout),
-        "recurrent": {"dropout": rate_array(config.hidden_dropout)},
+        "recurrent": recurrent.stack_rates(config, dropout=rate_array(config.hidden_dropout)),
     }

@@ -13,7 +13,10 @@ import numpy as np
 from rnn_jax import cells, kernels
 from rnn_jax.config import InputError, Section, nearest, option
 from rnn_jax.nn import layers
+from rnn_jax.nn.noise import KEPT
 from rnn_jax.types import Cell
+
+NOMINAL = 0.5  # a rate of recurrent dropout that says only that there is one
 
 
 def _options(config: Any) -> dict[str, Any]:
@@ -153,6 +156,36 @@ def stack(
         return layers.Bidirectional(rnn(), rnn()) if bidirectional else rnn()
 
     return layers.Stacked([layer() for _ in range(config.layers)], dropout=dropout, locked=locked)
+
+
+def stack_rates(
+    config: RecurrentConfig, *, bidirectional: bool = False, dropout: np.float32 | None = None
+) -> dict[str, Any]:
+    """What the collection "rates" has for the layers of `stack`, as arrays; None where it is off.
+
+    Args:
+      config, bidirectional: as for `stack`.
+      dropout: between layers.
+    """
+    rate = config.recurrent_dropout
+    each = {KEPT: np.float32(1 - rate) if rate else None}
+    layer: Any = {"forward": each, "backward": each} if bidirectional else each
+    return {"dropout": dropout} | {f"layers_{n}": layer for n in range(config.layers)}
+
+
+def without_rates(config: Any, own: Mapping[str, Callable[[Any], Cell]], *names: str) -> Any:
+    """A model section without what the collection "rates" says, so that networks that differ in
+    nothing else are equal.
+
+    Args:
+      config: the section.
+      own: as for `cell`; what such a cell makes of recurrent dropout is not known.
+      names: options that are 0 then.
+    """
+    changed = dict.fromkeys(names, 0.0)
+    if config.recurrent_dropout and config.cell not in own:
+        changed["recurrent_dropout"] = NOMINAL
+    return dataclasses.replace(config, **changed)
 
 
 def choose_kernel(

@@ -277,7 +277,9 @@ def seq2seq(
 def seq2seq_rates(config: Seq2SeqConfig) -> dict[str, Any]:
     """A config's dropout as arrays, None where it is 0: the network's collection "rates"."""
     rate = rate_array(config.dropout)
-    of_layers = {"dropout": rate}
-    return {"dropout": rate, "encoder": of_layers, "lower": of_layers} | (
-        {"upper": of_layers} if config.upper_layers else {}
+    of = lambda count, **how: recurrent.stack_rates(
+        dataclasses.replace(config, layers=count), dropout=rate, **how
     )
+    rates = {"encoder": of(config.layers, bidirectional=True), "lower": of(config.decoder_layers)}
+    upper = {"upper": of(config.upper_layers)} if config.upper_layers else {}
+    return {"dropout": rate} | rates | upper

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 
 from rnn_jax import kernels
 from rnn_jax.kernels import Kernel
-from rnn_jax.nn.noise import dropout, locked_dropout, module_rate
-from rnn_jax.types import Array, Carry, Cell, Direction, Params
+from rnn_jax.nn.noise import KEPT, RATES, dropout, locked_dropout, module_rate
+from rnn_jax.types import Array, Carry, Cell, Direction, NoiseKey, Params
 from rnn_jax.unrolling import unroll_directions
 
 MERGES = {
@@ -133,11 +133,13 @@ class RNN(Layer):
             )
         return {name: self.param(name, lambda _, leaf=leaf: leaf) for name, leaf in params.items()}
 
-    def noise_key(self, deterministic: bool) -> Array | None:
+    def noise_key(self, deterministic: bool) -> Array | NoiseKey | None:
         """A key for the cell's noise, where it has any and it is wanted."""
         if deterministic or self.cell.noise is None:
             return None
-        return self.make_rng("dropout")
+        key = self.make_rng("dropout")
+        kept: Array | None = self.get_variable(RATES, KEPT, None)
+        return NoiseKey(key, kept) if kept is not None else key
 
     @nn.nowrap
     def chosen_kernel(self) -> str | Kernel:

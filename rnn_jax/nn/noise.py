@@ -12,6 +12,8 @@ import numpy as np
 from rnn_jax.types import Array, PRNGKey
 
 RATES = "rates"  # flax' collection of them
+# In it, for an RNN layer: the share of the hidden state that recurrent dropout keeps, float32[].
+KEPT = "recurrent_kept"
 
 
 def rate_array(rate: float) -> np.float32 | None:

@@ -44,6 +44,16 @@ class Study(NamedTuple):
     run: Callable[[Any, pathlib.Path, Say, Request], Found]
 
 
+def check_folder(path: pathlib.Path, what: str) -> None:
+    """Raises InputError if a folder holds a run or a sweep, where `what` needs one of its own."""
+    for name, other in ((CONFIG, "a run"), (sweep_folder.SWEEP, "a sweep")):
+        if (folder.place(path) / name).exists():
+            raise InputError(
+                f"{path} holds {other}, and {what} needs a folder of its own; choose another "
+                "one (--workdir)"
+            )
+
+
 class Notes:
     """The parts of a study that are done, in its folder's study.json."""
 
@@ -59,12 +69,7 @@ class Notes:
           InputError: the folder cannot be used, or holds something else.
         """
         self._file, self._config, self._request = path / STUDY, config, request
-        for name, what in ((CONFIG, "a run"), (sweep_folder.SWEEP, "a sweep")):
-            if (folder.place(path) / name).exists():
-                raise InputError(
-                    f"{path} holds {what}, and a study needs a folder of its own; choose another "
-                    "--workdir"
-                )
+        check_folder(path, "a study")
         self._parts: dict[str, Any] = dict(self._read())
         try:
             path.mkdir(parents=True, exist_ok=True)

@@ -138,7 +138,7 @@ def _task(
     if rates is not None:
         # They are arguments of the loss: networks that differ in nothing else are the same.
         loss_rates = rates(model)
-        model = dataclasses.replace(model, dropout=0.0, token_dropout=0.0)
+        model = models.without_rates(model, cells, "dropout", "token_dropout")
     module = network(model, config.data.vocab_size, len(classes), widths, cells)
     teller = told.teller(model)
     has_table = bool(config.model.embedding_size)

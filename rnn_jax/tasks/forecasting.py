@@ -18,6 +18,7 @@ from rnn_jax.data.series import preparation
 from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.data.series.preparation import Known, Prepared, Split
 from rnn_jax.data.series.windows import Windows
+from rnn_jax.models import without_rates
 from rnn_jax.models.forecaster import Forecaster, ForecasterConfig, forecaster, forecaster_rates
 from rnn_jax.tasks import forecast_report, intervals, recurrent, told
 from rnn_jax.tasks.base import (
@@ -119,7 +120,7 @@ def _read_facts(values: Any) -> Facts:
 
 def _task(config: ForecastingConfig, facts: Facts, cells: Cells) -> Task:
     # Rates are arguments of the loss: models that differ in nothing else are the same.
-    plain = dataclasses.replace(config.model, dropout=0.0)
+    plain = without_rates(config.model, cells, "dropout")
     seasons, ahead, levels = tuple(facts["seasons"]), config.data.ahead, config.model.levels
     horizon = config.data.horizon
     teller = told.teller(plain)

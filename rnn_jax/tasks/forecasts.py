@@ -85,9 +85,9 @@ class Forecasts:
         Args:
           history: float[time, series], or float[time] of one series, in their own units and the
             run's time steps; NaN where nothing was measured. None: all the run's series, from
-            their last 12 longest seasons (`preparation.TAIL`), which the run remembers. The longer
-            it is the better, up to some of the longest seasons; below one of them there is no
-            smoothing. What is missing counts as missing.
+            their last 12 longest seasons or 2,048 steps, whichever is more (`preparation.TAIL`),
+            which the run remembers. The longer it is the better, up to some of the longest
+            seasons; below one of them there is no smoothing. What is missing counts as missing.
           start: the time of its first step, as NumPy's datetime64 reads it; of series without
             times the step's number. None: the history ends where the run's series end.
 

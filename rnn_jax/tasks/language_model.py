@@ -18,7 +18,7 @@ from rnn_jax.data.language.options import LanguageDataConfig
 from rnn_jax.data.language.vocabulary import END, SPECIAL, Vocabulary
 from rnn_jax.data.language.windows import TextBatch, TextEpochs
 from rnn_jax.data.text import PADDING, UNKNOWN
-from rnn_jax.models import LanguageModelConfig
+from rnn_jax.models import LanguageModelConfig, without_rates
 from rnn_jax.models.language_model import (
     Read,
     Readout,
@@ -81,13 +81,8 @@ def _read_facts(values: Any) -> Facts:
 def _task(config: LanguageConfig, facts: Facts, cells: Cells) -> Task:
     rates, penalties = language_model_rates(config.model), _penalties(config.model)
     # Rates are arguments of the loss: models that differ in nothing else are the same.
-    plain = dataclasses.replace(
-        config.model,
-        input_dropout=0.0,
-        hidden_dropout=0.0,
-        output_dropout=0.0,
-        embedding_dropout=0.0,
-    )
+    dropped = [f"{of}_dropout" for of in ("input", "hidden", "output", "embedding")]
+    plain = without_rates(config.model, cells, *dropped)
     module, teller = language_model(plain, facts["vocab_size"], cells), told.teller(plain)
     candidates = config.model.sampled
     rows, time, resets = config.train.batch_size, config.data.window, config.data.carry == "story"

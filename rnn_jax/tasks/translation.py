@@ -21,6 +21,7 @@ from rnn_jax.data.pairs.options import PairsConfig
 from rnn_jax.data.pairs.preparation import Sizes
 from rnn_jax.data.pairs.vocabulary import Vocabularies
 from rnn_jax.data.text import PADDING
+from rnn_jax.models import without_rates
 from rnn_jax.models.seq2seq import (
     Decoded,
     Seq2SeqConfig,
@@ -81,7 +82,7 @@ def _task(config: TranslationConfig, facts: Facts, cells: Cells) -> Task:
         rate_array(model.scheduled_sampling),
     )
     # Rates are arguments of the loss: models that differ in nothing else are the same.
-    plain = dataclasses.replace(model, dropout=0.0)
+    plain = without_rates(model, cells, "dropout")
     module = seq2seq(plain, sizes.inputs, sizes.outputs, cells)
     # A token at a time, other kernels than the reference prepare more than they compute.
     stepwise = seq2seq(

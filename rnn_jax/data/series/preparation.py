@@ -14,7 +14,8 @@ from rnn_jax.data.series.options import SeriesConfig
 from rnn_jax.data.series.table import Clock, Series, clock_of
 from rnn_jax.data.series.windows import Layout, Scaled, Windows
 
-TAIL = 12  # longest seasons of the series' end that are remembered, for smoothing
+TAIL = 12  # longest seasons of the series' end that are remembered, for smoothing,
+LEAST_TAIL = 2**11  # but at least so many steps, of which short seasons need many
 SHARE = 6  # of a series: the sixth part is validated on, and another one tested on
 
 
@@ -277,7 +278,7 @@ def _known(config: SeriesConfig, found: Series, parts: Layout, training: int) ->
         smoothing=smoothing.fit(own, found.seasons, config.horizon, config.smoothed),
         clock=found.clock,
         time=len(found.values),
-        tail=found.values[-max(parts.reach, TAIL * season) :],
+        tail=found.values[-max(parts.reach, TAIL * season, LEAST_TAIL) :],
     )
 
 

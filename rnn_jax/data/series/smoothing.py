@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-DRAWN = 150  # random coefficients that are tried
+DRAWN = 600  # random coefficients that are tried
 LONGEST = 2**13  # steps, the last of the training part, on which they are
 MOST_SERIES = 8  # whose errors choose them
 ORIGINS = 100  # forecasts whose errors choose them

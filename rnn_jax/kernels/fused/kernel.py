@@ -127,7 +127,7 @@ def _source(direction: Direction, inputs: Array, has_resets: bool) -> Source:
     if input_keep is not None:
         inputs = drop(inputs, input_keep, spec.input_dropout)
     if keep is not None:
-        keep = keep[:, 0].astype(state) / (1 - spec.recurrent_dropout)
+        keep = keep[:, 0].astype(state)
     own = {name: _ordered(params[name], rule.order) for name in _BY_GATE if name in params}
     bias, recurrent_bias = own.get("bias"), own.get("recurrent_bias")
     if bias is not None and recurrent_bias is not None and not rule.separate_bias:

@@ -155,7 +155,7 @@ def _layer(direction: Direction, inputs: Array, mask: Array | None, resets: Arra
     input_keep, keep = noise if noise is not None else (None, None)
     inputs = drop(inputs.astype(jnp.float32), input_keep, spec.input_dropout)
     if keep is not None:
-        keep = keep[:, 0].astype(jnp.float32) / (1 - spec.recurrent_dropout)
+        keep = keep[:, 0].astype(jnp.float32)
     bias, recurrent_bias = (
         None if params.get(name) is None else params[name].astype(jnp.float32)
         for name in ("bias", "recurrent_bias")

@@ -6,19 +6,16 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from rnn_jax import config as config_lib
 from rnn_jax import report
 from rnn_jax.report import Chart, Prose, Section, Table
 from rnn_jax.report.history import Tile
-from rnn_jax.runs.folder import REPORT
+from rnn_jax.studies import pages
 from rnn_jax.studies.base import Found
 from rnn_jax.studies.overfitting import figures, words
 from rnn_jax.studies.overfitting.figures import Setting, Spread
 from rnn_jax.studies.overfitting.options import OverfittingConfig
 from rnn_jax.studies.overfitting.training import DROPOUT, TOKENS, WIDTH, Runs
-from rnn_jax.system import files
 
-FIGURES = "figures"
 HEADINGS = {WIDTH: "Width", DROPOUT: "Dropout of features", TOKENS: "Dropout of words"}
 
 
@@ -42,10 +39,7 @@ class Facts(NamedTuple):
 def write(path: pathlib.Path, facts: Facts) -> None:
     """Writes the page, and each of its charts as a file in `figures/`."""
     charts = _charts(facts)
-    (path / FIGURES).mkdir(exist_ok=True)
-    for name, chart in charts.items():
-        files.write_atomically(path / FIGURES / f"{name}.svg", report.drawing(chart))
-    files.write_atomically(path / REPORT, _page(facts, charts))
+    pages.write(path, _page(facts, charts), charts)
 
 
 def summary(facts: Facts) -> Found:
@@ -134,7 +128,7 @@ def _page(facts: Facts, charts: dict[str, Chart]) -> str:
         settings = {value: figures.of(runs) for value, runs in group.items()}
         pieces = [*map(Prose, words.varied(name, settings)), *of(name)]
         sections.append(Section(HEADINGS[name], [*pieces, _table(name, settings)]))
-    sections.append(Section("Settings", [_settings(facts.config)]))
+    sections.append(pages.settings(facts.config))
     tiles = [
         Tile("runs", _count(facts), "each in a folder of its own"),
         *(
@@ -176,11 +170,3 @@ def _table(what: str, settings: Mapping[float, Setting]) -> Table:
 
 def _spread(spread: Spread) -> str:
     return f"{spread.mean:.3f} ({spread.low:.3f} to {spread.high:.3f})"
-
-
-def _settings(config: OverfittingConfig) -> Table:
-    rows = [
-        [name, str(value), field.metadata["help"]]
-        for name, field, value in config_lib.options(config)
-    ]
-    return Table("", ["option", "value", "meaning"], rows)

@@ -23,6 +23,9 @@ class StudyConfig(Section):
     rows: int = option(32, "how many such sequences", minimum=1, below=2**16)
     shortest: int = option(10, "the first lag to be learned; each next one is twice", minimum=2)
     longest: int = option(160, "no lag is longer", minimum=2, below=2**20)
+    seeds: int = option(
+        3, "runs of each cell at each lag, with seeds from 0 on", minimum=1, below=1000
+    )
     clip_lag: int = option(20, "the lag at which clipping is tried", minimum=2, below=2**20)
     symbols: int = option(3, "symbols to copy, of eight", minimum=1, below=1000)
     examples: int = option(10_000, "examples to learn from", minimum=1, below=10**8)

@@ -6,11 +6,10 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from rnn_jax import config as config_lib
 from rnn_jax import report
 from rnn_jax.report import Chart, Prose, Section, Table
 from rnn_jax.report.history import Tile
-from rnn_jax.runs.folder import REPORT
+from rnn_jax.studies import pages
 from rnn_jax.studies.base import Found
 from rnn_jax.studies.vanishing_gradients import words
 from rnn_jax.studies.vanishing_gradients.cells import GATED, LINEAR, NAMES, SHORT, SIMPLE
@@ -22,10 +21,16 @@ from rnn_jax.studies.vanishing_gradients.measures import (
     Trained,
 )
 from rnn_jax.studies.vanishing_gradients.options import VanishingConfig
-from rnn_jax.studies.vanishing_gradients.training import ADDING, COPYING, Problem, Trial, reach
-from rnn_jax.system import files
-
-FIGURES = "figures"
+from rnn_jax.studies.vanishing_gradients.training import (
+    ADDING,
+    COPYING,
+    Problem,
+    Trial,
+    learned,
+    median,
+    reach,
+    reaches,
+)
 
 
 class Facts(NamedTuple):
@@ -33,7 +38,7 @@ class Facts(NamedTuple):
 
     config: the study's.
     untrained: cell -> scale -> curve.
-    ladders: problem -> cell -> lag -> trial.
+    ladders: problem -> cell -> lag -> trials, by seed.
     shown: cell -> the run whose gradients are shown.
     clipped: what was set and what became of it.
     curves: a run's folder -> its gradients.
@@ -41,7 +46,7 @@ class Facts(NamedTuple):
 
     config: VanishingConfig
     untrained: dict[str, dict[str, Curve]]
-    ladders: dict[str, dict[str, dict[str, Trial]]]
+    ladders: dict[str, dict[str, dict[str, list[Trial]]]]
     shown: dict[str, Trial]
     clipped: Sequence[tuple[dict[str, Any], Trial]]
     curves: dict[str, Trained]
@@ -50,10 +55,7 @@ class Facts(NamedTuple):
 def write(path: pathlib.Path, facts: Facts) -> None:
     """Writes the page, and each of its charts as a file in `figures/`."""
     charts = _charts(facts)
-    (path / FIGURES).mkdir(exist_ok=True)
-    for name, chart in charts.items():
-        files.write_atomically(path / FIGURES / f"{name}.svg", report.drawing(chart))
-    files.write_atomically(path / REPORT, _page(facts, charts))
+    pages.write(path, _page(facts, charts), charts)
 
 
 def summary(facts: Facts) -> Found:
@@ -61,7 +63,9 @@ def summary(facts: Facts) -> Found:
     lines = []
     for problem in (ADDING, COPYING):
         reached = _reached(facts, problem)
-        told = "  ".join(f"{name} {lag or '-'}" for name, lag in reached.items())
+        told = "  ".join(
+            f"{name} {lag or '-'}{_by_seed(facts, problem, name)}" for name, lag in reached.items()
+        )
         lines.append(f"{problem.name} learned up to lag: {told}")
     best = ", ".join(_best(facts, problem) for problem in (ADDING, COPYING))
     return Found(
@@ -83,9 +87,16 @@ def _reached(facts: Facts, problem: Problem) -> dict[str, int | None]:
     return {name: reach(problem, facts.ladders[problem.name][name]) for name in NAMES}
 
 
+def _by_seed(facts: Facts, problem: Problem, name: str) -> str:
+    """What each seed learned, where there are several: " (40 40 20)"."""
+    found = reaches(problem, facts.ladders[problem.name][name])
+    return f" ({' '.join(str(lag or '-') for lag in found)})" if len(found) > 1 else ""
+
+
 def _runs(facts: Facts) -> int:
     ladders = [lags for ladder in facts.ladders.values() for lags in ladder.values()]
-    return sum(map(len, ladders)) + len(facts.clipped)
+    trained = sum(len(trials) for lags in ladders for trials in lags.values())
+    return trained + len(facts.clipped)
 
 
 def _charts(facts: Facts) -> dict[str, Chart]:
@@ -116,7 +127,8 @@ def _charts(facts: Facts) -> dict[str, Chart]:
                 x_title="lag",
                 x=lags,
                 series={
-                    SHORT[name]: _by_lag(facts.ladders[problem.name][name], lags) for name in names
+                    SHORT[name]: _by_lag(problem, facts.ladders[problem.name][name], lags)
+                    for name in names
                 },
                 levels={level: problem.chance},
                 from_zero=problem is COPYING,
@@ -129,8 +141,10 @@ def _over_distance(title: str, series: dict[str, Curve]) -> Chart:
     return Chart(title=title, x_title="steps back", x=range(length), series=series)
 
 
-def _by_lag(trials: dict[str, Trial], lags: Iterable[int]) -> list[float | None]:
-    return [trials[str(lag)].figure if str(lag) in trials else None for lag in lags]
+def _by_lag(
+    problem: Problem, found: dict[str, list[Trial]], lags: Iterable[int]
+) -> list[float | None]:
+    return [median(problem, found.get(str(lag), [])) for lag in lags]
 
 
 def _page(facts: Facts, charts: dict[str, Chart]) -> str:
@@ -149,15 +163,21 @@ def _page(facts: Facts, charts: dict[str, Chart]) -> str:
         Section(
             "How far back each cell learns",
             [
-                *(Prose(text) for text in words.ladders(facts.ladders)),
+                *(Prose(text) for text in words.ladders(facts.config, facts.ladders)),
                 *of("adding_", "copy_"),
-                _lags(facts, ADDING, "Adding: test error by lag"),
-                _lags(facts, COPYING, "Copying: test accuracy by lag"),
+                _lags(
+                    facts, ADDING, "Adding: median test error by lag, and how many seeds learned"
+                ),
+                _lags(
+                    facts,
+                    COPYING,
+                    "Copying: median test accuracy by lag, and how many seeds learned",
+                ),
             ],
         ),
         Section("What training does to gradients", [Prose(words.TRAINED), *of("trained_")]),
         Section("Clipping", [Prose(words.clipped(facts.config, facts.clipped)), _clipped(facts)]),
-        Section("Settings", [_settings(facts.config)]),
+        pages.settings(facts.config),
     ]
     tiles = [
         Tile("cells", len(NAMES), "from simple to linear"),
@@ -200,18 +220,28 @@ def shown(curve: Curve | None, at: int) -> str:
 def _lags(facts: Facts, problem: Problem, title: str) -> Table:
     """The test figures by lag, and the first lag that was not learned."""
     lags, rows = facts.config.study.lags, []
-    for name, trials in facts.ladders[problem.name].items():
-        longest = reach(problem, trials)
+    for name, found in facts.ladders[problem.name].items():
+        longest = reach(problem, found)
         failed = next((lag for lag in lags if lag > (longest or 0)), None)
-        figures = [_figure(trials.get(str(lag))) for lag in lags]
-        rows.append([NAMES[name], *figures, _or(longest, "none"), _or(failed, "none")])
-    columns = ["cell", *(f"lag {lag}" for lag in lags), "learned up to", "first that fails"]
+        figures = [_figures(problem, found.get(str(lag), [])) for lag in lags]
+        seeds = ", ".join(_or(lag, "none") for lag in reaches(problem, found))
+        rows.append([NAMES[name], *figures, _or(longest, "none"), seeds, _or(failed, "none")])
+    columns = [
+        "cell", *(f"lag {lag}" for lag in lags), "learned up to", "each seed", "first that fails",
+    ]  # fmt: skip
     return Table(title, columns, rows)
 
 
-def _figure(trial: Trial | None) -> str:
-    if trial is None:
+def _figures(problem: Problem, trials: Sequence[Trial]) -> str:
+    """The median over the seeds, and how many of them learned."""
+    if not trials:
         return ""
+    middle, count = median(problem, trials), sum(learned(problem, trial) for trial in trials)
+    share = f" ({count} of {len(trials)})" if len(trials) > 1 else ""
+    return f"{'not finite' if middle is None else f'{middle:.4f}'}{share}"
+
+
+def _figure(trial: Trial) -> str:
     return "not finite" if trial.figure is None else f"{trial.figure:.4f}"
 
 
@@ -239,11 +269,3 @@ def _clipped(facts: Facts) -> Table:
         f"left after {far} steps, untrained", "trained",
     ]  # fmt: skip
     return Table("", columns, rows)
-
-
-def _settings(config: VanishingConfig) -> Table:
-    rows = [
-        [name, str(value), field.metadata["help"]]
-        for name, field, value in config_lib.options(config)
-    ]
-    return Table("", ["option", "value", "meaning"], rows)

@@ -14,7 +14,7 @@ from rnn_jax.studies.vanishing_gradients.page import Facts
 from rnn_jax.studies.vanishing_gradients.training import ADDING, COPYING, Problem, Trial
 from rnn_jax.system.interrupts import Request
 
-Ladder = dict[str, dict[str, Trial]]
+Ladder = dict[str, dict[str, list[Trial]]]
 
 
 def run(config: VanishingConfig, path: pathlib.Path, say: Say, request: Request) -> Found:
@@ -72,18 +72,22 @@ def _ladder(
     say: Say,
     request: Request,
 ) -> Ladder:
-    """What became of a problem's runs: cell -> lag -> trial."""
-    found = notes.part(problem.name, lambda: training.ladder(config, problem, path, say, request))
+    """What became of a problem's runs: cell -> lag -> trials."""
+    part = f"{problem.name} over seeds"
+    found = notes.part(part, lambda: training.ladder(config, problem, path, say, request))
     return {
-        name: {lag: Trial(*trial) for lag, trial in lags.items()} for name, lags in found.items()
+        name: {lag: [Trial(*trial) for trial in trials] for lag, trials in lags.items()}
+        for name, lags in found.items()
     }
 
 
-def _shown(trials: dict[str, Trial]) -> Trial:
-    """The run whose gradients are shown: at the longest lag that was learned, or else at the
-    first."""
-    lag = training.reach(ADDING, trials)
-    return trials[str(lag)] if lag else next(iter(trials.values()))
+def _shown(lags: dict[str, list[Trial]]) -> Trial:
+    """The run whose gradients are shown: the first seed that learned the longest lag, or else that
+    of the first lag."""
+    lag = training.reach(ADDING, lags)
+    if not lag:
+        return next(iter(lags.values()))[0]
+    return next(trial for trial in lags[str(lag)] if training.learned(ADDING, trial))
 
 
 STUDY = Study(VanishingConfig, run)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rnn_jax import sweeps
@@ -31,6 +32,7 @@ class Problem(NamedTuple):
     config: `(study's config, lag) -> config`.
     figure: the test figure that is told.
     chance: that of who knows nothing.
+    worst: what a run counts as that stopped because something was not finite.
     learned: whether a figure means that it was learned.
     rule: that in words.
     """
@@ -39,16 +41,17 @@ class Problem(NamedTuple):
     config: Callable[[VanishingConfig, int], Config]
     figure: str
     chance: float
+    worst: float
     learned: Callable[[float], bool]
     rule: str
 
 
 ADDING = Problem(
-    "adding", options.adding, "loss", BASELINE, lambda error: error < BASELINE / 10,
+    "adding", options.adding, "loss", BASELINE, math.inf, lambda error: error < BASELINE / 10,
     "a test error below a tenth of what who always says 1 has",
 )  # fmt: skip
 COPYING = Problem(
-    "copy", options.copying, "accuracy", 1 / 8, lambda accuracy: accuracy > 0.9,
+    "copy", options.copying, "accuracy", 1 / 8, -math.inf, lambda accuracy: accuracy > 0.9,
     "more than nine of ten symbols said right",
 )  # fmt: skip
 
@@ -67,10 +70,14 @@ class Trial(NamedTuple):
     gradient: float | None
 
 
+Trials = Sequence[Trial]  # of a cell at a lag, a seed each
+
+
 def ladder(
     config: VanishingConfig, problem: Problem, path: pathlib.Path, say: Say, request: Request
-) -> dict[str, dict[str, Trial]]:
-    """Trains each cell on one lag after the other, until the first that it does not learn.
+) -> dict[str, dict[str, list[Trial]]]:
+    """Trains each cell on one lag after the other, until the first that it does not learn with more
+    than half of the seeds.
 
     Args:
       config: the study's.
@@ -80,21 +87,21 @@ def ladder(
       request: asks it to stop.
 
     Returns:
-      cell -> lag -> what became of the run.
+      cell -> lag -> what became of the runs, by seed.
 
     Raises:
       Interrupted: by request; the same call goes on.
     """
-    found: dict[str, dict[str, Trial]] = {name: {} for name in NAMES}
+    found: dict[str, dict[str, list[Trial]]] = {name: {} for name in NAMES}
     left = list(NAMES)
     for lag in config.study.lags:
         say(f"{problem.name}, lag {lag}: {', '.join(left)}")
-        axes = f"model.cell=[{','.join(left)}]"
+        axes = f"model.cell=[{','.join(left)}]; train.seed={list(range(config.study.seeds))}"
         place = pathlib.Path(problem.name) / f"lag_{lag}"
         for entry in _sweep(axes, problem.config(config, lag), path / place, say, request):
             name = entry.trial.changes["model.cell"]
-            found[name][str(lag)] = _trial(entry, place, problem.figure)
-        left = [name for name in left if learned(problem, found[name].get(str(lag)))]
+            found[name].setdefault(str(lag), []).append(_trial(entry, place, problem.figure))
+        left = [name for name in left if settled(problem, found[name][str(lag)])]
         if not left:
             break
     return found
@@ -120,14 +127,35 @@ def clipping(
     return [(entry.trial.changes, _trial(entry, place, "loss")) for entry in entries]
 
 
-def learned(problem: Problem, trial: Trial | None) -> bool:
-    """Whether a run learned; one that stopped, or that there is not, did not."""
-    return trial is not None and trial.figure is not None and problem.learned(trial.figure)
+def learned(problem: Problem, trial: Trial) -> bool:
+    """Whether a run learned; one that stopped did not."""
+    return trial.figure is not None and problem.learned(trial.figure)
 
 
-def reach(problem: Problem, trials: dict[str, Trial]) -> int | None:
-    """The longest lag that was learned, of a cell's trials by lag."""
-    return max((int(lag) for lag, trial in trials.items() if learned(problem, trial)), default=None)
+def median(problem: Problem, trials: Trials) -> float | None:
+    """The middle figure of the seeds; None where that is of a run that stopped, or there is
+    none."""
+    figures = [problem.worst if trial.figure is None else trial.figure for trial in trials]
+    found = statistics.median(figures) if figures else problem.worst
+    return found if math.isfinite(found) else None
+
+
+def settled(problem: Problem, trials: Trials) -> bool:
+    """Whether more than half of a lag's runs learned."""
+    return 2 * sum(learned(problem, trial) for trial in trials) > len(trials)
+
+
+def reach(problem: Problem, lags: Mapping[str, Trials]) -> int | None:
+    """The longest lag that more than half of the seeds learned, of a cell's trials by lag."""
+    return max((int(lag) for lag, trials in lags.items() if settled(problem, trials)), default=None)
+
+
+def reaches(problem: Problem, lags: Mapping[str, Trials]) -> list[int | None]:
+    """The longest lag that each seed learned, of those that were tried."""
+    return [
+        reach(problem, {lag: [trial] for lag, trial in zip(lags, trials, strict=True)})
+        for trials in zip(*lags.values(), strict=True)
+    ]
 
 
 def _sweep(

@@ -10,7 +10,7 @@ from rnn_jax.studies.vanishing_gradients.measures import LARGEST, SMALLEST, Curv
 from rnn_jax.studies.vanishing_gradients.options import VanishingConfig
 from rnn_jax.studies.vanishing_gradients.training import ADDING, COPYING, Problem, Trial, reach
 
-Ladders = dict[str, dict[str, dict[str, Trial]]]
+Ladders = dict[str, dict[str, dict[str, list[Trial]]]]
 
 TRAINED = (
     "The gradient of the network's answer with respect to what each step hands on, before training "
@@ -67,19 +67,26 @@ def untrained(curves: dict[str, dict[str, Curve]], far: int) -> list[str]:
     ]
 
 
-def ladders(found: Ladders) -> list[str]:
+def ladders(config: VanishingConfig, found: Ladders) -> list[str]:
     """What the charts of lags show."""
     return [
         "Each cell was trained on one lag after the other, each twice the one before, until the "
         "first that it did not learn. "
-        f"Adding counts as learned with {ADDING.rule}, copying with {COPYING.rule}. "
-        "One seed, and the same steps for every lag: a lag that fails here may be learned with "
-        "more of them.",
+        f"A run of adding has learned with {ADDING.rule}, of copying with {COPYING.rule}; "
+        f"{_rule(config.study.seeds)}. Lines are medians over the seeds. Every lag has the same "
+        "steps: one that fails here may be learned with more of them.",
         *(
             f"{_furthest(found, problem)}. {_order(found, problem)}"
             for problem in (ADDING, COPYING)
         ),
     ]
+
+
+def _rule(seeds: int) -> str:
+    """When a cell has learned a lag."""
+    if seeds == 1:
+        return "there is one seed, and another may end otherwise"
+    return f"a cell has learned a lag when more than half of its {seeds} seeds have"
 
 
 def clipped(config: VanishingConfig, runs: Sequence[tuple[dict[str, Any], Trial]]) -> str:
@@ -93,10 +100,10 @@ def clipped(config: VanishingConfig, runs: Sequence[tuple[dict[str, Any], Trial]
     )
     half = len(runs) // 2
     return (
-        f"Adding at lag {config.study.clip_lag}, from recurrent kernels of the usual scale and of "
-        "a larger one. Clipping scales a step's whole gradient to a largest norm; it leaves "
-        "dL/dh_t its shape, and a gradient that has vanished stays so. It keeps one exploding step "
-        "from throwing the parameters away. "
+        f"Adding at lag {config.study.clip_lag} with one seed, from recurrent kernels of the usual "
+        "scale and of a larger one. Clipping scales a step's whole gradient to a largest norm; it "
+        "leaves dL/dh_t its shape, and a gradient that has vanished stays so. It keeps one "
+        "exploding step from throwing the parameters away. "
         f"Without clipping {learned(False)} of {half} runs learned, with it {learned(True)}; "
         f"{len(lost)} stopped because something was not finite, {unclipped} of them unclipped. "
         "Adam divides by the gradient's own size, which already tames what plain gradient descent "
