@@ -1,10 +1,13 @@
 """The rounds of Newton's method over a window of time, until each row's equations hold.
 
-Damping multiplies a row's `J` by a number in (0, 1], which halves when a round made the largest
-residual of the row larger, or not finite, and otherwise doubles, up to 1. Damping is an answer of
-this package's own to what ELK (Gonzalez et al. 2024, https://arxiv.org/abs/2407.19115) answers with
-a Kalman smoother: steps that blow up where the cell expands. Unlike a shorter step it leaves exact
-states exact. Where a step is no longer finite, `f(h_{t-1}, x_t)` is taken instead.
+Where a cell expands, a round's linear recurrence carries an early error far beyond any state that
+the cell can have, and the next round starts from there. Damping is a region of trust: the box that
+the row's images `f(h_{t-1}, x_t)` span, over the window's steps. A row whose states moved by more
+than the box is wide is projected onto it. Exact states are images, and so is the first one that is
+not exact, once the round has corrected it: the projection moves neither, so that after `k` rounds
+the first `k` states are still exact. (A shorter step does not keep that, and neither does the
+region of trust of ELK, Gonzalez et al. 2024, https://arxiv.org/abs/2407.19115, a Kalman smoother.)
+Where a step is no longer finite, the image is taken.
 """
 
 from __future__ import annotations
@@ -30,24 +33,29 @@ from rnn_jax.types import Array
 
 class Round(NamedTuple):
     """Where Newton's method stands: states and `f` of what they meet [time, batch, features], and
-    of each row the largest residual, the same as a share of what is tolerated, the damping, the
-    rounds and if it is done."""
+    of each row the largest residual, the rounds and if it is done."""
 
     passed: Array
     states: Array
     images: Array
     residual: Array
-    misfit: Array
-    damping: Array
     rounds: Array
     done: Array
 
 
-def damped(damping: Array, before: Array, after: Array) -> Array:
-    """The damping of each row, whose residual was `before` this round and is `after` it."""
-    better = jnp.isfinite(after) & ~(after > before)  # anything is better than NaN
-    least = jnp.finfo(damping.dtype).eps  # never 0, from which doubling leads nowhere
-    return jnp.where(better, jnp.minimum(1, 2 * damping), jnp.maximum(least, damping / 2))
+def trusted(change: Array, states: Array, images: Array) -> Array:
+    """The states after a round, within the row's box where it left that far behind.
+
+    Args:
+      change: by what the round moves the states, float[time, batch, features].
+      states: before the round, likewise.
+      images: `f` of what they meet, likewise.
+    """
+    low, high = jnp.min(images, axis=0), jnp.max(images, axis=0)
+    radius = jnp.max(high - low, axis=-1, keepdims=True)
+    far = ~(jnp.max(jnp.abs(change), axis=(0, 2)) <= radius[:, 0])  # NaN is far
+    moved = states + change
+    return jnp.where(far[:, None], jnp.clip(moved, low, high), moved)
 
 
 def begun(equations: Equations, given: Given, initial: Array) -> Round:
@@ -57,27 +65,26 @@ def begun(equations: Equations, given: Given, initial: Array) -> Round:
     images = all_steps(equations, given, met(initial, states))[0]
     residual, misfit = residuals(equations, states, images)
     passed = jnp.zeros((), jnp.int32)
-    rounds, damping = jnp.zeros_like(misfit, jnp.int32), jnp.ones_like(misfit)
-    return Round(passed, states, images, residual, misfit, damping, rounds, misfit <= 1)
+    rounds = jnp.zeros_like(misfit, jnp.int32)
+    return Round(passed, states, images, residual, rounds, misfit <= 1)
 
 
 def improved(equations: Equations, given: Given, initial: Array, now: Round) -> Round:
     """After one more round; rows that are done stay as they are."""
     before = met(initial, now.states)
     matrices, layout = jacobians(equations, given, before, equations.options.jacobian)
-    matrices = matrices * now.damping[:, None, None, None]
     change = layout.joined(blocks.solve(matrices, layout.cut(now.images - now.states)))
-    states = now.states + change
+    if equations.options.damping:
+        states = trusted(change, now.states, now.images)
+    else:
+        states = now.states + change
     finite = jnp.isfinite(states).all(axis=2, keepdims=True)
     states = jnp.where(finite, states, now.images)
     states = jnp.where(now.done[:, None], now.states, states)
     images = all_steps(equations, given, met(initial, states))[0]
     residual, misfit = residuals(equations, states, images)
-    damping = now.damping
-    if equations.options.damping:
-        damping = damped(damping, now.residual, residual)
     rounds, passed = now.rounds + ~now.done, now.passed + 1
-    return Round(passed, states, images, residual, misfit, damping, rounds, misfit <= 1)
+    return Round(passed, states, images, residual, rounds, misfit <= 1)
 
 
 def solve(
