@@ -342,6 +342,17 @@ def test_interrupted_and_exploding_runs_have_a_page():
 any_float = st.one_of(st.none(), st.floats(), st.floats(-10, 10), st.floats(1e-9, 1e9))
 
 
+def test_long_names_at_the_lines_ends_and_wide_ticks_are_not_cut_off():
+    name = "seasonal naive with drift"
+    chart = report.Chart("t", "step", [1, 2], {name: [15_000.0, 40_000.0], "short": [2e4, 3e4]})
+    width = charts.layout(chart)["width"]
+    assert width >= charts.RIGHT + 8 + 6.5 * len(name)  # letters of 12 pixels, in bold
+    box = re.search(r'viewBox="(.*?)"', report.drawing(chart))[1]
+    left, top, across, down = map(int, box.split())
+    assert (left + across, top + down) == (width, charts.HEIGHT)
+    assert left < 0 > top
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     lines=st.lists(st.tuples(any_float, any_float, any_float), max_size=4),
@@ -353,6 +364,7 @@ def test_everything_drawn_lies_within_the_drawing(lines, levels, from_zero):
     named = {f"level {i}": level for i, level in enumerate(levels)}
     chart = report.Chart("t", "step", [1, 2, 7], series, named, (2, "best"), from_zero)
     at = charts.layout(chart)
+    assert at["width"] == charts.WIDTH
     across = [x for line in at["lines"] for x, *_ in line["points"] + line["lost"]]
     across += [at["mark"][0], *(x for x, _ in at["x_ticks"])]
     assert all(charts.LEFT <= x <= charts.RIGHT for x in across)

@@ -16,7 +16,8 @@ WIDTH, HEIGHT = 430, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 350, 24, 212  # the plane's edges within the drawing
 MARGIN = 10  # between the plane's sides and the first and last point
 LINE_HEIGHT = 14  # of the names at the lines' ends
-MARKED_POINTS = 60  # a line with more of them is drawn without dots
+LETTER = 6.7  # width of a name's letter, at most, on the mean
+MARKED_POINTS = 30  # a line with more of them is drawn without dots, which would hide others
 LARGEST = 1e30  # a value beyond it is drawn like infinity: nothing else could be seen beside it
 
 
@@ -59,8 +60,9 @@ def layout(chart: Chart) -> dict[str, Any]:
         areas.append("M" + "L".join([*above, *below[::-1]]) + "Z" if above else "")
     levels = [(place_y(v), name) for name, v in chart.levels.items() if drawable(v)]
     names += [(y, name, "quiet") for y, name in levels]
+    longest = max((len(name) for _, name, _ in names), default=0)
     return {
-        "width": WIDTH,
+        "width": max(WIDTH, math.ceil(RIGHT + 8 + LETTER * longest)),  # names are not cut off
         "height": HEIGHT,
         "left": LEFT,
         "right": RIGHT,

@@ -65,10 +65,10 @@ def pictures(shown: Sequence[Shown]) -> Section:
                 each.title,
                 "steps ahead",
                 (at + 1).tolist(),
-                {
+                {  # what is drawn later lies in front
+                    "naive": each.naive[at].astype(float).tolist(),
                     "median": quantiles[pairs],
                     "came": [float(v) if np.isfinite(v) else None for v in each.came[at]],
-                    "naive": each.naive[at].astype(float).tolist(),
                 },
                 bands=[(quantiles[place], quantiles[-1 - place]) for place in range(pairs)],
             )

@@ -23,6 +23,7 @@ ON_DEFAULTS = "Where an option differs from its default, the default stands besi
 
 # A picture of its own has its title within, and a ground.
 _CAPTION = 24
+_ASIDE = 8  # more room for wide ticks: a picture cuts off what a page lets stand over
 _ALONE = """
 svg { color: var(--ink); background: var(--paper); margin: 0;
   font-family: system-ui, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif; }
@@ -143,8 +144,10 @@ def drawing(chart: Chart) -> str:
     caption = caption.replace("<small>", "").replace("</small>", "")
     _, _, rest = figure.partition("<svg ")
     attributes, _, content = rest.partition(">")
-    attributes = attributes.replace('viewBox="0 0 ', f'viewBox="0 -{_CAPTION} ').replace(
-        f' {HEIGHT}"', f' {HEIGHT + _CAPTION}"', 1
+    across = int(attributes.partition('viewBox="0 0 ')[2].partition(" ")[0])
+    attributes = attributes.replace(
+        f'viewBox="0 0 {across} {HEIGHT}"',
+        f'viewBox="-{_ASIDE} -{_CAPTION} {across + _ASIDE} {HEIGHT + _CAPTION}"',
     )
     content = content.partition("</svg>")[0]
     return (

@@ -224,7 +224,7 @@ def _lags(facts: Facts, problem: Problem, title: str) -> Table:
         longest = reach(problem, found)
         failed = next((lag for lag in lags if lag > (longest or 0)), None)
         figures = [_figures(problem, found.get(str(lag), [])) for lag in lags]
-        seeds = ", ".join(_or(lag, "none") for lag in reaches(problem, found))
+        seeds = ", ".join(_or(lag, "—") for lag in reaches(problem, found))
         rows.append([NAMES[name], *figures, _or(longest, "none"), seeds, _or(failed, "none")])
     columns = [
         "cell", *(f"lag {lag}" for lag in lags), "learned up to", "each seed", "first that fails",
@@ -237,7 +237,7 @@ def _figures(problem: Problem, trials: Sequence[Trial]) -> str:
     if not trials:
         return ""
     middle, count = median(problem, trials), sum(learned(problem, trial) for trial in trials)
-    share = f" ({count} of {len(trials)})" if len(trials) > 1 else ""
+    share = f" ({count}/{len(trials)})" if len(trials) > 1 else ""
     return f"{'not finite' if middle is None else f'{middle:.4f}'}{share}"
 
 
