@@ -69,10 +69,15 @@ def assert_close(one, other, rtol=1e-11):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
+def is_program(value):
+    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
+
+
 def primitives(jaxpr):
     for equation in jaxpr.eqns:
         yield equation.primitive.name
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+        held = jax.tree.leaves(list(equation.params.values()), is_leaf=is_program)
+        for inner in (getattr(each, "jaxpr", each) for each in held if is_program(each)):
             yield from primitives(inner)
 
 
