@@ -1,4 +1,4 @@
-"""Trains experiments with several seeds and prints their accuracies as a Markdown table.
+"""Trains experiments with several seeds and prints what they reach as a Markdown table.
 
     python benchmarks/results.py simple_rnn masked_rnn -- --config.data.source=csv
     --config.data.data_dir=DIR
@@ -6,9 +6,9 @@
 What follows `--` are flags of launch.py. Each row says what was measured: where the run validates
 on the test split, the best test accuracy after any epoch, as tutorials report it (optimistic: the
 test split chose the epoch); otherwise the accuracy of the one test with the parameters of the
-lowest validation loss. Beside the mean of the seeds stand the single figures. Processor time is
-that of the whole command, over all cores, with nothing compiled before: other work beside it
-matters little. The median of the seeds is shown.
+lowest validation loss, or its perplexity or share of exact matches. Beside the mean of the seeds
+stand the single figures. Processor time is that of the whole command, over all cores, with nothing
+compiled before: other work beside it matters little. The median of the seeds is shown.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 class Trained(NamedTuple):
     """One run.
 
+    figure: what it reached.
     passes: seconds of its training passes.
     processor: seconds of processor time of the whole command.
     """
 
-    accuracy: float
+    figure: float
     passes: float
     processor: float
 
@@ -46,15 +47,15 @@ Column = Callable[[Sequence[Trained]], Any]
 
 
 def mean(runs: Sequence[Trained]) -> float:
-    return round(statistics.mean(run.accuracy for run in runs), 4)
+    return round(statistics.mean(run.figure for run in runs), 4)
 
 
 def by_seed(runs: Sequence[Trained]) -> str:
-    return ", ".join(f"{run.accuracy:.4f}" for run in runs)
+    return ", ".join(f"{run.figure:.{4 if run.figure <= 1 else 2}f}" for run in runs)
 
 
 def span(runs: Sequence[Trained]) -> str:
-    found = [run.accuracy for run in runs]
+    found = [run.figure for run in runs]
     return f"{min(found):.4f} to {max(found):.4f}"
 
 
@@ -76,7 +77,9 @@ TABLES: dict[str, dict[str, Column]] = {  # the columns that are written
         "DTYPE, by seed": by_seed,
     },
     "course": THREE,
+    "three_seeds": THREE | {"processor time": processor},
 }
+FIGURES = ("accuracy", "perplexity", "exact_match")
 DTYPE = "--config.train.dtype="
 
 
@@ -97,10 +100,11 @@ def trained(experiment: str, flags: list[str], seed: int) -> Trained:
         config = json.loads((run / "config.json").read_text())["config"]
     records = [json.loads(line) for line in lines]
     seconds = sum(record["seconds"] for record in records if record["split"] == "train")
-    if config["data"]["validation"] == "test":
+    if config["data"].get("validation") == "test":
         validated = [record for record in records if record["split"] == "validation"]
         return Trained(max(record["accuracy"] for record in validated), seconds, took)
-    return Trained(records[-1]["accuracy"], seconds, took)
+    figure = next(records[-1][name] for name in FIGURES if name in records[-1])
+    return Trained(figure, seconds, took)
 
 
 def _children() -> float:
@@ -121,7 +125,7 @@ def main() -> None:
     )
     arguments = parser.parse_args(own.split())
     flags = flags.split()
-    print("| experiment | flags | mean accuracy | by seed | training passes | processor time |")
+    print("| experiment | flags | mean | by seed | training passes | processor time |")
     print("|---|---|---|---|---|---|")
     for experiment in arguments.experiments:
         runs = [trained(experiment, flags, seed) for seed in range(arguments.seeds)]
