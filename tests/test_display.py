@@ -80,7 +80,7 @@ def test_an_epoch_is_a_line_of_a_terminal(headline, scale, epochs, better):
         | dict.fromkeys(names, factor * scale)
         for split, factor in (("train", 1.0), ("validation", 2.0))
     )
-    task = types.SimpleNamespace(headline=headline)
+    task = types.SimpleNamespace(headline=headline, told=())
     line = outcome.epoch_line(task, epochs, trained, validated, better)
     assert len(line) <= COLUMNS
     assert line.startswith(f"epoch {epochs}/{epochs}  ")
@@ -103,7 +103,7 @@ def test_an_epoch_is_a_line_of_a_terminal(headline, scale, epochs, better):
 def test_a_narrow_terminal_has_what_fits(monkeypatch, columns, expected):
     trained = {"epoch": 10, "loss": 0.0369, "accuracy": 0.9869, "seconds": 1.6}
     validated = {"epoch": 10, "loss": 0.2582, "accuracy": 0.9412}
-    task = types.SimpleNamespace(headline=())
+    task = types.SimpleNamespace(headline=(), told=())
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr("sys.stdout", Terminal())
     shown = Display().columns
