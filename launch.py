@@ -26,27 +26,26 @@ def main(argv: list[str]) -> int:
     sys.path.insert(0, str(ROOT))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax logs it raises as well
-    commands, mode = None, None
+    commands, command = None, None
     try:
         with _interrupts().raising():
             from rnn_jax import commands
 
             command = commands.parse(argv, ROOT)
-            mode = command.mode
-            if isinstance(sys.stdout, _Nowhere) and not mode.saves:
+            if isinstance(sys.stdout, _Nowhere) and not command.mode.saves:
                 return _fail("standard output is closed, and the answer goes nowhere else", 1)
             code = commands.run(command, usage=__doc__)
             sys.stdout.flush()  # what cannot be written is to be known here
             return code
     except KeyboardInterrupt as stop:  # while a run goes on, it answers signals itself
         number = stop.args[0] if stop.args else signal.SIGINT
-        kept = "; whatever was saved before stays" if mode and mode.saves else ""
+        kept = "; whatever was saved before stays" if command and command.mode.saves else ""
         return _fail(f"stopped{kept}", 128 + number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
         return 1
     except Exception as error:
-        message = commands and commands.explain(error, mode)
+        message = commands and commands.explain(error, command)
         if not message:
             raise
         return _fail(*message)

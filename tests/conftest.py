@@ -149,8 +149,8 @@ def launch(capsys, monkeypatch):
     import launch as program
     from rnn_jax.system import compilation
 
-    for name in ("use_cache", "return_memory"):  # settings of the whole process
-        monkeypatch.setattr(compilation, name, lambda: None)
+    for name in ("use_cache", "return_memory", "announce"):  # settings of the whole process
+        monkeypatch.setattr(compilation, name, lambda *arguments: None)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         code = program.main(["launch.py", *map(str, arguments)])

@@ -9,9 +9,11 @@ import pytest
 from conftest import QUICK_XLA, known_flags
 from test_population import after, plan_of
 
-from rnn_jax import train
+from rnn_jax import tasks, train
+from rnn_jax.config import replace
 from rnn_jax.system import compilation
 from rnn_jax.system.interrupts import Interrupted
+from rnn_jax.train import steps
 
 
 @pytest.fixture
@@ -133,3 +135,53 @@ def test_a_run_keeps_the_manner_that_it_began_with(config, tmp_path, signal_at, 
     said = json.loads((tmp_path / "config.json").read_text())
     assert said["environment"]["compilation"] == compilation.QUICK
     assert said["continued"] == []
+
+
+def test_a_long_compilation_says_what_it_is_and_how_long_it_takes(monkeypatch):
+    monkeypatch.setattr(compilation, "_PATIENCE", 0.05)
+    monkeypatch.setattr(compilation, "_LOOK", 0.02)
+    said, listeners = [], []
+    for kind in ("scalar_listener", "event_duration_secs_listener"):
+        register = getattr(jax.monitoring, f"register_{kind}")
+
+        def note(listener, register=register):
+            listeners.append(listener)
+            register(listener)
+
+        monkeypatch.setattr(jax.monitoring, f"register_{kind}", note)
+    compilation.announce.cache_clear()
+    try:
+        for _ in range(2):
+            compilation.announce(said.append)
+        assert len(listeners) == 2
+
+        def a_long_one(x):
+            for _ in range(100):
+                x = jax.numpy.sort(jax.numpy.sin(x)[::-1])
+            return x
+
+        jax.jit(a_long_one)(jax.numpy.ones(5)).block_until_ready()
+        known, said[:] = [*said], []
+        jax.jit(lambda x: x + 1)(1.0).block_until_ready()  # a moment's: nothing is said of it
+    finally:
+        jax.monitoring.unregister_scalar_listener(listeners[0])
+        jax.monitoring.unregister_event_duration_listener(listeners[1])
+        compilation.announce.cache_clear()
+    lines = [line for line in known if line.startswith("compiling a long one: ")]
+    seconds = [int(line.split()[-4]) for line in lines]
+    assert len(lines) >= 2
+    assert all(line.endswith(" s so far") for line in lines)
+    assert seconds == sorted(seconds)
+    assert known[-1].startswith("compiled a long one in ")
+    assert said == []
+
+
+def test_a_tall_network_is_drawn_in_parts_of_the_same_bits(config, monkeypatch):
+    task = tasks.make(replace(config, {"model.layers": 3}), {"classes": ("a", "b")})
+    drawn = {}
+    for tall in (0, 10**9):
+        monkeypatch.setattr(steps, "_TALL", tall)
+        draw = steps._drawn.__wrapped__(task)
+        assert hasattr(draw, "lower") == (tall > 0)  # a program, or its parts
+        drawn[tall] = jax.tree.leaves(draw(np.uint32(3)))
+    assert all(map(np.array_equal, *drawn.values()))

@@ -194,12 +194,13 @@ def test_the_process_is_set_up_wherever_something_is_compiled_at_length(launch, 
         raise InputError("far enough")
 
     done = []
-    for name in ("use_cache", "return_memory"):
-        monkeypatch.setattr(compilation, name, lambda name=name: done.append(name))
+    every = ["use_cache", "return_memory", "announce"]
+    for name in every:
+        monkeypatch.setattr(compilation, name, lambda *_, name=name: done.append(name))
     monkeypatch.setattr(train, "run", stop)
     monkeypatch.setattr(opened, "open_run", stop)
     assert launch("--experiment=lstm", f"--mode={mode}")[0] == (0 if mode == "summary" else 2)
-    assert done == ([] if mode == "summary" else ["use_cache", "return_memory"])
+    assert done == ([] if mode == "summary" else every)
 
 
 def test_evaluate_gives_the_run_s_own_test_figures(launch, trained):
@@ -337,7 +338,9 @@ def test_ctrl_c_speaks_of_saved_work_only_where_something_is_saved(launch, monke
     assert result == (130, "", "launch.py: stopped\n")
 
 
-def test_running_out_of_memory_proposes_what_the_mode_allows(launch, small, trained, monkeypatch):
+def test_running_out_of_memory_proposes_what_the_mode_allows(
+    launch, small, trained, monkeypatch, tmp_path
+):
     import jax
 
     from rnn_jax import train
@@ -354,8 +357,12 @@ def test_running_out_of_memory_proposes_what_the_mode_allows(launch, small, trai
     assert (code, out) == (1, "")
     assert err == (
         "launch.py: out of memory; try a smaller --config.train.batch_size, then "
-        "--config.data.max_length or --config.data.vocab_size\n"
+        "--config.train.steps_per_call, then --config.data.max_length, then "
+        "--config.data.vocab_size, then --config.model.hidden\n"
     )
+    err = launch("--experiment=time_series", f"--workdir={tmp_path / 'series'}")[2]
+    assert "out of memory; try a smaller --config.train.batch_size, then " in err
+    assert "data.max_length" not in err  # of which it has none
     monkeypatch.setattr(predictor, "outputs_in_order", fail)
     monkeypatch.setattr(evaluate, "outputs_in_order", fail)
     for flags in (["--mode=predict", "--text=a"], ["--mode=evaluate"]):

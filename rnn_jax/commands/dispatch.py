@@ -12,7 +12,7 @@ from rnn_jax.commands.base import Command, Mode
 from rnn_jax.commands.modes import FLAGS, owners
 from rnn_jax.config import InputError, options
 from rnn_jax.studies import STUDIES
-from rnn_jax.system import compilation
+from rnn_jax.system import compilation, display
 from rnn_jax.tasks import Kind
 from rnn_jax.tasks.base import Trained
 from rnn_jax.train import opened
@@ -49,6 +49,7 @@ def run(command: Command, usage: str = "") -> int:
     if mode.compiles:
         compilation.use_cache()
         compilation.return_memory()
+        compilation.announce(display.aside)
     if asked is not None:
         return study.run(command, asked)
     if mode.needs == "experiment":

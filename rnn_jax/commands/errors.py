@@ -7,14 +7,19 @@ import os
 
 import jax
 
-from rnn_jax.commands.base import Mode
-from rnn_jax.config import InputError
+from rnn_jax.commands.base import Command
+from rnn_jax.config import InputError, options
 from rnn_jax.system.messages import first_line, printable, shortened
 from rnn_jax.train import RunError
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 STANDARD_OUTPUT = "standard output"  # what `launch.py` calls it in errors
+# What takes memory, in the order in which it is given up best.
+OF_MEMORY = (
+    "train.batch_size", "train.steps_per_call", "data.max_length", "data.vocab_size",
+    "model.hidden",
+)  # fmt: skip
 MAX_LINE = 800  # characters, of which a path may have thousands
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What the system says of a path that somebody chose, wherever the program comes to use it.
@@ -24,13 +29,14 @@ REFUSED = (
 )  # fmt: skip
 
 
-def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
+def explain(error: Exception, command: Command | None) -> tuple[str, int] | None:
     """One line and the exit code for an error that a user can do something about, or None.
 
     Args:
       error: what was raised.
-      mode: in which mode; None while flags are read.
+      command: by which command; None while its flags are read.
     """
+    mode = command and command.mode
     if isinstance(error, InputError):
         lines = (error.message, *error.pointer)
         return "\n".join(map(_shown, lines)), EXIT_BAD_INPUT
@@ -41,9 +47,8 @@ def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
     )
     if out_of_memory or isinstance(error, MemoryError):
         advice = (
-            "try a smaller --config.train.batch_size, then --config.data.max_length "
-            "or --config.data.vocab_size"
-            if mode and mode.needs == "experiment"
+            f"try a smaller {_then(command)}"
+            if command and command.mode.needs == "experiment"
             else "the run's config is fixed, so this needs a device with more of it"
         )
         return f"out of memory; {advice}", EXIT_FAILED
@@ -69,6 +74,12 @@ def explain(error: Exception, mode: Mode | None) -> tuple[str, int] | None:
         said = f"cannot use {os.fsdecode(error.filename)} ({error.strerror})"
         return _shown(said), EXIT_BAD_INPUT
     return None
+
+
+def _then(command: Command) -> str:
+    """The options of a command's task that take less memory where they are smaller."""
+    known = {name for name, _, _ in options(command.config)}
+    return ", then ".join(f"--config.{name}" for name in OF_MEMORY if name in known)
 
 
 def _shown(line: str) -> str:

@@ -8,15 +8,26 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import threading
+import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from rnn_jax.system import files
 
-# JAX's own name for "compiled, or loaded from the cache"; the tests hold us to it.
+# JAX's own names for "compiled, or loaded from the cache", and for what comes before; the tests
+# hold us to them.
 _COMPILED = "/jax/core/compile/backend_compile_duration"
+_STAGES = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    _COMPILED,
+)
+_PATIENCE = 10.0  # seconds after which a compilation is said, and again after twice as many
+_LOOK = 0.5  # seconds between two looks at how long it has taken
 _SECONDS = 0.1  # the shortest one after which there is memory worth returning
 
 QUICK, THOROUGH = "quick", "thorough"
@@ -85,3 +96,51 @@ def return_memory() -> None:
             trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(compiled)
+
+
+@functools.cache
+def announce(say: Callable[[str], None]) -> None:
+    """Has said what is being compiled, and for how long, wherever that takes more than some
+    seconds. Asking twice is asking once.
+
+    Args:
+      say: told in lines, perhaps in threads of their own.
+    """
+    # For each thread what it is about, with the time at which it began; the outermost comes first.
+    about: dict[int, list[tuple[str, float]]] = {}
+
+    def begin(event: str, value: float | int, **more: str | int) -> None:
+        if event in _STAGES:
+            here = about.setdefault(threading.get_ident(), [])
+            here.append((_named(str(more.get("fun_name", ""))), time.monotonic()))
+
+    def end(event: str, duration_secs: float, **_: str | int) -> None:
+        here = about.get(threading.get_ident())
+        if event in _STAGES and here:
+            name, began = here.pop()
+            if not here and time.monotonic() - began >= _PATIENCE:
+                say(f"compiled {name} in {time.monotonic() - began:.0f} s")
+
+    def watch() -> None:
+        due: dict[tuple[str, float], float] = {}
+        while True:
+            time.sleep(_LOOK)
+            for here in list(about.values()):
+                for name, began in here[:1]:
+                    seconds = time.monotonic() - began
+                    if seconds >= due.get((name, began), _PATIENCE):
+                        due[name, began] = 2 * seconds
+                        say(f"compiling {name}: {seconds:.0f} s so far")
+
+    jax.monitoring.register_scalar_listener(begin)
+    jax.monitoring.register_event_duration_secs_listener(end)
+    threading.Thread(target=watch, daemon=True, name="compilation").start()
+
+
+def _named(function: str) -> str:
+    """What JAX compiles, in words.
+
+    >>> _named("jit(train_steps)")
+    'train steps'
+    """
+    return function.removeprefix("jit(").removesuffix(")").replace("_", " ")

@@ -83,6 +83,12 @@ def _terminal() -> int:
     return shutil.get_terminal_size((COLUMNS, 24)).columns
 
 
+def aside(text: str) -> None:
+    """Prints a line to standard error, above a bar if there is one."""
+    with contextlib.suppress(OSError), tqdm.tqdm.external_write_mode(file=sys.stderr):
+        print(text, file=sys.stderr, flush=True)
+
+
 def of_the_caller() -> Display:
     """What shows progress where nobody said how: bars in a notebook, nothing elsewhere."""
     in_notebook = "ipykernel" in sys.modules

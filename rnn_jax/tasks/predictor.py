@@ -17,7 +17,7 @@ from rnn_jax.inspect import Gates, Importance, Scorer
 from rnn_jax.inspect.importance import STEPS
 from rnn_jax.system import programs
 from rnn_jax.tasks.base import Task, Trained, outputs_in_order
-from rnn_jax.types import Batch
+from rnn_jax.types import Batch, Params
 
 
 class Prediction(NamedTuple):
@@ -146,4 +146,8 @@ class Predictor:
 @programs.shared
 def _walker(task: Task) -> Callable[..., list[inspect.Walk]]:
     """Returns `(params, batch) -> walks` of a task that knows no carry."""
-    return jax.jit(lambda params, batch: inspect.walks(task.evaluate, params, None, batch))
+
+    def walks(params: Params, batch: Batch) -> list[inspect.Walk]:
+        return inspect.walks(task.evaluate, params, None, batch)
+
+    return jax.jit(walks)

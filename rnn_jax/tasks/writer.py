@@ -335,4 +335,8 @@ def _reader(network: Network) -> Callable[..., tuple[Carry, Array, Array]]:
 @programs.shared
 def _walker(network: Network) -> Callable[..., list[inspect.Walk]]:
     """Returns `(params, tokens int32[1, time]) -> walks` from a state of none."""
-    return jax.jit(lambda params, tokens: inspect.walks(network.read, params, None, tokens))
+
+    def walks(params: Params, tokens: Array) -> list[inspect.Walk]:
+        return inspect.walks(network.read, params, None, tokens)
+
+    return jax.jit(walks)

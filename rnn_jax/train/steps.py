@@ -21,6 +21,8 @@ from rnn_jax.tasks.base import Held, Task, TaskBatch
 from rnn_jax.tasks.metrics import Sums
 from rnn_jax.types import Array, Params, PRNGKey
 
+_TALL = 48  # arrays of parameters: more are drawn one by one, as soon as by one program
+
 
 class TrainState(NamedTuple):
     """All that a step changes.
@@ -76,9 +78,15 @@ def init_state(
 
 @programs.shared
 def _drawn(task: Task) -> Callable[[np.uint32], Params]:
-    """`(seed) -> params`: one program with the bits of its many parts, compiled far sooner."""
-    options = compilation.options(compilation.QUICK)
-    return jax.jit(lambda seed: task.init(jax.random.key(seed)), compiler_options=options)
+    """`(seed) -> params`: one program with the bits of its many parts, compiled far sooner; but of
+    a tall network, where the time goes with the square of the layers, its parts, all alike."""
+
+    def parameters(seed: np.uint32) -> Params:
+        return task.init(jax.random.key(seed))
+
+    if len(jax.tree.leaves(jax.eval_shape(parameters, np.uint32(0)))) > _TALL:
+        return parameters
+    return jax.jit(parameters, compiler_options=compilation.options(compilation.QUICK))
 
 
 @jax.jit
