@@ -97,7 +97,7 @@ def entrants(
 def recurrences(count: int, quick: bool, clock: turns.Clock, save: bool) -> None:
     """The table over lengths and lanes."""
     backend = jax.default_backend()
-    problem = library.missing() if backend == "cpu" else "on CPUs only"
+    problem = library.missing(library.LINEAR) if backend == "cpu" else "on CPUs only"
     if problem:
         print(f"without the kernel `native`: {problem}\n")
     names = [name for name in KERNELS if not (name == "native" and problem)]

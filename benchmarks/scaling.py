@@ -27,7 +27,8 @@ from rnn_jax.kernels.native.kernel import missing
 from rnn_jax.unrolling import unroll
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-KERNELS = tuple(name for name in ("scan", "fused", "native") if name != "native" or not missing())
+NATIVE = () if missing("lstm") else ("native",)  # it needs a C++ compiler
+KERNELS = ("scan", "fused", *NATIVE)
 CELLS = {"lstm": lstm, "gru": gru, "simple_rnn": simple_rnn}
 BASE = {"time": 64, "batch": 16, "hidden": 64}
 SWEEPS = {

@@ -382,7 +382,7 @@ def test_linear_cells_take_the_tree_where_there_are_accelerators(monkeypatch):
     assert kernels.resolve("auto", [min_gru(4)]).kernel == kernels.associative()
     assert kernels.resolve("auto", [gru(4)]).kernel == kernels.fused()
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    monkeypatch.setattr(native_library, "missing", lambda: "needs a C++ compiler")
+    monkeypatch.setattr(native_library, "missing", lambda kind: "needs a C++ compiler")
     kernel, reason = kernels.resolve("auto", [min_gru(4)])
     assert kernel == kernels.scan()
     assert reason.endswith("associative is slower than scan on CPUs")
@@ -630,7 +630,7 @@ def test_both_directions_are_one_call_each_way(makes):
 
 
 def test_the_numbers_are_those_of_the_source():
-    source = "".join(path.read_text() for path in native_library.sources())
+    source = "".join(path.read_text() for path in native_library.FOLDER.iterdir())
     flags = f"kValid = {native_recurrence.VALID}, kRestart = {native_recurrence.RESTART}"
     names = ", ".join(f"k{name.title()}" for name in native_cells.ACTIVATIONS)
     for each in (flags, f"Variant : int64_t {{ {names} }}", "{ kResetBefore, kResetAfter }"):
@@ -639,8 +639,12 @@ def test_the_numbers_are_those_of_the_source():
 
 
 def test_every_cell_has_a_file_and_two_calls():
-    stems = {path.stem for path in native_library.sources() if path.suffix == ".cc"}
-    for kind in (*native_cells.CELLS, "linear"):
-        assert kind in stems
-        for way in ("forward", "backward"):
-            assert f"rnn_jax_{kind}_{way}" in native_library.calls()
+    used = set()
+    for kind in (*native_cells.CELLS, native_library.LINEAR):
+        used |= set(native_library.sources(kind))
+        calls = native_library.calls(kind)
+        assert list(calls) == [f"rnn_jax_{kind}_forward", f"rnn_jax_{kind}_backward"]
+        text = (native_library.FOLDER / f"{kind}.cc").read_text()
+        assert all(f"void {name}(Call& call)" in text for name in calls.values())
+        assert native_library.missing(kind) is None
+    assert used == set(native_library.FOLDER.glob("*.cc"))

@@ -25,7 +25,7 @@ def called(
     """The results of a call, float32, of these shapes.
 
     Args:
-      target: its name, one of `library.calls`.
+      target: its name, one of a kind's `library.calls`.
       arrays: its arguments, of all directions. Under `jax.vmap` members are computed side by side,
         and what they share is not copied.
       shapes: of its results.

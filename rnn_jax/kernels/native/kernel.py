@@ -112,7 +112,7 @@ def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> s
         dtype = jax.tree.leaves(carry)[0].dtype
         if dtype != jnp.float32:
             return f"supports states in float32, got {dtype}"
-        return _tracing_problem((params, inputs)) or missing()
+        return _tracing_problem((params, inputs)) or missing(native_library.LINEAR)
     spec = support.spec_of(cell)
     found = support.problem(spec, _SUPPORTED)
     if found is not None:
@@ -120,7 +120,7 @@ def problem(cell: Cell, params: Params = None, inputs: Array | None = None) -> s
     dtype = compute_dtype(spec, params) if params else spec.dtype or spec.param_dtype
     if dtype != jnp.float32:
         return f"supports dtype=float32, got {dtype}"
-    return _tracing_problem((params, inputs)) or missing()
+    return _tracing_problem((params, inputs)) or missing(spec.kind)
 
 
 def slower(cell: Cell) -> str | None:
@@ -130,10 +130,10 @@ def slower(cell: Cell) -> str | None:
     return f"is slower than fused from {_WIDE} units on"
 
 
-def missing() -> str | None:
-    """Why this kernel cannot run anything here; None if it can."""
+def missing(kind: str) -> str | None:
+    """Why this kernel cannot run a kind of cells on this machine; None if it can."""
     backend = jax.default_backend()
-    return f"runs on CPUs, got {backend}" if backend != "cpu" else native_library.missing()
+    return f"runs on CPUs, got {backend}" if backend != "cpu" else native_library.missing(kind)
 
 
 def _tracing_problem(arrays: Any) -> str | None:

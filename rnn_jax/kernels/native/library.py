@@ -1,7 +1,8 @@
 """The native kernel's C++, compiled once for each machine and kept in the user's cache folder.
 
 It is compiled for the processor that it runs on, against the headers that JAX brings along: file by
-file, as many at a time as there are cores.
+file, as many at a time as there are cores. Each kind of cell has a library of its own, so that
+nobody waits for what is not used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import hashlib
 import os
 import pathlib
 import platform
-import re
 import shlex
 import shutil
 import subprocess
@@ -34,6 +34,8 @@ _FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "
 # The file with XLA's header computes nothing: to compile it well would take most of the time.
 _OF_CALLS = ("-O1",)
 _CALLS = "calls.cc"
+_SHARED = ("layer.cc", "products.cc")  # by all kinds but linear recurrences
+LINEAR = "linear"
 _LONGEST = ("products.cc", _CALLS)  # to compile, so they come first
 _SECONDS = 120  # a compilation takes three to five
 _LARGEST = 2**26  # bytes of a library
@@ -42,46 +44,57 @@ _NO_PROGRAMS = "failed to map segment"  # what the loader says of a noexec file 
 _one_at_a_time = threading.Lock()
 
 
-def missing() -> str | None:
+def missing(kind: str) -> str | None:
     """Why there is no library on this machine, in a line; None if XLA knows its calls now.
 
     It is loaded, and compiled if need be, when this is asked for the first time in a process.
+
+    Args:
+      kind: of cells, a row of `cells.CELLS`, or `LINEAR`.
     """
     with _one_at_a_time:
-        return _missing()
+        return _missing(kind)
 
 
 @functools.cache
-def _missing() -> str | None:
+def _missing(kind: str) -> str | None:
     try:
-        library = _library()
+        library = _library(kind)
     except (OSError, RuntimeError) as error:  # also of a machine on which nobody is at home
         return str(error)
-    for target, name in calls().items():
+    for target, name in calls(kind).items():
         jax.ffi.register_ffi_target(
             target, jax.ffi.pycapsule(getattr(library, name)), platform="cpu"
         )
     return None
 
 
-def sources() -> list[pathlib.Path]:
-    """The files that it is made of."""
-    return sorted([*FOLDER.glob("*.cc"), *FOLDER.glob("*.h")])
+def sources(kind: str) -> list[pathlib.Path]:
+    """The files that a library is made of: a kind's own, and what it shares with others."""
+    shared = () if kind == LINEAR else _SHARED
+    return [FOLDER / name for name in (f"{kind}.cc", _CALLS, *shared)]
 
 
-def calls() -> dict[str, str]:
-    """The calls that XLA knows, and what the library calls them; `calls.cc` has a row for each."""
-    names = re.findall(
-        r"^RNN_JAX_CALL\((\w+)\)", (FOLDER / _CALLS).read_text("utf-8"), re.MULTILINE
-    )
-    return {"rnn_jax" + re.sub("([A-Z])", r"_\1", name).lower(): name for name in names}
+def calls(kind: str) -> dict[str, str]:
+    """The calls that XLA knows, and what the library calls them."""
+    return {f"rnn_jax_{kind}_{way.lower()}": _camel(kind) + way for way in ("Forward", "Backward")}
 
 
-def _library() -> ctypes.CDLL:
+def _camel(kind: str) -> str:
+    """As `calls.cc` is told what it has the calls of.
+
+    >>> _camel("simple_rnn")
+    'SimpleRnn'
+    """
+    return "".join(word.capitalize() for word in kind.split("_"))
+
+
+def _library(kind: str) -> ctypes.CDLL:
     compiler = _compiler()
-    texts = [source.read_text(encoding="utf-8") for source in sources()]
+    texts = [source.read_text(encoding="utf-8") for source in [*sources(kind), *_headers()]]
     system = (jaxlib.version.__version__, _processor(), platform.system(), platform.libc_ver())
-    name = f"native-{_digest(repr((texts, compiler, _FLAGS, _OF_CALLS, *system)).encode())}"
+    made_of = repr((texts, compiler, _FLAGS, _OF_CALLS, *system))
+    name = f"native-{kind}-{_digest(made_of.encode())}"
     folder = files.private_cache()
     for path in folder.glob(f"{name}-*.so"):
         try:
@@ -92,10 +105,14 @@ def _library() -> ctypes.CDLL:
         except (OSError, ValueError) as error:  # a pipe, say, or another system's: compiled anew
             if _NO_PROGRAMS in str(error):  # that would be in vain
                 raise OSError(f"cannot run programs from {folder} ({error})") from error
-    return ctypes.CDLL(str(_made(compiler, folder, name)))
+    return ctypes.CDLL(str(_made(kind, compiler, folder, name)))
 
 
-def _made(compiler: list[str], folder: pathlib.Path, name: str) -> pathlib.Path:
+def _headers() -> list[pathlib.Path]:
+    return sorted(FOLDER.glob("*.h"))
+
+
+def _made(kind: str, compiler: list[str], folder: pathlib.Path, name: str) -> pathlib.Path:
     """The library, compiled into a folder."""
     for left in folder.glob(f"{_BUILDING}*"):  # by a process that was killed
         with contextlib.suppress(OSError):
@@ -104,7 +121,7 @@ def _made(compiler: list[str], folder: pathlib.Path, name: str) -> pathlib.Path:
     # In a folder of its own first: another process may be compiling the same.
     with tempfile.TemporaryDirectory(dir=folder, prefix=_BUILDING) as own:
         made = pathlib.Path(own) / "library.so"
-        _compile(compiler, made)
+        _compile(kind, compiler, made)
         path = folder / f"{name}-{_digest(made.read_bytes())}.so"
         made.chmod(0o700)
         os.replace(made, path)
@@ -138,14 +155,14 @@ _GUARD = """exec 3<&0 </dev/null
 exec "$@" 3<&-"""
 
 
-def _compile(compiler: list[str], path: pathlib.Path) -> None:
+def _compile(kind: str, compiler: list[str], path: pathlib.Path) -> None:
     """The library, made in a folder that takes what is made on the way."""
-    each = [source for source in sources() if source.suffix == ".cc"]
-    each.sort(key=lambda source: source.name not in _LONGEST)
+    each = sorted(sources(kind), key=lambda source: source.name not in _LONGEST)
+    of_calls = (*_OF_CALLS, f"-DRNN_JAX_KIND={_camel(kind)}")
 
     def made(source: pathlib.Path) -> str:
         to = path.with_name(f"{source.stem}.o")
-        flags = (*_FLAGS, *(_OF_CALLS if source.name == _CALLS else ()))
+        flags = (*_FLAGS, *(of_calls if source.name == _CALLS else ()))
         include = ("-I", jax.ffi.include_dir())
         _run(compiler, [*flags, "-c", *include, str(source)], to)
         return str(to)

@@ -124,19 +124,15 @@ ffi::Error Handle(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Remai
 }  // namespace
 }  // namespace rnn_jax
 
-// A call computes what the function of its name does, in the file of that name.
+// A kind of cells, RNN_JAX_KIND, has two calls. Each computes what the function of its name does,
+// in the kind's file.
 #define RNN_JAX_CALL(name)                      \
   namespace rnn_jax {                           \
   void name(Call&);                             \
   static Handled handled_##name = Handle<name>; \
   }                                             \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(name, rnn_jax::handled_##name, rnn_jax::Binding());
+#define RNN_JAX_CALLS_OF(kind) RNN_JAX_CALL(kind##Forward) RNN_JAX_CALL(kind##Backward)
+#define RNN_JAX_CALLS(kind) RNN_JAX_CALLS_OF(kind)
 
-RNN_JAX_CALL(GruForward)
-RNN_JAX_CALL(GruBackward)
-RNN_JAX_CALL(LinearForward)
-RNN_JAX_CALL(LinearBackward)
-RNN_JAX_CALL(LstmForward)
-RNN_JAX_CALL(LstmBackward)
-RNN_JAX_CALL(SimpleRnnForward)
-RNN_JAX_CALL(SimpleRnnBackward)
+RNN_JAX_CALLS(RNN_JAX_KIND)

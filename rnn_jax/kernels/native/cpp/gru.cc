@@ -114,8 +114,8 @@ struct Forward {
   void Leave(int64_t row, int64_t s, int64_t unit, Vec z, Vec n) const {
     const int64_t lanes = layer.hidden - unit;
     const Vec met = Load(layer.Met(h, 0, row, s) + unit, lanes);
-    Store(h + layer.at(row, s) * layer.hidden + unit,
-          layer.valid(row, s) ? n + z * (met - n) : met, lanes);
+    Store(h + layer.at(row, s) * layer.hidden + unit, layer.valid(row, s) ? n + z * (met - n) : met,
+          lanes);
   }
 };
 
@@ -128,8 +128,7 @@ struct Backward {
       : layer(call, n, 1), h(call.Argument()), record(call.Argument()), d(call, layer) {}
 
   void Run(int64_t part, int64_t first, int64_t last) const {
-    float* const d_weights =
-        d.recurrent_weights + part * layer.hidden * layer.columns;
+    float* const d_weights = d.recurrent_weights + part * layer.hidden * layer.columns;
     if (layer.variant == kResetAfter) {
       RunAfter(part, first, last, d_weights);
     } else {
@@ -198,8 +197,7 @@ struct Backward {
     Workspace& workspace = Workspace::Begin();
     const float* all = layer.recurrent_weights;
     const Packed weights = PackTransposed(workspace, {all, 2 * hidden, columns}, hidden),
-                 weights_n =
-                     PackTransposed(workspace, {all + 2 * hidden, hidden, columns}, hidden);
+                 weights_n = PackTransposed(workspace, {all + 2 * hidden, hidden, columns}, hidden);
     const Rows products(workspace, count, hidden);
     const std::vector<float*> to = products.From(0, count);
     const Rows reset(workspace, layer.ChunkSteps(count) * count, hidden);  // r * h as multiplied
@@ -249,12 +247,11 @@ struct Backward {
     }
   }
 
-  // From the product of the gradient of the new state's sum to the gradients of the reset gate's sum
-  // and of the state that it met.
+  // From the product of the gradient of the new state's sum to the gradients of the reset gate's
+  // sum and of the state that it met.
   void IntoReset(int64_t s, int64_t row, const float* product, float* d_sums) const {
     const int64_t hidden = layer.hidden;
-    const float *met = layer.Met(h, 0, row, s),
-                *saved = record + layer.at(row, s) * layer.columns;
+    const float *met = layer.Met(h, 0, row, s), *saved = record + layer.at(row, s) * layer.columns;
     const bool valid = layer.valid(row, s);
     for (int64_t unit = 0; unit < hidden; unit += kLanes) {
       const int64_t lanes = hidden - unit, state = row * hidden + unit;

@@ -29,12 +29,12 @@ struct Layer {
   bool reverse;
   int64_t variant;  // the cell's
   int states;
-  const float* inputs;             // [batch, time, in]
-  const float* weights;            // [in, columns]
-  const float* recurrent_weights;  // [hidden, columns]
-  const float* bias;               // [columns]
-  const float* recurrent_bias;     // [columns], where it is apart from the bias
-  const float* keep;               // [batch, hidden], recurrent dropout's factor
+  const float* inputs;                // [batch, time, in]
+  const float* weights;               // [in, columns]
+  const float* recurrent_weights;     // [hidden, columns]
+  const float* bias;                  // [columns]
+  const float* recurrent_bias;        // [columns], where it is apart from the bias
+  const float* keep;                  // [batch, hidden], recurrent dropout's factor
   const float* initial[kMostStates];  // [batch, hidden]
   const float* fresh[kMostStates];    // [batch, hidden]
   const uint8_t* flags;               // [batch, time], kValid and kRestart
@@ -75,7 +75,8 @@ struct Gradients {
 };
 
 // From the product of the gradients of the s-th step's recurrent sums with the weights' transpose,
-// [count, hidden], to the gradient of the hidden state it met, beside what d.states[0] holds already.
+// [count, hidden], to the gradient of the hidden state it met, beside what d.states[0] holds
+// already.
 void IntoHidden(const Layer& layer, const Gradients& d, int64_t s, int64_t first, int64_t count,
                 const Rows& products);
 

@@ -8,8 +8,8 @@ void AddOuter(const Rows& values, int64_t in, const Rows& d_sums, int64_t from, 
     constexpr int N = decltype(n_vectors)::value;
     InGroups<N>(in, [&](int64_t i, auto n_rows) {
       constexpr int M = decltype(n_rows)::value;
-      const Block<M, N> block = Outer<M, N>(values[0] + i, values.stride,
-                                            d_sums[0] + from + column, d_sums.stride, count);
+      const Block<M, N> block = Outer<M, N>(values[0] + i, values.stride, d_sums[0] + from + column,
+                                            d_sums.stride, count);
       for (int m = 0; m < M; ++m) {
         float* const row = outer.values + (i + m) * outer.stride;
         for (int64_t n = 0, at = column; n < N && at < outer.count; ++n, at += kLanes) {

@@ -108,8 +108,7 @@ struct Backward {
     for (int64_t unit = 0; unit < hidden; unit += kLanes) {
       const int64_t lanes = hidden - unit, state = row * hidden + unit;
       const Vec d_left = Load(d.states[0] + state, lanes) + Load(d.outputs + at + unit, lanes);
-      const Vec d_sum =
-          valid ? d_left * Slope(layer.variant, Load(h + at + unit, lanes)) : Vec{};
+      const Vec d_sum = valid ? d_left * Slope(layer.variant, Load(h + at + unit, lanes)) : Vec{};
       Store(d_sums + unit, d_sum, lanes);
       Store(d.states[0] + state, valid ? Vec{} : d_left, lanes);
     }
