@@ -169,7 +169,7 @@ def test_a_long_compilation_says_what_it_is_and_how_long_it_takes(monkeypatch):
         compilation.announce.cache_clear()
     lines = [line for line in known if line.startswith("compiling a long one: ")]
     seconds = [int(line.split()[-4]) for line in lines]
-    assert len(lines) >= 2
+    assert lines  # one at least, however fast the machine is
     assert all(line.endswith(" s so far") for line in lines)
     assert seconds == sorted(seconds)
     assert known[-1].startswith("compiled a long one in ")

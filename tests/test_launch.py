@@ -430,7 +430,7 @@ def test_why_a_kernel_was_chosen_is_said_to_those_who_ask(launch, small, trained
     _, _, out = trained
     assert out.splitlines()[0] in ("kernel: native", "kernel: fused")
     assert "why no faster" not in out
-    monkeypatch.setattr(library, "missing", lambda: "needs a C++ compiler")
+    monkeypatch.setattr(library, "missing", lambda kind: "needs a C++ compiler")
     code, out, err = launch(
         "--experiment=masked_rnn", *small, "--overwrite", "--verbose", "--config.train.epochs=1"
     )

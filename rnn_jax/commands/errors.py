@@ -47,7 +47,7 @@ def explain(error: Exception, command: Command | None) -> tuple[str, int] | None
     )
     if out_of_memory or isinstance(error, MemoryError):
         advice = (
-            f"try a smaller {_then(command)}"
+            f"try a smaller --config.{', then --config.'.join(_of_memory(command))}"
             if command and command.mode.needs == "experiment"
             else "the run's config is fixed, so this needs a device with more of it"
         )
@@ -76,10 +76,10 @@ def explain(error: Exception, command: Command | None) -> tuple[str, int] | None
     return None
 
 
-def _then(command: Command) -> str:
+def _of_memory(command: Command) -> list[str]:
     """The options of a command's task that take less memory where they are smaller."""
     known = {name for name, _, _ in options(command.config)}
-    return ", then ".join(f"--config.{name}" for name in OF_MEMORY if name in known)
+    return [name for name in OF_MEMORY if name in known]
 
 
 def _shown(line: str) -> str:
